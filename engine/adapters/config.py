@@ -12,7 +12,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.options import SEEDS, changes, check_needs, check_ranges, option
 
 KINDS = ("lora", "dora", "full")
-INITS = ("zero", "pissa")
+INITS = ("zero", "pissa", "contrast")
 LOSSES = ("answers", "completion", "all")
 TOO_LONG = ("split", "cut", "drop", "refuse")
 OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
@@ -51,7 +51,7 @@ class Config:
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
     warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
-    init: str = option("zero", "of the adapter: B = 0, or the largest singular directions", choices=INITS)
+    init: str = option("zero", "of A: random, the largest directions of W, or what sets the rows apart", choices=INITS)
     layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
     dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
@@ -103,8 +103,9 @@ class Config:
         clashes = (
             (self.scale and self.alpha, "give scale or alpha, not both"),
             (self.scale and self.rslora, "rslora scales by alpha: give alpha instead of scale"),
-            (self.warm_start and self.init == "pissa", "warm_start is a start itself: leave out init = pissa"),
-            (self.kind == "dora" and self.init == "pissa", "init = pissa goes with kind = lora"),
+            (self.warm_start and self.init != "zero", f"warm_start is a start itself: leave out init = {self.init}"),
+            (self.kind == "dora" and self.init != "zero", f"init = {self.init} goes with kind = lora"),
+            (self.init == "contrast" and self.objective != "sft", "init = contrast goes with objective = sft"),
             *((self._astray(name), _goes_with(name)) for name in OF_OBJECTIVES),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (

@@ -66,7 +66,8 @@ def create(
     seed: int = 0,
     init: str = "zero",
 ) -> Adapter:
-    """A fresh adapter for the sites: kind "lora" or "dora", init "zero" (B = 0) or "pissa" (arXiv:2404.02948).
+    """A fresh adapter for the sites: kind "lora" or "dora", init "zero" (B = 0) or "pissa" (arXiv:2404.02948); of
+    "contrast" it is as of "zero", and its A are set where the rows are known (`engine.tune.contrast`).
 
     PiSSA trains the `rank` largest singular directions of W; what they are at the start is subtracted, so the model is
     the same before the first step and W is not touched. ParameterError for a rank larger than a site, and for DoRA and

@@ -49,7 +49,7 @@ def options(folder: Path) -> Config:
     values, ours = adapters.options(folder)
     if not ours:
         raise DataError(f"{folder} was not trained by likely tune: its start, where the prior is, is not known")
-    if values.get("kind") == "full" or values.get("init") == "pissa":
+    if values.get("kind") == "full" or values.get("init") in ("pissa", "contrast"):
         raise ParameterError("a bound takes an adapter of kind lora or dora with init = zero, got another")
     plain = Config()
     return configure({n: v for n, v in values.items() if n not in PLACES and v != getattr(plain, n)})

@@ -8,14 +8,13 @@ norm and the head, so that no layer is differentiated, and the pass is a forward
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from likely.engine import arrays
-from likely.engine.adapters.adapter_layers import AdapterLayer
 from likely.engine.adapters.factors import Factors
 from likely.engine.adapters.lora import Adapter
+from likely.engine.adapters.observed import ObservedProduct, observed
 from likely.engine.errors import ParameterError
 from likely.engine.posterior.kronecker import Curvature, Kronecker, Spectrum
 from likely.engine.tune import batches
@@ -37,21 +36,6 @@ class Curvatures:
     parts: dict[str, Kronecker]
     lost: float
     targets: int
-
-
-class ObservedProduct:
-    """A product with adapters that shows what it reads, and adds `nudge` to what it gives: for gradients there."""
-
-    def __init__(self, base: AdapterLayer) -> None:
-        self.base: Any = base
-        self.nudge: Array | None = None
-        self.read: Array | None = None
-        self.source = 0  # number of the first watched product that reads the same array
-
-    def __call__(self, x: Array) -> Array:
-        self.read = x
-        y: Array = self.base(x)
-        return y if self.nudge is None else y + self.nudge
 
 
 def watched_factors(adapter: Adapter, model: Transformer, *, last: bool) -> list[Factors]:
@@ -98,10 +82,9 @@ def collect(
         for leaf, shape in shapes.items():
             left, right = (Curvature(n, n if n <= WHOLE else keep) for n in shape)
             sides[f"{f.site.path}.{leaf}"] = left, right
-    watched = _watch(factors)
     inputs: dict[int, Curvature] = {}  # by source: products that read the same array have one
     lost, targets, positions, done = 0.0, 0, 0, 0
-    try:
+    with observed(factors) as watched:
         for number, indices in enumerate(plan):
             batch = collate([samples[i] for i in indices])
             rows = batch.at if last else slice(None)  # elsewhere no loss reaches the last layer
@@ -131,11 +114,6 @@ def collect(
             positions += batch.trained if last else batch.tokens.size
             done += len(indices)
             progress(done, len(samples))
-    finally:
-        for f in factors:
-            layer = getattr(f.site.owner, f.site.slot)
-            if isinstance(layer, ObservedProduct):
-                setattr(f.site.owner, f.site.slot, layer.base)
     parts = {}
     different = {id(side): side for both in sides.values() for side in both}
     spectra = {key: side.spectrum() for key, side in different.items()}
@@ -143,17 +121,6 @@ def collect(
         a, b = spectra[id(left)], spectra[id(right)]
         parts[name] = Kronecker(Spectrum(a.vectors, a.values / positions, a.rest / positions), b)
     return Curvatures(parts, lost, targets)
-
-
-def _watch(factors: Sequence[Factors]) -> dict[tuple[int, str], ObservedProduct]:
-    """Put a watched layer in the place of each that the factors are on."""
-    products: dict[tuple[int, str], ObservedProduct] = {}
-    for f in factors:
-        key = id(f.site.owner), f.site.slot
-        if key not in products:
-            products[key] = ObservedProduct(getattr(f.site.owner, f.site.slot))
-            setattr(f.site.owner, f.site.slot, products[key])
-    return products
 
 
 def _gradients(

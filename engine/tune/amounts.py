@@ -46,7 +46,8 @@ def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
         c = replace(c, epochs=float(math.ceil(max(1.0, passes, FLOOR * c.accumulate / per_epoch(c, items)))))
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
-        c = replace(c, rate=float(f"{max(RATE, FAST * math.sqrt(FLOOR / steps)):.1g}") if quick else RATE)
+        fast = FAST * (2 if c.init == "contrast" else 1)  # B alone moves
+        c = replace(c, rate=float(f"{max(RATE, fast * math.sqrt(FLOOR / steps)):.1g}") if quick else RATE)
     if not few:
         return c, ""
     parts = [

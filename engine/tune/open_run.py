@@ -15,7 +15,7 @@ from likely.engine.rows.training_row import read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import adaptation, data, samples
+from likely.engine.tune import adaptation, contrast, data, samples
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.report import report
 from likely.engine.tune.run import Set, TrainingRun, prepare
@@ -95,6 +95,7 @@ def assemble(
     anchors: tuple[Any, ...] = (),
     *,
     resume: bool = False,
+    progress: Report = silent,
 ) -> Tuning:
     """The run of options on a model and data that are there."""
     adapts = config.goal.bound and not config.goal.blocks and checkpoint.model.config.diffusion is None
@@ -121,4 +122,6 @@ def assemble(
     if adapts:
         run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
+    if run.config.init == "contrast" and not resume:
+        contrast.begin(run, progress)
     return Tuning(run, checkpoint, dataset, train, valid, adapts)

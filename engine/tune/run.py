@@ -161,9 +161,10 @@ def prepare(
 
 
 def _groups(config: Config, names: Iterable[str]) -> dict[str, optimisers.ParameterGroup]:
-    """One optimiser for all; LoRA+ lets B learn faster."""
+    """One optimiser for all; LoRA+ lets B learn faster, and what sets rows apart stays as it was found."""
     step = optimisers.OPTIMISERS[config.optimiser]()
-    plain, faster = (optimisers.ParameterGroup(step, rate, config.decay) for rate in (1.0, config.lora_plus_ratio))
+    a = 0.0 if config.init == "contrast" else 1.0
+    plain, faster = (optimisers.ParameterGroup(step, rate, config.decay) for rate in (a, config.lora_plus_ratio))
     return {name: faster if name.endswith(".lora_b") else plain for name in names}
 
 
