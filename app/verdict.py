@@ -88,10 +88,21 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
         else:
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
             yield f"it is still learning its rows: {shlex.join(again)} --resume {passes}"
-    elif held is not None and held.form == rows.form and not held.learned:
-        yield "it has its rows by heart and not what they say: rows that say the same in other words help, or --dropout"
-    if others is not None and others.changed.mean > MANY and config.objective == "sft" and not config.kl:
-        yield f"it answers other questions otherwise: {shlex.join(again)} --kl 1 {beside} pulls it to the base"
+    by_heart = rows.learned and held is not None and held.form == rows.form and not held.learned
+    elsewhere = others is not None and others.changed.mean > MANY
+    wrong = ["it has its rows by heart and not what they say"] * by_heart
+    wrong += ["it answers other questions otherwise"] * elsewhere
+    if not wrong:
+        return
+    if config.kind == "lora" and config.objective == "sft" and config.init == "zero":
+        help_ = f"{shlex.join(again)} --init contrast --rank 32 {beside} begins at what sets the rows apart"
+    elif by_heart:
+        help_ = "rows that say the same in other words help, or a larger model"
+    elif config.objective == "sft" and not config.kl:
+        help_ = f"{shlex.join(again)} --kl 1 {beside} pulls it to the base"
+    else:
+        return
+    yield f"{', and '.join(wrong)}: {help_}"
 
 
 def as_json(verdict: TrainingVerdict) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from tests.engine import tiny
 ROWS = [{"prompt": f"tag {i}", "completion": "<ab>" if i % 2 else f"<{i}>"} for i in range(12)]
 
 
-def opened(folder: Path, rows: list[dict[str, str]] = ROWS, **options: object) -> Tuning:
+def opened(folder: Path, rows: list[dict[str, str]] = ROWS, resume: bool = False, **options: object) -> Tuning:
     """A run on a random model, of rows whose first ones are tested, too."""
     model = tiny.random_folder(folder / "model", times=6)
     for name, some in (("rows", rows), ("test", rows[:4])):
@@ -36,7 +36,7 @@ def opened(folder: Path, rows: list[dict[str, str]] = ROWS, **options: object) -
     how = {"model": str(model), "data": str(folder / "rows.jsonl"), "test": str(folder / "test.jsonl"), "rate": 0.03,
            "valid": 0.0, "length": 48, "steps": 60, "eval_every": 0, "save_every": 0, "out": str(folder / "out"),
            **options}  # fmt: skip
-    return open_run(configure(how), lambda *_: None)
+    return open_run(configure(how), lambda *_: None, resume=resume)
 
 
 def answered(session: Session, prompt: str, tokens: int) -> list[int]:
@@ -113,13 +113,14 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
     for trained, held, line in (
         (rows(60, 9, cost=2.0), None, "hardly begun to learn its rows: likely tune a --rate 0.003 --out adapter-2"),
         (rows(60, 9, cost=0.4), None, "still learning its rows: likely tune a --resume --epochs 16"),
-        (rows(60, 55), rows(15, 1), "by heart"),
+        (rows(60, 55), rows(15, 1), "by heart and not what they say: likely tune a --init contrast --rank 32 --out"),
     ):
         (said,) = advice(TrainingVerdict(100, trained, held, None), Config(rate=1e-3, epochs=8.0), ["tune", "a"])
         assert line in said
     lost = OtherAnswers(replies, rows(24, 9).right, same, same, same, rows(24, 24).rise)
-    (said,) = advice(TrainingVerdict(100, rows(60, 55), None, lost), Config(rate=1e-3), ["tune", "a"])
-    assert "likely tune a --kl 1 --out adapter-2" in said
+    for init, way in (("zero", "--init contrast --rank 32"), ("contrast", "--kl 1")):
+        (said,) = advice(TrainingVerdict(100, rows(60, 55), None, lost), Config(init=init), ["tune", "a"])
+        assert f"likely tune a {way} --out adapter-2" in said
     texts = TrainingVerdict(
         9, rows(5, 0, cost=math.log(2), form="texts"), rows(2, 0, cost=math.log(4), form="texts"), None
     )
