@@ -293,7 +293,7 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
     (tmp_path / "wrong.toml").write_text("stepps = 6\n")
     with Screen(tmp_path, trainer=trainer) as screen:
         screen.press("f5", "enter")
-        assert "data: give a file" in screen.text
+        assert "data: give a file" in screen.text and re.search(r"rate +by the data\n", screen.text)
         screen.type("rows.jsonl")
         screen.press("down", "down", "down")
         screen.type("mine")

@@ -180,6 +180,8 @@ def words(kind: TrainingKind, name: str, config: TrainingConfig | None) -> str:
     value = default if config is None else getattr(config, name)
     if config is not None and value == default:
         return ""
+    if not value and "0: by the data" in about(kind, name):
+        return "by the data"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
