@@ -13,6 +13,7 @@ from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.recipes import words as recipe_words
+from likely.app.store import Store
 from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before, turns
 from likely.app.tui.base.layout import TokenPlace
@@ -31,7 +32,6 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import Unmasking
 
 
@@ -72,11 +72,11 @@ class ChatSession:
         clock: Callable[[], float],
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         new_seed: Callable[[], int] = lambda: secrets.randbits(31),
-        kept: Callable[[str], tuple[Trace, ...]] = lambda node: (),
+        store: Store | None = None,
     ) -> None:
-        """`kept` reads the runs of diffusion that filled a node, where they are on disk."""
+        """`store` has the steps of the answers that were filled by diffusion before."""
         self.send, self.clock = send, clock
-        self.new_id, self.new_seed, self.kept = new_id, new_seed, kept
+        self.new_id, self.new_seed, self.store = new_id, new_seed, store
         self.transcript = Transcript(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: r.ModelFacts | None = None
@@ -295,7 +295,9 @@ class ChatSession:
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer by the model that there is now: of this session, or as it was kept."""
         if node not in self.denoisings and self.run is None:
-            runs = self.conversation.nodes[node].denoising or self.kept(node)
+            runs = self.conversation.nodes[node].denoising
+            if not runs and self.store is not None:
+                runs = self.store.denoising(self.conversation.id, node)
             self.denoisings[node] = Denoising.of_traces(runs) if runs else None
         canvas = self.denoisings.get(node)
         return canvas if canvas is not None and self.facts is not None and canvas.model == self.facts.name else None

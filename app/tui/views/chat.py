@@ -148,14 +148,12 @@ class ChatScreen(View, Steering):
         if self.session is not None:
             self.leave()
             heat, least = self.session.transcript.heat, self.session.transcript.least
-        store = self.host.store
-        kept = (lambda node: store.denoising(conversation.id, node)) if store is not None else lambda node: ()
-        chat = ChatSession(conversation, self._submit, clock=self.host.clock, kept=kept)
+        chat = ChatSession(conversation, self._submit, clock=self.host.clock, store=self.host.store)
         self.session = self.host.session = chat
         chat.max_tokens, chat.new_seed = self.host.start.max_tokens, self.host.start.new_seed or chat.new_seed
         chat.transcript.heat, chat.transcript.least = heat, least
         chat.adapters = status.adapters(self.host.engine)
-        self.inspections = Inspections(chat, store)
+        self.inspections = Inspections(chat, self.host.store)
         self.inspector.forget()
         if self.host.engine.current is not None:
             chat.ready(self.host.engine.current)
