@@ -86,6 +86,7 @@ class ChatSession:
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
+        self.thinking: bool | None = None  # whether the template is told to think; None leaves it to it
         self.unmasking = Unmasking()  # how they are by a diffusion model
         self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
         self.scoring: dict[int, str] = {}  # nodes by job
@@ -235,7 +236,7 @@ class ChatSession:
             return
         how = self._how(recipe)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
-        prompt = before(self.conversation, fork)
+        prompt = replace(before(self.conversation, fork), thinking=self.thinking)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, recipe, tokens, force)
 
@@ -456,6 +457,7 @@ class ChatSession:
         run = self.run
         if run is None or job != self.job:
             return heard
+        begun = run.ids is not None
         talk, fresh = run.take(self.conversation, events)
         if isinstance(run, DenoisingRun) and run.denoising is not None:
             self.denoisings[run.node], heard.denoised = run.denoising, True
@@ -467,7 +469,8 @@ class ChatSession:
             heard.tokens = self.transcript.tokens(shown[-1], len(shown[-1].steps) - len(fresh))
         else:
             heard.tokens = [self.transcript.token(step) for step in fresh]
-        heard.reshow, heard.branched, heard.news = run.turned, run.branched, run.news
+        heard.reshow = run.turned or (not begun and self.transcript.opens(run.ids or ()))
+        heard.branched, heard.news = run.branched, run.news
         self.peek, self.stats = run.peek, run.stats or self.stats
         self.cache_nbytes = run.cache_nbytes or self.cache_nbytes
         if run.ended:

@@ -263,7 +263,6 @@ class ChatScreen(View, Steering):
     def _finished(self) -> None:
         self.save()
         if not self.chat.stepping:
-            self.pane.fold_thinking()
             self.reshow()
             if self.inspector.candidates.has_focus and self.chat.peek is None:
                 self.inspector.candidates.blur()
@@ -458,7 +457,6 @@ class ChatScreen(View, Steering):
             self.status()
         elif self.chat.stop(hear=True):
             self.save()
-            self.pane.fold_thinking()
             self.reshow()
             self._name_it()
             self.status()
