@@ -15,6 +15,7 @@ from likely.models.families import registry
 from likely.models.layers import bare
 from likely.models.packed import PackedModel, Weights
 from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, Additions, LowRank
+from likely.models.packed_texts import PackedTexts
 from likely.models.transformer import Transformer
 from likely.models.unpacked import UnpackedEmbedding, UnpackedLinear, UnpackedRows
 
@@ -29,7 +30,7 @@ def graph(config: Mapping[str, Any], weights: Weights, fast: PackedModel, *, exp
         for name, matrix in weights.items()
     }
     model = registry.build(dict(config), arrays)
-    model.packed = fast
+    model.packed = PackedTexts(fast)
     products: dict[tuple[int, str], list[Any]] = {}
     for part in model.parts():
         if part.kind != "norm":

@@ -8,10 +8,8 @@ graph. Its cache is `models.packed_cache`'s. Knows neither mlx nor files.
 import copy
 import ctypes
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from likely.metal.packed import EIGHT, FEW_BITS, FULL, PackedMatrix
 from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.keys import refuse_left
-from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions, PackedGradients
+from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions
 from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
 from likely.models.rope import Rope
 
@@ -86,17 +84,6 @@ class _Model(ctypes.Structure):
     )
 
 
-@dataclass
-class ReadTexts:
-    """Texts that were read, for the way back."""
-
-    lengths: tuple[int, ...]
-    states: np.ndarray  # [layers + 1, N, C]: the residual stream before the first layer and after each
-    hidden: np.ndarray  # [N, C], which `head` takes
-    above: int  # the layer from which on the inside is `kept`
-    kept: np.ndarray
-
-
 class PackedModel:
     """p(x_i | x_<i) as logits, of packed weights: `hidden`, `head` and, in one call, `step`."""
 
@@ -114,7 +101,6 @@ class PackedModel:
         self._taken: set[str] = set()
         self._tables: dict[Rope, np.ndarray] = {}
         self._ropes = tuple(dict.fromkeys(rope for rope in config.ropes if rope is not None))
-        self._spare: dict[str, np.ndarray] | None = None  # room of passes over texts, while it is used again
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
@@ -147,21 +133,8 @@ class PackedModel:
         self._forward = library.handle.likely_forward
         self._floats, self._head = library.handle.likely_forward_floats, library.handle.likely_head
         self._arranged = library.handle.likely_arranged
-        self._texts, self._texts_back = library.handle.likely_texts, library.handle.likely_texts_back
-        self._texts_floats, self._losses_floats = (
-            library.handle.likely_texts_floats,
-            library.handle.likely_losses_floats,
-        )
-        self._kept_floats = library.handle.likely_kept_floats
-        self._losses = library.handle.likely_losses
         self._forward.restype, self._floats.restype, self._head.restype = None, ctypes.c_long, None
-        self._texts.restype = self._texts_back.restype = self._losses.restype = None
-        self._texts_floats.restype = self._losses_floats.restype = self._kept_floats.restype = ctypes.c_long
         self.additions: PackedAdditions | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """Itself: nobody writes it."""
-        return self
 
     def with_activations(self, bits: int) -> "PackedModel":
         """The model with activations of so many bits over these weights; ConfigError where EIGHT gain nothing."""
@@ -208,89 +181,10 @@ class PackedModel:
         states = np.empty((self._struct.layers + 1, *tokens.shape, self.config.width), np.float32)
         return states, self._read(tokens, cache, states)
 
-    def texts(self, tokens: np.ndarray, lengths: Sequence[int], keep: int = 0) -> "ReadTexts":
-        """Texts of these lengths, which stand in `tokens` [N], read as exactly as with FULL activations.
-
-        Without what is beside the embedding or after layers, and gains. The inside of the uppermost layers is kept, as
-        far as `keep` bytes go.
-        """
-        ids = np.ascontiguousarray(tokens, np.int32)
-        self._check(ids)
-        each, layers = self._kept_floats(ctypes.byref(self._struct), len(ids)), self._struct.layers
-        above, stream = min(layers, keep // (4 * each)), len(ids) * self.config.width
-        read = ReadTexts(
-            tuple(lengths),
-            self._room("states", (layers + 1) * stream).reshape(layers + 1, len(ids), -1),
-            np.empty((len(ids), self.config.width), np.float32),
-            layers - above,
-            self._room("kept", above * each),
-        )
-        with self._of_texts(read) as (given, work):
-            self._texts(*given, _at(ids), _at(read.states), _at(read.hidden), _at(work))
-        return read
-
-    def back(self, read: "ReadTexts", slope: np.ndarray, found: PackedGradients) -> None:
-        """From the gradient `slope` [N, C] of the texts' `hidden` to those of the low ranks that are beside; once."""
-        slope, gradients = np.array(slope, np.float32), ctypes.c_void_p(found.layers)
-        with self._of_texts(read) as (given, work):
-            self._texts_back(*given, found.lowest, _at(read.states), _at(slope), gradients, _at(work))
-        self._leave(states=read.states, kept=read.kept)
-        read.states = read.kept = np.empty(0, np.float32)
-
-    @contextmanager
-    def _of_texts(self, read: "ReadTexts") -> Iterator[tuple[list[Any], np.ndarray]]:
-        """Arguments of a pass over texts, and room for it."""
-        rows, longest, model = sum(read.lengths), max(read.lengths), ctypes.byref(self._struct)
-        self._turn(longest)
-        each = (ctypes.c_int * len(read.lengths))(*read.lengths)
-        work = self._room("work", self._texts_floats(model, rows, longest))
-        yield [model, rows, len(each), each, read.above, _at(read.kept)], work
-        self._leave(work=work)
-
-    @contextmanager
-    def reusing(self) -> Iterator[None]:
-        """Let passes over texts take the memory of those before, for as long as the block runs: new pages cost."""
-        self._spare = {}
-        try:
-            yield
-        finally:
-            self._spare = None
-
-    def _room(self, name: str, count: int) -> np.ndarray:
-        """So many floats; of the room that was left by this name, if that is enough."""
-        if self._spare is None:
-            return np.empty(count, np.float32)
-        spare = self._spare.pop(name, None)
-        if spare is None or spare.size < count:
-            spare = np.empty(4 * count, np.float32)  # what nobody writes is not there
-        return spare[:count]
-
-    def _leave(self, **rooms: np.ndarray) -> None:
-        if self._spare is not None:
-            self._spare |= {name: room.base for name, room in rooms.items() if room.base is not None}
-
-    def losses(self, hidden: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-        """-log p of `targets` [n] after `hidden` [n, C], nats, and its gradient; logits have no cap.
-
-        Of each target a share, `smoothing`, is spread over all tokens.
-        """
-        scale, model = np.float32(self.config.logit_scale), ctypes.byref(self._struct)
-        rows, wanted = np.ascontiguousarray(hidden * scale, np.float32), np.ascontiguousarray(targets, np.int32)
-        found, slope = np.empty((len(rows), 4), np.float32), np.empty_like(rows)
-        work = np.empty(self._losses_floats(model, len(rows)), np.float32)
-        given = _at(rows), len(rows), _at(wanted), ctypes.c_float(smoothing)
-        self._losses(model, *given, _at(found), _at(slope), _at(work))
-        most, total, said, sums = found.T.astype(np.float64)
-        lost = most + np.log(total) - (1 - smoothing) * said - smoothing / self.config.vocab_size * sums
-        return lost.astype(np.float32), slope * scale
-
-    def room(self, lengths: Sequence[int], keep: int = 0) -> tuple[int, int]:
-        """Bytes that stay of such texts until they are gone back through, and those of the way back itself."""
-        rows, model, layers = sum(lengths), ctypes.byref(self._struct), self._struct.layers
-        each = 4 * self._kept_floats(model, rows)
-        stream = 4 * rows * self.config.width
-        inside = 4 * self._texts_floats(model, rows, max(lengths)) + stream
-        return (layers + 2) * stream + min(layers, keep // each) * each, inside
+    @property
+    def struct(self) -> Any:
+        """The model as the library's functions take it."""
+        return ctypes.byref(self._struct)
 
     @property
     def nbytes(self) -> int:
@@ -334,7 +228,7 @@ class PackedModel:
         if len(rows):
             wide = max(self.config.width, self.additions.head_ranks if self.additions else 0)
             work = np.empty(self._arranged(len(rows), wide), np.float32)
-            self._head(ctypes.byref(self._struct), _at(rows), len(rows), _at(logits), _at(work))
+            self._head(ctypes.byref(self._struct), address(rows), len(rows), address(logits), address(work))
         return self._scaled(logits).reshape(*hidden.shape[:-1], -1)
 
     def _parts(self, tokens: np.ndarray, cache: PackedCache) -> Iterator[tuple[int, np.ndarray]]:
@@ -342,13 +236,14 @@ class PackedModel:
         b, t = tokens.shape
         if b > BATCH:
             raise CacheError(f"at most {BATCH} texts side by side, got {b}")
-        self._check(tokens)
+        self.check(tokens)
         cache.spread(b)
         share = max(1, CHUNK // b)
         for first in range(0, t, share):
             yield first, np.ascontiguousarray(tokens[:, first : first + share], np.int32)
 
-    def _check(self, tokens: np.ndarray) -> None:
+    def check(self, tokens: np.ndarray) -> None:
+        """ContextOverflow where one is none of the vocabulary."""
         if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:
             raise ContextOverflow(
                 f"tokens below {self.config.vocab_size} expected, got {tokens.min()} to {tokens.max()}"
@@ -370,7 +265,7 @@ class PackedModel:
     ) -> None:
         b, t = tokens.shape
         starts = [text.length for text in cache.texts]
-        self._turn(max(starts) + t)
+        self.turn(max(starts) + t)
         cache.reserve(t)
         held = [list(spans(text)) for text in cache.texts]
         flat = (CSpan * sum(map(len, held)))(*(span for some in held for span in some))
@@ -386,19 +281,19 @@ class PackedModel:
         self._forward(
             model,
             rows,
-            _at(tokens),
-            _at(text_of),
-            _at(position),
+            address(tokens),
+            address(text_of),
+            address(position),
             ctypes.byref(texts),
-            _at(hidden),
-            None if states is None else _at(states),
-            _at(tasks),
-            _at(work),
+            address(hidden),
+            None if states is None else address(states),
+            address(tasks),
+            address(work),
         )
         for text in cache.texts:
             text.rows += t
 
-    def _turn(self, length: int) -> None:
+    def turn(self, length: int) -> None:
         """Angles for positions below `length`. A table that is outgrown is kept: another thread may be reading it."""
         with self._turning:
             self._grow_tables(length)
@@ -490,5 +385,6 @@ class PackedModel:
         refuse_left({name: self._weights[name].shape for name in unread if head is None or not name.startswith(head)})
 
 
-def _at(array: np.ndarray) -> ctypes.c_void_p:
+def address(array: np.ndarray) -> ctypes.c_void_p:
+    """Where its numbers lie."""
     return ctypes.c_void_p(array.ctypes.data)

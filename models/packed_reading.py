@@ -15,8 +15,8 @@ from likely.metal import mx
 from likely.metal.attention import Mask
 from likely.models import native_graph
 from likely.models.config import ModelConfig
-from likely.models.packed import PackedModel
 from likely.models.packed_additions import PackedAdditions, PackedGradients
+from likely.models.packed_texts import PackedTexts
 from likely.models.transformer import Transformer
 
 Array = mx.array
@@ -25,7 +25,7 @@ Array = mx.array
 class PackedReading:
     """Hidden states and logits of whole texts, by a `Transformer` over packed weights."""
 
-    def __init__(self, model: Transformer, fast: PackedModel, keep: int = 0) -> None:
+    def __init__(self, model: Transformer, fast: PackedTexts, keep: int = 0) -> None:
         """`keep`: bytes of a pass that may stay for the way back; what does not is computed again."""
         self.model, self._fast, self._keep = model, fast, keep
 
@@ -41,8 +41,8 @@ class PackedReading:
         added, factors = known
         ids, shape = np.array(tokens, np.int32).reshape(-1), (*tokens.shape, self.config.width)
         lengths = documents or (tokens.shape[1],) * tokens.shape[0]
-        fast = self._fast.with_additions(PackedAdditions(added, self._fast.outputs) if added else None)
-        texts = fast.texts(ids, lengths, self._keep)
+        fast = self._fast.with_additions(PackedAdditions(added, self._fast.model.outputs) if added else None)
+        texts = fast.read(ids, lengths, self._keep)
 
         @mx.custom_function
         def read(*factors: Array) -> Array:
@@ -62,17 +62,17 @@ class PackedReading:
         """Logits [..., V] of hidden states [..., C]."""
         if packed_of(self.model) is None:
             return self.model.head(hidden)
-        fast, config = self._fast, self.config
+        out, config = self._fast.model.out, self.config
 
         @mx.custom_function
         def product(hidden: Array) -> Array:
             rows = np.array(hidden).reshape(-1, config.width)
-            return mx.array(fast.out.product(rows).reshape(*hidden.shape[:-1], -1))
+            return mx.array(out.product(rows).reshape(*hidden.shape[:-1], -1))
 
         @product.vjp
         def back(hidden: Array, slope: Array, _: Array) -> Array:
             rows = np.array(slope).reshape(-1, config.vocab_size)
-            return mx.array(fast.out.back(rows).reshape(hidden.shape))
+            return mx.array(out.back(rows).reshape(hidden.shape))
 
         logits: Any = product(hidden)
         return self.model.scaled(logits)
@@ -104,7 +104,7 @@ def reading(model: Transformer, keep: int = 0) -> "Transformer | PackedReading":
     return model if model.packed is None else PackedReading(model, model.packed, keep)
 
 
-def packed_of(model: Transformer) -> PackedModel | None:
+def packed_of(model: Transformer) -> PackedTexts | None:
     """The native call by which it is read, as it is now; None where it is the graph."""
     return None if model.packed is None or native_graph.differentiable(model) is None else model.packed
 

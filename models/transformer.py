@@ -24,7 +24,7 @@ from likely.models.weights import Matrix
 from likely.models.window_cache import WindowCache
 
 if TYPE_CHECKING:
-    from likely.models.packed import PackedModel
+    from likely.models.packed_texts import PackedTexts
 
 Array = mx.array
 Begun = tuple[
@@ -35,7 +35,7 @@ Begun = tuple[
 class Transformer:
     """p(x_i | x_<i) as logits: `model(tokens [B, T], cache) -> [B, T, V]`."""
 
-    packed: "PackedModel | None" = None  # the native call of the weights, where they are packed
+    packed: "PackedTexts | None" = None  # native passes of the weights, where they are packed
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from likely.engine.posterior.posterior import Laplace
 from likely.engine.posterior.uncertainty import probit, sampled
 from likely.metal import mx
 from likely.models import Transformer
+from likely.models.packed_reading import reading
 
 Array = mx.array
 
@@ -48,7 +49,7 @@ def choice_logits(
 ) -> ChoiceLogits:
     """The logits of `choices`, ids each, after `ids`. The adapter is on the model, and left as it is."""
     real = {name: array for name, array in adapter.parameters().items() if name in posterior.parts}
-    names = sorted(real)
+    names, reader = sorted(real), reading(model)
     mean, roots = [], []
     try:
         for choice in choices:
@@ -56,8 +57,8 @@ def choice_logits(
             def target_logp(*values: Array, choice: Sequence[int] = choice) -> list[Array]:
                 adapter.set(dict(zip(names, values, strict=True)))
                 whole = [*ids, *choice]
-                hidden = model.hidden(mx.array([whole[:-1]]))[0, len(ids) - 1 :]
-                logp = arrays.logprobs(model.head(hidden).astype(mx.float32), mx, exact=True)
+                hidden = reader.hidden(mx.array([whole[:-1]]))[0, len(ids) - 1 :]
+                logp = arrays.logprobs(reader.head(hidden).astype(mx.float32), mx, exact=True)
                 return [mx.sum(arrays.chosen(logp, mx.array(list(choice)), mx))]
 
             value, gradients = mx.vjp(target_logp, [real[name] for name in names], [mx.array(1.0)])

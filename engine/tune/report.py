@@ -20,8 +20,8 @@ from likely.engine.tune.samples import Pair, TrainingSample
 from likely.engine.tune.token_rows import TokenRows
 from likely.models import Transformer
 from likely.models.layers import GPU
-from likely.models.packed import PackedModel
 from likely.models.packed_reading import packed_of
+from likely.models.packed_texts import PackedTexts
 
 BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it
@@ -91,7 +91,7 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     return flops / (gflops(3) * 1e9) + (0.0 if GPU or native else elementwise)
 
 
-def _packed(model: Transformer, config: Config) -> PackedModel | None:
+def _packed(model: Transformer, config: Config) -> PackedTexts | None:
     """The native call that takes its steps; None where the graph does."""
     return None if config.dropout else packed_of(model)
 
@@ -121,7 +121,7 @@ def memory(run: TrainingRun) -> Memory:
     ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
     # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
     head = max(inner, 4 * (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
-    base = fast.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
+    base = fast.model.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
     return Memory(base, trained, kept, head)
 
 
