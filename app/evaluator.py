@@ -12,7 +12,7 @@ from typing import Any
 
 from likely.app.evaluations import Evaluation, Evaluations, asked_of
 from likely.app.task_sources import TaskSource, TextFile
-from likely.engine import ranks
+from likely.engine import made, ranks
 from likely.engine.adapters.stored import CONFIG
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import ParameterError
@@ -22,7 +22,6 @@ from likely.engine.evaluate.protocol import Protocol, diffuses
 from likely.engine.evaluate.spread import spread
 from likely.engine.evaluate.task_files import digest
 from likely.engine.evaluate.tasks import Outcome, Problem, Question, Result, Task
-from likely.engine.home import expanded
 from likely.engine.session import Session
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune.tuned import open_model
@@ -167,13 +166,13 @@ def weights(session: Session) -> str:
 
 def is_adapter(name: str) -> bool:
     """Whether a model is named by an adapter's folder."""
-    return bool(name) and (expanded(name) / CONFIG).exists()
+    return bool(name) and (made.place(name) / CONFIG).exists()
 
 
 def open_adapter(name: str, progress: Report) -> tuple[Session, str]:
     """A session on an adapter's folder, over the model that it was trained on, and what its weights are known by."""
     session = Session(open_model(name, progress))
-    return session, f"{weights(session)} {files(expanded(name))}"
+    return session, f"{weights(session)} {files(made.place(name))}"
 
 
 def files(folder: Path) -> str:

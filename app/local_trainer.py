@@ -7,6 +7,7 @@ from likely.app.awake import kept_awake
 from likely.app.model_provider import loaded
 from likely.app.training_kind import TrainingConfig
 from likely.app.training_plan import describe, describe_pretraining, pace
+from likely.engine import made
 from likely.engine.errors import ParameterError
 from likely.engine.pretrain import pretraining
 from likely.engine.pretrain.config import PretrainConfig
@@ -45,6 +46,7 @@ class LocalTrainer:
         chat = False
         if isinstance(config, PretrainConfig):
             self.opened = opened = pretraining.open_run(config, progress, resume=resume)
+            opened.run.made_as = made.PRETRAINED
             model, lines = opened.prepared.shape.family, describe_pretraining(opened)
         else:
             ready = shared if config.kind != "full" else load

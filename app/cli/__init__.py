@@ -37,9 +37,9 @@ VERBS = {
     "diff": "Show how two models differ on a text.",
     "scale": "Fit laws of scale to runs: what more parameters, tokens or compute would give.",
     "serve": "Serve models over HTTP, as OpenAI's and Ollama's clients ask.",
-    "models": "List the models that are here.",
+    "models": "List the models and adapters that are here.",
     "pull": "Fetch a model.",
-    "rm": "Remove a fetched model.",
+    "rm": "Remove a model that was fetched, or what was made here.",
     "doctor": "Say what this machine offers and how to mend what is slow.",
     "completion": "Print the completion script for a shell.",
 }

@@ -8,7 +8,7 @@ import click
 
 from likely.app.cli import estimate_text as text
 from likely.app.cli.opening import Progress, RuledCommand
-from likely.app.cli.table_options import map_option, options
+from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
 from likely.app.units import PER_TOKEN, json_line
@@ -192,7 +192,7 @@ def meta(
 
 
 @command.command(cls=RuledCommand)
-@click.argument("adapter", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("adapter", type=AdapterPlace())
 @click.option("--held-out", "held", metavar="ROWS", help="Rows that no training saw.")
 @click.option("--trained", metavar="ROWS", help="The rows that it was trained on: PAC-Bayes.")
 @click.option(

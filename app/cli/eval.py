@@ -19,11 +19,10 @@ from likely.app.cli.table_options import map_option, table_options
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.interruption import INTERRUPTED
 from likely.app.scoreboard import Score, left_s
-from likely.engine import ranks
+from likely.engine import made, ranks
 from likely.engine.errors import DataError
 from likely.engine.evaluate.protocol import USUAL, Protocol
 from likely.engine.evaluate.variations import KINDS
-from likely.engine.home import expanded
 
 if TYPE_CHECKING:
     from likely.app.evaluator import Evaluator
@@ -164,7 +163,7 @@ def command(
             unconditional = not measures or "acc_mutual_info" in measures
             settings = {name: value for name, value in options.items() if value is not None}
             protocol = Protocol(**settings, unconditional=unconditional)
-            weighed = [(str(expanded(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
+            weighed = [(str(made.place(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
             evaluator = Evaluator(
                 store,
                 lambda model: _open(model, adapters),
@@ -281,7 +280,7 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
             return open_adapter(model, progress.show)
     session = open_session(model, adapters=adapters, whole=True)
     weighed = [weighed_adapter(adapter) for adapter in adapters]
-    return session, " ".join([weights(session), *(f"{files(expanded(f))}={w}" for f, w in weighed)])
+    return session, " ".join([weights(session), *(f"{files(made.place(f))}={w}" for f, w in weighed)])
 
 
 def _check_asked(task_sources: "Sequence[TaskSource]", protocol: Protocol, *, seeded: bool) -> None:

@@ -6,7 +6,7 @@ import click
 
 from likely.app import units
 from likely.app.cli.opening import Progress, RuledCommand
-from likely.app.cli.table_options import map_option
+from likely.app.cli.table_options import AdapterPlace, map_option
 from likely.app.heat import one_line
 from likely.engine.errors import ParameterError
 from likely.engine.whole_file import check_new_file, check_new_folder
@@ -16,7 +16,7 @@ BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 
 
 @click.command("fuse", cls=RuledCommand)
-@click.argument("adapter", type=click.Path(path_type=Path))
+@click.argument("adapter", type=AdapterPlace())
 @click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")
 @click.option("--data", "-d", help="Rows on which the result is compared with the adapter. Default: those it saw.")
@@ -71,6 +71,7 @@ def command(
         raise ParameterError(
             f"{adapter} is a whole model, no adapter: likely quantize {adapter} --gguf f16 makes it a file"
         )
+    from likely.engine import made
     from likely.engine.adapters import adapters, sites
     from likely.engine.adapters import peft as forms
     from likely.engine.adapters.lora import Adapter
@@ -107,6 +108,7 @@ def command(
         texts = fusion.texts(held[:rows], checkpoint.tokenizer)
         form = fusion.Form(int(bits), int(group_size), (kind or "f16") if to_file else "")
         loss = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
+    made.note(out, made.FUSED, base)
     report = {"out": str(out), "kl_adapter": loss.adapter, "kl_fused": loss.fused, "kl_apart": loss.error}
     if as_json:
         far = dict.fromkeys(("kl_adapter", "kl_fused", "kl_apart"), units.PER_TOKEN)

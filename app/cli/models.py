@@ -2,12 +2,20 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from likely.app.cli.opening import RuledCommand
 from likely.app.heat import one_line
 from likely.app.tables import Columns
+from likely.engine import made
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from likely.engine.made import Made
+    from likely.engine.sources.model_info import ModelInfo
 
 
 @click.command("models", cls=RuledCommand)
@@ -21,9 +29,9 @@ from likely.app.tables import Columns
 )
 @click.option("--known", is_flag=True, help="The catalogue: short names, sizes, licences, what each is good for.")
 def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool) -> None:
-    """List the models that are here: size, family, quantisation, where each lives.
+    """List the models and adapters that are here: size, family, quantisation, where each lives.
 
-    Looked through: what likely has fetched, the hub's cache (as mlx-lm and others fill it), LM Studio's folders, yours.
+    Looked through: what likely has fetched or made, the hub's cache (as mlx-lm fills it), LM Studio's folders, yours.
     A star marks the one that is used where none is named.
 
     \b
@@ -46,14 +54,45 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
         if info is None:
             raise CheckpointError(f"{chosen} is not on this machine yet: `likely pull {chosen}` fetches it")
         preferences.choose(info.name)
-    here, used = store.list(), store.default()
+    here, used, adapters = store.list(), store.default(), [one for one in made.all() if one.kind == made.ADAPTER]
+    lost = [one for one in made.all() if not one.there]
     used_name = used.name if used is not None else ""
     if as_json:
-        click.echo(json.dumps([{**info.as_dict(), "default": info.name == used_name} for info in here]))
+        models = [{**info.as_dict(), "default": info.name == used_name} for info in here]
+        click.echo(json.dumps([*models, *map(_object, dict.fromkeys((*adapters, *lost)))]))
         return
     if not here:
         click.echo("no model is here yet: `likely models --known` lists what `likely pull NAME` can fetch")
+    else:
+        _table(here, used_name)
+    _adapters([one for one in adapters if one.there])
+    for one in lost:
+        click.echo(one_line(f"  {made.gone(one)}"))
+
+
+def _object(one: "Made") -> dict[str, Any]:
+    """An adapter, or what is gone, as an object of JSON."""
+    nbytes = one.nbytes if one.there else 0
+    facts = {"name": one.name, "path": str(one.path), "made": one.kind, "base": one.base}
+    return {**facts, "nbytes": nbytes, "gone": not one.there}
+
+
+def _adapters(here: "Sequence[Made]") -> None:
+    """The table of adapters that were made here, and of which of them there are the best weights too."""
+    if not here:
         return
+    columns = Columns("{adapter:<34} {size:>9}  {of:<23} {where}")
+    click.echo(f"\n  {columns.heading}")
+    for one in here:
+        row = columns.line(one.name, f"{one.nbytes / 1e6:,.0f} MB", one.base, str(one.path))
+        click.echo(one_line(f"  {row}"))
+    if best := next((one for one in here if (one.path / made.BEST).is_dir()), None):
+        name = f"{best.name}/{made.BEST}"
+        click.echo(one_line(f"  -A {best.name} takes the last weights, -A {name} those of the least validation loss"))
+
+
+def _table(here: "Sequence[ModelInfo]", used_name: str) -> None:
+    """The table of models."""
     columns = Columns("{model:<34} {size:>9}  {family:<10} {weights:<12} {where}")
     click.echo(f"  {columns.heading}")
     for info in here:

@@ -32,7 +32,8 @@ adapter_option = click.option(
     "adapters",
     multiple=True,
     metavar="FOLDER[=WEIGHT]",
-    help="Put an adapter on the model: mlx-lm's or PEFT's. Several add up.",
+    help="Put an adapter on the model, by its folder or by the name of one that was made here: mlx-lm's or PEFT's. "
+    "FOLDER/best has the weights of the least validation loss, FOLDER the last. Several add up.",
 )
 
 activation_option = click.option(

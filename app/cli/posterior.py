@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from likely.app.cli.opening import Progress
-from likely.app.cli.table_options import map_option, options
+from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.heat import one_line
 from likely.app.units import NATS, bits, json_line
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from likely.engine.posterior.stored import FitFacts
 
 ABOVE_0 = click.FloatRange(0, min_open=True)
-adapter_argument = click.argument("adapter", type=click.Path(path_type=Path, file_okay=False))
+adapter_argument = click.argument("adapter", type=AdapterPlace())
 
 
 base_options = options(
@@ -117,7 +117,7 @@ def swag(
 
 @command.command()
 @adapter_argument
-@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("others", nargs=-1, required=True, type=AdapterPlace())
 @base_options
 def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool) -> None:
     """Join ADAPTER and OTHERS, trained alike from other seeds, as members with equal weights.

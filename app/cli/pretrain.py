@@ -17,6 +17,7 @@ from likely.app.interruption import stopped_by_signals
 from likely.app.training_kind import PRETRAIN, look_at, options_of
 from likely.app.training_plan import describe_pretraining
 from likely.app.units import bits
+from likely.engine import made
 from likely.engine.options import read_toml
 from likely.engine.pretrain.config import NEEDS, PretrainConfig
 
@@ -51,6 +52,7 @@ def command(
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume)
+    opened.run.made_as = made.PRETRAINED
     if opened.run.leads and as_json:
         click.echo(json.dumps({"event": "prepared", **_object(opened)}, default=str))
     elif opened.run.leads:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.opening import Progress, RuledCommand, tell
 from likely.app.heat import one_line
 from likely.app.units import bits, predicted
 from likely.engine.errors import ParameterError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from likely.engine.quantize import QuantizationReport
 
 KINDS = ("f16", "q8_0", "q4_0")
+PLAIN = ("F64", "F32", "F16", "BF16", "none")  # forms of weights that nobody has rounded to few bits
 
 
 @click.command("quantize", cls=RuledCommand)
@@ -51,6 +52,7 @@ def command(
     likely quantize ./my-model --bits 4 --group 32 --recipe auto --awq
     likely quantize ./my-model --gguf q8_0 --to my-model.gguf
     """
+    from likely.engine import made
     from likely.engine.quantize import Settings, quantize
     from likely.engine.sources import store
     from likely.engine.write.one_file import write_one_file
@@ -70,6 +72,9 @@ def command(
         else:
             to = target or Path(f"{name}-{recipe or f'{settings.layout.bits}bit'}")
             report = quantize(info, to, settings, text=words, progress=progress.show)
+    made.note(to, made.QUANTISED, info.name)
+    if info.quantization not in PLAIN:
+        tell(f"{info.name} was {info.quantization} and is quantised again: what that had cost is not counted here")
     for line in lines(report):
         click.echo(one_line(line))
 
@@ -81,7 +86,7 @@ def lines(report: "QuantizationReport") -> list[str]:
     rows = [
         f"{report.path}",
         f"size          {report.nbytes / 1e6:,.1f} MB, {report.weight_bits:.2f} bits a weight "
-        f"({report.nbytes_before / 1e6:,.1f} MB before)",
+        f"({report.nbytes_before / 1e6:,.1f} MB before{', so it is larger' * (report.nbytes > report.nbytes_before)})",
         f"KL            {bits(report.kl):.4f} bits a token ({bits(low):.4f} to {bits(high):.4f}; 95 %, "
         f"{report.tokens:,} tokens held out)",
         f"top-1 flips   {report.flips:.1%}",

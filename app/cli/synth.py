@@ -65,11 +65,23 @@ def command(
         raise click.UsageError("real rows are wanted: name them in the file, real = ... under [report]")
     if effect and config.generate.method == "preference":
         raise click.UsageError("--effect trains on rows, not on pairs: likely tune FOLDER --objective dpo does")
+    _look_up(config, reported=reported, effect=effect)
     _make(config, as_json)
     if reported:
         _report(config, as_json)
     if effect:
         _effect(config, as_json)
+
+
+def _look_up(config: PipelineConfig, *, reported: bool, effect: bool) -> None:
+    """DataError where rows or a task that come after drawing cannot be read."""
+    from likely.engine.synth import inputs
+
+    wanted = [config.real] * (reported or effect) + [config.report.heldout] * (reported and bool(config.report.heldout))
+    for source in wanted:
+        inputs.training_rows(source)
+    if effect:
+        inputs.task_of(config.train.task)
 
 
 def _idle(config: PipelineConfig, effect: bool, generations: bool) -> str:

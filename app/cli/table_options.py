@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 import click
@@ -18,6 +19,17 @@ def options(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+class AdapterPlace(click.ParamType):
+    """An adapter's folder, by its path or by the name of one that was made here."""
+
+    name = "adapter"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        from likely.engine import made
+
+        return made.place(value)
 
 
 map_option = click.option(

@@ -16,7 +16,6 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError
 from likely.engine.prompt import Prompt
-from likely.engine.thinking import THINK, Thinking
 
 BRIEF = 64  # tokens that little work draws at most
 READ = 4096  # characters that it reads at most; an id stands for four
@@ -124,18 +123,16 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerOpened:
-    """An answer has begun: its model, tokens of its prompt, whether the template has opened a thought for it, and
-    between which marks the model thinks.
+    """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it.
 
     `ids` are those of the prompt; `ignored` are fields of the request that change nothing with this model.
     """
 
     facts: ModelFacts
     prompt_tokens: int
-    opened: bool = False
+    thinking: bool = False
     ids: tuple[int, ...] = ()
     ignored: tuple[str, ...] = ()
-    thinking: Thinking = THINK
 
 
 @dataclass(frozen=True, slots=True)

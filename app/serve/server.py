@@ -21,10 +21,11 @@ from likely.app.serve.bounds import BOUNDS, Bounds
 from likely.app.serve.exchange import ServerState
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.serving_jobs import ServingJobs
+from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.serve.transport import Endpoint
 from likely.app.watch.address import is_loopback, key_file
 from likely.app.worker import Executor
+from likely.engine import made
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.sources.fetch.progress import disk_errors
@@ -56,8 +57,10 @@ class ServeOptions:
             raise ParameterError(
                 f"{self.host} can be reached by others: give a key with --api-key, or listen on 127.0.0.1"
             )
-        _by_name(self.models, served_name, "models")
-        _by_name(self.adapters, adapter_name, "adapters")
+        models = _by_name(self.models, served_name, "models")
+        for name in _by_name(self.adapters, adapter_name, "adapters"):
+            if name in models:
+                raise ParameterError(f"a model and an adapter would have one name, {name}: rename a folder")
 
 
 def served_name(model: str) -> str:
@@ -67,7 +70,7 @@ def served_name(model: str) -> str:
 
 def adapter_name(folder: str) -> str:
     """The name by which a request says an adapter: the one that it has on the model."""
-    return Path(folder).resolve().name
+    return made.called(made.place(folder))
 
 
 def _by_name(paths: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
@@ -84,6 +87,7 @@ class ServedNames:
 
     def __init__(self, options: ServeOptions) -> None:
         self._offered = _by_name(options.models, served_name, "models")
+        self._adapters = tuple(_by_name(options.adapters, adapter_name, "adapters"))
         self._only = options.only
         self._names: tuple[str, ...] = ()
         self._until = 0.0
@@ -95,7 +99,7 @@ class ServedNames:
                 from likely.engine.sources import store
 
                 here = [info.name for info in store.list()]
-            self._names = tuple(dict.fromkeys([*self._offered, *here]))
+            self._names = tuple(dict.fromkeys([*self._offered, *self._adapters, *here]))
             self._until = time.monotonic() + FRESH_S
         return self._names
 
@@ -115,9 +119,10 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
             nbytes = machine.memory() // KEPT_SHARE
             return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=nbytes)
 
-        adapters = _by_name(options.adapters, adapter_name, "adapters")
-        for folder in adapters.values():
-            read(Path(folder))  # what is wrong with one is said before anybody asks for it
+        adapters = {}
+        for name, folder in _by_name(options.adapters, adapter_name, "adapters").items():
+            base = read(made.place(folder)).model  # what is wrong with one is said before anybody asks for it
+            adapters[name] = ServedAdapter(folder, served_name(base))
         return ServingJobs(opening, names.names, options.memory or room.of_weights(), adapters)
 
     return make

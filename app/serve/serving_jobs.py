@@ -34,8 +34,9 @@ from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.thinking import LONGEST, THINK, opens, thinking_of
 from likely.engine.transforms import Constraint, LogitBias
+
+THINK = "<think>"
 
 
 @dataclass(eq=False)
@@ -96,6 +97,14 @@ class ServedModel:
             self.running -= 1
 
 
+@dataclass(frozen=True, slots=True)
+class ServedAdapter:
+    """An adapter that requests may name, beside a model or as one: the folder, and the name of its base, if known."""
+
+    folder: str
+    base: str
+
+
 class ServingJobs:
     """The models of a server, by name, the least recently used first."""
 
@@ -104,10 +113,10 @@ class ServingJobs:
         opening: Callable[[str], Generator[Any, None, Any]],
         names: Callable[[], Sequence[str]],
         budget: int,
-        adapters: dict[str, str],
+        adapters: dict[str, ServedAdapter],
     ) -> None:
         """`opening` loads a model in pieces, `names` are those that may be asked for; `budget` are bytes of weights.
-        `adapters` are folders by the name that a request may say."""
+        `adapters` are by the name that a request may say."""
         self._opening, self._names, self._budget, self._adapters = opening, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
         self._helper = Helper()
@@ -161,9 +170,9 @@ class ServingJobs:
             bound = Constraint(*request.constraint, len(ids))
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
-        end = b"".join(map(tokenizer.piece, ids[-LONGEST:])).decode(errors="replace")
-        opened, marks = opens(end), thinking_of(tokenizer) or THINK
-        yield AnswerOpened(model.facts, len(ids), opened, tuple(ids), ignored, marks)
+        thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
+        facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
+        yield AnswerOpened(facts, len(ids), thinking, tuple(ids), ignored)
         if request.shown.echo:
             steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote
@@ -225,6 +234,9 @@ class ServingJobs:
         """
         known = self._names()
         names = [name or known[0] for name in names]
+        if (asked := self._adapters.get(names[0])) is not None:  # an adapter by its name is its base with it
+            adapter = adapter or (names[0], 1.0)
+            names[0] = asked.base if asked.base in known else known[0]
         for name in names:
             if name not in known:
                 line = f"there is no model {name[:80]!r} here: {', '.join(known)}"
@@ -284,7 +296,7 @@ class ServingJobs:
             session.adapt("remove", model.adapter[0], 0.0)
             model.adapter = None
         if adapter is not None:
-            session.adapt("add", self._adapters[adapter[0]], adapter[1])
+            session.adapt("add", self._adapters[adapter[0]].folder, adapter[1])
         model.adapter = adapter
         model.joins = session.model.make_cache().joins
 

@@ -10,7 +10,6 @@ from typing import Any
 
 from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.engine.prompt import Prompt
-from likely.engine.thinking import EFFORT, switch
 from likely.engine.tokenizer.template import Message
 
 THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
@@ -36,10 +35,10 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
         prompt = replace(prompt, turns=with_tools(prompt), tools=())
     if not request.effort:
         return prompt, ()
-    if EFFORT in reads:
-        return replace(prompt, options=(*prompt.options, (EFFORT, request.effort))), ()
-    if (option := switch(reads, request.effort not in THOUGHTLESS)) is not None:
-        return replace(prompt, options=(*prompt.options, option)), ()
+    if "reasoning_effort" in reads:
+        return replace(prompt, options=(*prompt.options, ("reasoning_effort", request.effort))), ()
+    if "enable_thinking" in reads:
+        return replace(prompt, options=(*prompt.options, ("enable_thinking", request.effort not in THOUGHTLESS))), ()
     return prompt, ("reasoning_effort",)
 
 

@@ -30,7 +30,7 @@ class QuantizationReport:
     path: Path
     weight_bits: float  # bits a weight over all tensors, scales included
     nbytes: int  # of the weights
-    nbytes_before: int
+    nbytes_before: int  # of those on the disk
     tokens: int
     predicted: int  # of them, each window's first has nothing before it
     kl: float  # nats a token

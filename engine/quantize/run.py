@@ -25,7 +25,7 @@ from likely.engine.quantize.source import Arrays, Source
 from likely.engine.sources import array_file
 from likely.engine.sources.fetch.progress import Report as Progress
 from likely.engine.sources.fetch.progress import disk_errors, require_space, silent
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.sources.model_info import ModelInfo, weight_bytes
 from likely.engine.statistics.comparison import Comparison
 from likely.metal import mx
 from likely.models.layers import LayerNorm, Linear, Norm, RMSNorm
@@ -138,7 +138,7 @@ def _write(
         path=target,
         weight_bits=8 * out.nbytes / out.weights,
         nbytes=out.nbytes,
-        nbytes_before=out.weights * source.dtype.size,
+        nbytes_before=weight_bytes(source.info),
         tokens=score.tokens,
         predicted=score.predicted,
         kl=kl.mean,

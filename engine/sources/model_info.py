@@ -135,6 +135,11 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def weight_bytes(info: ModelInfo) -> int:
+    """Bytes of a model's weights as they lie on the disk."""
+    return sum(file.stat().st_size for file in weight_files(info.path)) if info.path.is_dir() else info.nbytes
+
+
 def fingerprint(files: Iterable[Path]) -> str:
     """SHA-256 over the sizes of the files and 64 evenly spaced slices of each: quick, and the same for equal files."""
     digest = hashlib.sha256()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from likely.engine.errors import ContextOverflow, DataError
 from likely.engine.home import expanded
 from likely.engine.lock import claimed
 from likely.engine.presets import recipe
-from likely.engine.synth import filters, stages
+from likely.engine.synth import filters, inputs, stages
 from likely.engine.synth.config import WITHOUT_MODEL, PipelineConfig
 from likely.engine.synth.instruct import cells
 from likely.engine.synth.method import RowMethod
@@ -101,7 +102,26 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
         yield from _run(config, open_model)
 
 
+def check_lacks(config: PipelineConfig) -> None:
+    """DataError with everything that the stages after drawing will want and is not here: packages, files, tasks."""
+    lacks = []
+    for package, wanted, what in (
+        ("rensa", config.deduplicate.near, "near duplicates need rensa (or set deduplicate.near = false)"),
+        ("py3langid", config.filter.languages, "filter.languages needs py3langid"),
+    ):
+        if wanted and find_spec(package) is None:
+            lacks.append(f"{what}: pip install 'likely[synth]'")
+    for name in (*config.deduplicate.against, *config.decontaminate.against):
+        try:
+            inputs.training_rows(name)
+        except DataError as error:
+            lacks.append(str(error))
+    if lacks:
+        raise DataError(f"before anything is drawn: {'; '.join(lacks)}")
+
+
 def _run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
+    check_lacks(config)
     folder, sessions = expanded(config.out), dict[str, "Session"]()
     g = config.generate
 

@@ -6,9 +6,11 @@ A run that goes on from a checkpoint forgets the lines after it, so that each st
 import json
 from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from likely.engine.adapters.config import Config
 from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.json_reader import check, parse
@@ -89,6 +91,12 @@ def _trim(path: Path, step: int) -> None:
     if path.exists():
         text = "".join(json.dumps(line) + "\n" for line in _lines(path) if line.get("step", step + 1) <= step)
         write_whole(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def check_board(config: Config) -> None:
+    """ParameterError where TensorBoard's events are wanted and no package here writes them."""
+    if config.tensorboard and not any(find_spec(name) for name in ("tensorboardX", "tensorboard")):
+        raise ParameterError("tensorboard needs a writer: pip install tensorboardX")
 
 
 def _board(folder: Path, step: int) -> Any:

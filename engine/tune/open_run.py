@@ -17,6 +17,7 @@ from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import adaptation, contrast, data, samples
 from likely.engine.tune.control import TrainingPlan
+from likely.engine.tune.metrics import check_board
 from likely.engine.tune.report import report
 from likely.engine.tune.run import Set, TrainingRun, prepare
 
@@ -51,6 +52,7 @@ def open_run(
     """
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
+    check_board(config)
     names = read_map(config.map)
     dataset = data.read(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress

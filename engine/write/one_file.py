@@ -16,7 +16,7 @@ from likely.engine.sources.checkpoint import load
 from likely.engine.sources.fetch.progress import Report as Progress
 from likely.engine.sources.fetch.progress import disk_errors, require_space, silent
 from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import ModelInfo, weight_files
+from likely.engine.sources.model_info import ModelInfo, weight_bytes
 from likely.engine.statistics.comparison import Comparison
 from likely.engine.whole_file import check_new_file
 from likely.engine.write import gguf
@@ -50,7 +50,7 @@ def write_one_file(
         os.replace(partial / "model.gguf", target)
     kl = score.estimate("reverse_kl")
     weights = sum(a.size for part in sites.trainable(checkpoint.model).parts() for a in part.arrays().values())
-    before = sum(f.stat().st_size for f in weight_files(info.path)) if info.path.is_dir() else info.nbytes
+    before = weight_bytes(info)
     return QuantizationReport(
         target, 8 * nbytes / weights, nbytes, before, score.tokens, score.predicted, kl.mean,
         kl.within(0.0).interval, 1 - score.estimate("same_top").mean, score.perplexity[1],

@@ -312,23 +312,22 @@ class Desk:
             here = (path for path in sorted(at.rglob("*")) if path.is_file())
             made = (path for path in here if path.stat().st_mtime_ns != before.get(path))
             told = (path for path in made if path.suffix not in (".db", ".lock") and path.name != "drawn.jsonl")
-            files = tuple(f"{path.relative_to(at)} {digest(path)}" for path in told)
+            files = tuple(f"{path.relative_to(at)} {digest(path, str(at.parent))}" for path in told)
             out, err = (CLOCKED.sub("-", text.replace(str(at.parent), "")) for text in said)
             self.known[call] = code, out, err, files
             shutil.rmtree(at.parent)
         return self.known[call]
 
 
-def digest(path: Path) -> str:
-    """Of what is in a file; the state of a training has its time too."""
+def digest(path: Path, place: str) -> str:
+    """Of what is in a file, wherever its folder is; the state of a training has its time too."""
     if path.suffix == ".safetensors" and "state" not in path.name:
         arrays = mx.load(str(path))
         assert isinstance(arrays, dict)
         data = b"".join(name.encode() + np.array(arrays[name].astype(mx.float32)).tobytes() for name in sorted(arrays))
     else:
-        data = (
-            CLOCKED.sub("-", path.read_text(errors="replace")).encode() if path.suffix in (".json", ".jsonl") else b""
-        )
+        text = path.read_text(errors="replace").replace(place, "") if path.suffix in (".json", ".jsonl") else ""
+        data = CLOCKED.sub("-", text).encode()
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 

@@ -59,6 +59,8 @@ def test_what_fewer_bits_cost_is_told() -> None:
         "predicted 2,032 of 2,048 tokens",
         "worst layers  layers.0 12.3%, head 5.0% (error of what the layer adds)",
     ]  # fmt: skip
+    report.nbytes_before = 98_000_000
+    assert quantize.lines(report)[1].endswith("(98.0 MB before, so it is larger)")
     report.worst = []
     assert len(quantize.lines(report)) == 5
 

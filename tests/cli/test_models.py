@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,43 @@ def test_models_says_where_each_lives_and_which_is_used(likely: Likely, person: 
     assert all(line.endswith(str(path)) for line, path in zip(lines, paths, strict=True))
     told = json.loads(likely("models", "--json")[1])
     assert [(row["name"], row["default"]) for row in told] == [("me/one", False), ("me/two", True)]
+
+
+@pytest.mark.slow(2)
+def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed(
+    likely: Likely, person: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter and what it was fused into; the oracle of a name is the path that it stands for."""
+    base, made, elsewhere = random_model(tmp_path / "base"), tmp_path / "made", tmp_path / "elsewhere"
+    for folder in (made, elsewhere):
+        folder.mkdir()
+    (made / "rows.jsonl").write_text("".join(f'{{"prompt": "tag {i}", "completion": "<{i}>"}}\n' for i in range(12)))
+    monkeypatch.chdir(made)
+    tuned = ("--length", 64, "--steps", 3, "--layers", 1, "--rate", 0.02, "--out", "style")
+    assert likely("tune", "rows.jsonl", "-M", base, *tuned)[0] == 0
+    monkeypatch.chdir(elsewhere)
+    assert likely("fuse", "style", "--out", made / "whole")[0] == 0  # the rows that it saw are found, too
+    listed = likely("models").out
+    assert "made/style" in listed and "-A style/best those of the least" in listed and "fused here, of" not in listed
+    told = {row["name"]: row for row in json.loads(likely("models", "--json").out)}
+    assert told["whole"]["source"] == f"fused here, of {base}" and told["style"]["made"] == "adapter"
+
+    def said(*words: object) -> str:
+        code, out, err = likely("explain", "tag 1", "--json", *words)
+        return str(json.loads(out)["tokens"]) if code == 0 else err
+
+    assert said("-M", base, "-A", "style") == said("-M", base, "-A", made / "style") != said("-M", base)
+    assert said("-M", base, "-A", "style/best") == said("-M", base, "-A", made / "style" / "best")
+    assert said("-M", "whole") == said("-M", made / "whole")
+    (made / "style" / "photo.jpg").touch()
+    assert f"style is an adapter of {base}, no model: -A style puts it on one" in said("-M", "style")
+    assert "holds photo.jpg too, which was not made here" in likely("rm", "style", "--yes").err
+    (made / "style" / "photo.jpg").unlink()
+    assert likely("rm", "style", stdin=b"n\n")[0] == 130 and (made / "style").exists()
+    assert "is removed" in likely("rm", "style", "--yes").out and not (made / "style").exists()
+    shutil.rmtree(made / "whole")
+    assert f"whole was made here, and is gone from {made / 'whole'}" in said("-M", "whole")
+    assert "is forgotten" in likely("rm", "whole").out and "whole" not in likely("models").out
 
 
 def test_a_default_must_be_here(likely: Likely) -> None:

@@ -88,6 +88,11 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         assert found.exit_code == 2 and f"--model: {why}" in found.output
     found = called(pipeline(tmp_path, AUGMENT), "--effect")
     assert found.exit_code == 2 and "name one in the file, task = ... under [train]" in found.output
+    later = '[deduplicate]\nagainst = ["@/gone.jsonl"]\n[decontaminate]\nagainst = ["arithmatic"]\n[report]\n'
+    later += 'heldout = "@/no.jsonl"'
+    for words, whys in (((), ("gone.jsonl", "there is no task arithmatic")), (("--report",), ("no.jsonl",))):
+        found = called(pipeline(tmp_path, AUGMENT + later), *words)
+        assert all(why in str(found.exception) for why in whys) and not (tmp_path / "made" / "drawn.jsonl").exists()
     found = called(pipeline(tmp_path, AUGMENT), "--generations", "2", "--report")
     assert found.exit_code == 2 and "--report" in found.output
 

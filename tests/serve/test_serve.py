@@ -94,6 +94,9 @@ def test_requests_choose_their_adapters(client: Client) -> None:
     with ThreadPoolExecutor(7) as pool:
         embedded = pool.submit(client.ask, "/v1/embeddings", {"input": "abab"})
         answers = list(pool.map(lambda body: client.ask(CHAT, body), bodies))
+    by_name = client.ask(CHAT, bodies[0] | {"model": "style"})[1]
+    assert by_name["model"] == "style" and by_name["choices"] == answers[1][1]["choices"]
+    assert "style" in [tagged["name"].partition(":")[0] for tagged in client.ask("/api/tags")[1]["models"]]
     want = {}
     for weight in (None, 0.5, 1.0):
         args = [
@@ -396,7 +399,7 @@ def test_other_protocols_say_the_same(client: Client) -> None:
     assert lines[-1]["done"] and lines[-1]["eval_count"] and not lines[0]["done"]
     _, whole = client.ask("/api/generate", asked | {"prompt": "hi", "stream": False})
     assert whole["response"] == want and whole["done_reason"] in ("stop", "length")
-    assert [m["name"] for m in client.ask("/api/tags")[1]["models"]] == ["tiny", "other"]
+    assert [m["name"] for m in client.ask("/api/tags")[1]["models"]] == ["tiny", "other", "style"]
     assert client.ask("/api/show", {"model": "tiny"})[1]["model_info"]["llama.context_length"] == 2048
     given = {"input": "hi", "temperature": 0, "max_output_tokens": 5}
     _, response = client.ask("/v1/responses", given)
@@ -407,7 +410,7 @@ def test_other_protocols_say_the_same(client: Client) -> None:
     assert "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta") == text
     assert events[-1]["response"]["output"][0]["content"][0]["text"] == text
     _, listed = client.ask("/v1/models")
-    assert [m["id"] for m in listed["data"]] == ["tiny", "other"]
+    assert [m["id"] for m in listed["data"]] == ["tiny", "other", "style"]
     first, second = (client.ask(CHAT, body | {"model": name, "logprobs": True})[1] for name in ("tiny", "other"))
     assert second["model"] == "other"
     assert first["choices"][0]["logprobs"]["content"][0] != second["choices"][0]["logprobs"]["content"][0]

@@ -10,7 +10,7 @@ import pytest
 from likely.app import requests as r
 from likely.app.serve import openai_requests
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused
-from likely.app.serve.serving_jobs import ServingJobs
+from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting
 from likely.engine.decode.strategies import parse
@@ -60,7 +60,7 @@ def jobs(*sessions: ScriptedSession, budget: int = 100) -> ServingJobs:
         yield None
         return by_name[name]
 
-    return ServingJobs(opening, lambda: list(by_name), budget, {"x": "folder/x"})
+    return ServingJobs(opening, lambda: list(by_name), budget, {"x": ServedAdapter("folder/x", "m")})
 
 
 def ask(text: str = "ab", **more: Any) -> AnswerRequest:
@@ -110,9 +110,9 @@ def test_an_echo_has_no_token_that_nobody_wrote(bos: int | None, whole: bool, co
 
 
 def test_a_thought_that_the_template_opened_is_seen_near_the_end() -> None:
-    for text, thinking in (("<think>", True), ("a<think>\n", True), ("<think>  ", True), ("<think>.", False)):
+    for text, thinking in (("<think>", True), ("a<think>\n", True), ("<think>  ", False), ("<think>.", False)):
         opened = run(jobs(ScriptedSession("m", [END])), ask(text))[0]
-        assert opened.opened is thinking, text
+        assert opened.thinking is thinking, text
 
 
 def test_what_a_model_cannot_do_is_refused() -> None:

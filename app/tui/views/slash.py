@@ -18,6 +18,7 @@ from likely.app.tui.views import diffusing
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
+from likely.engine import made
 from likely.engine.conversation import Fork
 from likely.engine.decode.strategies import PLAIN, offers
 from likely.engine.decode.strategy import Strategy
@@ -28,7 +29,6 @@ from likely.engine.whole_file import refuse_pipe
 
 Do = Callable[[ChatParts, str], None]
 KINDS = ("markdown", "html", "jsonl")
-THINKS = {"on": True, "off": False, "as usual": None}
 COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
 
@@ -274,17 +274,6 @@ def _seed(screen: ChatParts, text: str) -> None:
     screen.action_redo(seed=_number("seed", text))
 
 
-def _think(screen: ChatParts, text: str) -> None:
-    """Have the next answers think, or not, or for so many tokens."""
-    if text.isdecimal() and int(text):
-        _decode_by(screen, decoding.read(f"budget {text}"))
-    elif text in THINKS:
-        screen.chat.thinking = THINKS[text]
-        screen.hints.say(f"thinking is {text}" if text != "as usual" else "thinking is left to the chat template")
-    else:
-        raise ParameterError(f"/think takes {', '.join(THINKS)} or a number of tokens, got {text or 'nothing'}")
-
-
 def _max(screen: ChatParts, text: str) -> None:
     screen.chat.max_tokens = _number("max", text) or None
     most = f"at most {text} tokens an answer" if screen.chat.max_tokens else "as many tokens as there is room for"
@@ -359,7 +348,7 @@ def _adapter(screen: ChatParts, text: str) -> None:
     of the one that is there where no name stands before them."""
     what, _, how = text.rpartition(" ")
     names = [adapter.name for adapter in screen.host.engine.attached]
-    nameless = text in ("off", "only") and text not in names
+    nameless = (text in ("off", "only") or _weight(text) is not None) and text not in names
     if nameless and len(names) == 1:
         what = names[0]
     if not text:
@@ -398,7 +387,9 @@ def _weight(text: str) -> float | None:
 
 
 def _adapters(screen: ChatParts) -> list[str]:
-    return [f"{a.name}{how}" for a in screen.host.engine.attached for how in ("", " 0.5", " only", " off")]
+    on = [adapter.name for adapter in screen.host.engine.attached]
+    off = [one.name for one in made.all() if one.kind == made.ADAPTER and one.there and one.name not in on]
+    return [*(f"{name}{how}" for name in on for how in ("", " 0.5", " only", " off")), *off]
 
 
 def _themes(screen: ChatParts) -> list[str]:
@@ -425,7 +416,6 @@ COMMANDS: dict[str, Slash] = {
     "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
     "seed": Slash("n", "answer again with this seed", _seed),
     "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
-    "think": Slash("on, off, n", "whether to think, or for how many tokens", _think, lambda _: list(THINKS)),
     "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
