@@ -1,8 +1,9 @@
 """How a run is shared out among processes: how many there are, and which files come first.
 
-Half of what a test of the screen takes is waiting, for the app to come to rest: one process more than there are cores
-uses that time. A file is one process's, so those that take longest come first, lest the last of them be waited for
-alone. `slow(seconds)` says of a test how long that is, where it is more than about one. Loaded with `-p tests.sharing`.
+Slow tests wait for processes, terminals and disks: one process more than there are cores uses that time. The everyday
+part waits for nothing, and each process that collects it costs seconds: one a core. A file is one process's, so those
+that take longest come first, lest the last of them be waited for alone. `slow(seconds)` says of a test how long that
+is, where it is more than about one. Loaded with `-p tests.sharing`.
 """
 
 import gc
@@ -14,7 +15,8 @@ import pytest
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)  # xdist has its own count
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + ("not slow" not in config.option.markexpr)
 
 
 @pytest.hookimpl(trylast=True)

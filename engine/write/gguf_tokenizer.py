@@ -107,9 +107,7 @@ def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterat
     wanted = [[piece for piece, _ in cut.pre_tokenize_str(text)] for text in texts] if cut else None
     whole = bool((program.get("model") or {}).get("ignore_merges"))
     matches = [
-        (rule.whole_words != whole, name)
-        for name, rule in PRETOKENIZERS.items()
-        if [list(_pieces(rule, text)) for text in texts] == wanted
+        (rule.whole_words != whole, name) for name, rule in PRETOKENIZERS.items() if _pieces(rule, texts) == wanted
     ]
     for _, name in sorted(matches, key=lambda pair: pair[0]):
         yield {
@@ -119,14 +117,15 @@ def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterat
         }
 
 
-def _pieces(rule: Pretokenizer, text: str) -> Iterator[str]:
+def _pieces(rule: Pretokenizer, texts: Sequence[str]) -> list[list[str]]:
+    """The words into which a rule, compiled once, cuts each text."""
     import tokenizers
     from tokenizers import pre_tokenizers
 
     cuts = [pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
     bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    for piece, _ in pre_tokenizers.Sequence([*cuts, bytes_]).pre_tokenize_str(text):
-        yield piece
+    cut = pre_tokenizers.Sequence([*cuts, bytes_])
+    return [[piece for piece, _ in cut.pre_tokenize_str(text)] for text in texts]
 
 
 def _scored(tokens: Sequence[str], merges: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,11 @@ _PATTERN = re.compile(
   | (?P<string>"(?:[^"\\\n]|\\.)*" | '(?:[^'\\\n]|\\.)*')
   | (?P<number>(?:0[xX][0-9a-fA-F']+ | (?:\d[\d']*)?\.\d+(?:[eE][+-]?\d+)? | \d[\d']*\.?(?:[eE][+-]?\d+)?)[a-zA-Z]*)
   | (?P<word>[A-Za-z_]\w*)
-  | (?P<mark>\[\[|::|->|<<=|>>=|<<|<=|>=|==|!=|&&|\|\||\+\+|--|[-+*/%&|^]=|\.\.\.|[^\s\w])
+  | (?P<mark>\[\[|::|->|<<=|>>=|<<|<=|>=|==|!=|&&|\|\||\+\+|--|[-+*/%&|^]=|\.\.\.|.)
     """,
     re.VERBOSE | re.DOTALL,
 )
+MULTILINE = ("space", "directive", "string")  # kinds that may hold the end of a line
 
 
 @dataclass(slots=True)
@@ -39,13 +40,12 @@ def tokenize(text: str) -> list[MslToken]:
 
 
 def _scan(text: str) -> Iterator[MslToken]:
-    at, line = 0, 1
-    while at < len(text):
-        match = _PATTERN.match(text, at)
-        kind, piece = (match.lastgroup or "mark", match.group()) if match else ("mark", text[at])
+    line = 1
+    for match in _PATTERN.finditer(text):
+        kind, piece = match.lastgroup or "mark", match.group()
         yield MslToken(kind, piece, line)
-        line += piece.count("\n")
-        at += len(piece)
+        if kind in MULTILINE:
+            line += piece.count("\n")
 
 
 def join(tokens: list[MslToken]) -> str:

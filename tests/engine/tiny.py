@@ -1,11 +1,12 @@
 """Tiny random models as files: GGUF by llama.cpp's own writer package and converter's rules, safetensors by mlx."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter
+from gguf import MODEL_ARCH_NAMES, GGMLQuantizationType, GGUFWriter, TensorNameMap, get_tensor_name_map
 from gguf.quants import quantize
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -174,11 +175,13 @@ def gguf_name(name: str, architecture: str) -> str:
     """llama.cpp's name of a weight, by its package's own table of names."""
     if name.startswith("rope_factors"):
         return name
-    from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, get_tensor_name_map
-
-    arch = next(key for key, text in MODEL_ARCH_NAMES.items() if text == architecture)
     for module, _, _ in EXPERTS.values():
         name = name.replace(f"{module}.switch_mlp", "mlp.experts")
-    found = get_tensor_name_map(MODEL_ARCH(arch), 8).get_name(name, try_suffixes=(".weight", ".bias"))
+    found = _table(architecture).get_name(name, try_suffixes=(".weight", ".bias"))
     assert found, f"{name} has no name in {architecture}"
     return str(found)
+
+
+@cache
+def _table(architecture: str) -> TensorNameMap:
+    return get_tensor_name_map(next(arch for arch, text in MODEL_ARCH_NAMES.items() if text == architecture), 8)
