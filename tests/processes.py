@@ -1,4 +1,4 @@
-"""Several processes over mlx's ring on this machine, as `mlx.launch` would start them."""
+"""Several processes over mlx's ring on this machine, as `mlx.launch` would start them; and one of so many threads."""
 
 import json
 import os
@@ -34,11 +34,19 @@ def start(ranks: int, folder: Path, arguments: Sequence[str], **environment: str
     return [subprocess.Popen(words, env={**own, "MLX_RANK": str(rank)}, text=True, **pipes) for rank in range(ranks)]
 
 
-def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 120) -> list[tuple[int, str, str]]:
-    """Exit code, stdout and stderr of each; all are ended where one takes longer."""
+def finish(processes: Sequence[subprocess.Popen[str]]) -> list[tuple[int, str, str]]:
+    """Exit code, stdout and stderr of each; all are ended where they are not waited for any more."""
     try:
-        return [(p.returncode, *said) for p in processes for said in [p.communicate(timeout=timeout_s)]]
+        return [(p.returncode, *said) for p in processes for said in [p.communicate()]]
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def by_threads(code: str, threads: int) -> bytes:
+    """What a text in Python writes where products have so many threads, which it is told."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}
+    run = subprocess.run([sys.executable, "-c", code, str(threads)], capture_output=True, env=environment)
+    assert run.returncode == 0, run.stderr.decode()
+    return run.stdout

@@ -148,7 +148,7 @@ subprocess.run([*link, "up"], check=True)
 ranks = start(2, Path(sys.argv[2]), [*MAIN, *ENDLESS, "--model", sys.argv[1]])
 begun(ranks)
 subprocess.run([*link, "down"], check=True)
-for code, _, said in finish(ranks, timeout_s=60):
+for code, _, said in finish(ranks):
     print(code, said, end="")
 """
 APART = ["unshare", "--user", "--map-root-user", "--net"]  # a network of its own, which can be cut
@@ -287,6 +287,6 @@ def test_tuning_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None
 def test_three_ranks_speak_as_smollm2_does(temp: str, tmp_path: Path) -> None:
     """Nine heads and three key/value heads on three processes."""
     words = ["run", "Name three birds.", "--temp", temp, "--seed", "5", "--max-tokens", "10"]
-    first, *others = finish(start(3, tmp_path, [*MAIN, *words]), timeout_s=280)
+    first, *others = finish(start(3, tmp_path, [*MAIN, *words]))
     assert first[:2] == (0, alone(*words)), first
     assert others == [(0, "", "")] * 2

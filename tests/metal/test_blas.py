@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from likely.metal import blas, mx
+from tests.processes import by_threads
 
 linux = pytest.mark.linux  # a Mac uses Accelerate
 
@@ -224,15 +225,9 @@ sys.stdout.buffer.write(outs[0][0].tobytes())
 @linux
 @pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
 @pytest.mark.slow
-def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_the_work_and_change_no_bit() -> None:
     """Two callers at once, with one thread and with two: attention's products, and OpenBLAS's between them."""
-    outs = []
-    for threads in "12":
-        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
-        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False)
-        assert run.returncode == 0, run.stderr.decode()
-        outs.append(run.stdout)
-    assert outs[0] == outs[1] != b""
+    assert by_threads(THREADS, 1) == by_threads(THREADS, 2) != b""
 
 
 FORK = """

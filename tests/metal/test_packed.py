@@ -25,6 +25,7 @@ from likely.models.families import registry
 from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
+from tests.processes import by_threads
 
 pytestmark = pytest.mark.linux
 FOLDER = Path(packed.__file__).parent
@@ -346,15 +347,9 @@ sys.stdout.buffer.write(outs[0][0])
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
-def test_threads_share_the_work_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_share_the_work_and_change_no_bit() -> None:
     """Two callers at once, with one thread and with two."""
-    outs = []
-    for threads in "12":
-        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
-        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False)
-        assert run.returncode == 0, run.stderr.decode()
-        outs.append(run.stdout)
-    assert outs[0] == outs[1] != b""
+    assert by_threads(THREADS, 1) == by_threads(THREADS, 2) != b""
 
 
 # --- both architectures --------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 import mmap
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +20,7 @@ from likely.models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
 from tests.models.test_transformer import built
+from tests.processes import by_threads
 
 pytestmark = pytest.mark.linux
 
@@ -200,11 +199,5 @@ sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
-def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    outs = []
-    for threads in "12":
-        monkeypatch.setenv("OPENBLAS_NUM_THREADS", threads)
-        run = subprocess.run([sys.executable, "-c", THREADS, threads], capture_output=True, check=False)
-        assert run.returncode == 0, run.stderr.decode()
-        outs.append(run.stdout)
-    assert outs[0] == outs[1] != b""
+def test_threads_change_no_bit() -> None:
+    assert by_threads(THREADS, 1) == by_threads(THREADS, 2) != b""

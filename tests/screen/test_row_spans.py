@@ -1,6 +1,5 @@
 """Rows of tokens in detail: which cells are whose, where a word may be broken, what hangs, and going back."""
 
-import random
 from itertools import accumulate
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from likely.app.tui.base import cells
 from likely.app.tui.base.face import CODE, MARKUP
 from likely.app.tui.base.wrap import NOBODY, CellRow, Span, Wrap
-from tests.screen.test_wrap import LETTERS, reference, shown, wrapped
+from tests.screen.test_wrap import shown, wrapped
 
 TOLD = {
     "words of several tokens": ["It", " is", " bl", "ue", ".\n", "\n", "So", " it", " seems"],
@@ -38,22 +37,6 @@ def told(wrap: Wrap) -> list[str]:
         lines += [f"  faces {[s.face for s in row.spans]}"] * any(s.face for s in row.spans)
     places = (f"{token} {wrap.place(token)} {list(wrap.rows_of(token))}" for token in range(wrap.count + 1))
     return [*lines, f"  places: {'; '.join(places)}", f"  firsts: {wrap.firsts}, next {wrap.count}"]
-
-
-def test_random_rows_are_those_of_the_reference_however_the_text_is_cut() -> None:
-    rng = random.Random(7)
-    for _ in range(150):
-        text = "".join(rng.choices(LETTERS + "ab  ", k=rng.randint(0, 40)))
-        cuts = sorted(rng.choices(range(len(text) + 1), k=rng.randint(0, 9)))
-        texts = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        width = rng.randint(4, 14)
-        wrap = wrapped(texts, width)
-        assert shown(wrap) == reference(text, width)
-        assert [row.width for row in wrap.rows] == [sum(span.width for span in row.spans) for row in wrap.rows]
-        assert wrap.firsts == [row.first for row in wrap.rows]
-        for token in range(len(texts)):
-            owned = [y for y, row in enumerate(wrap.rows) if any(span.token == token for span in row.spans)]
-            assert not owned or list(wrap.rows_of(token)) == owned
 
 
 HANG = (Span(NOBODY, "│ ", 2, MARKUP),)
