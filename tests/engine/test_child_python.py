@@ -16,7 +16,7 @@ from likely.engine.sources.fetch.progress import silent
 from likely.engine.tokenizer.template import ChatTemplate
 from tests.engine import index_server
 from tests.serve.served import write_model
-from tests.serve.test_child_server import until
+from tests.serve.test_server import until
 
 NAMES = ("app", "engine", "jinja2", "json", "math_verify", "metal", "mlx", "models", "numpy", "pip", "select", "struct")
 

@@ -1,4 +1,4 @@
-"""Configurations and tensors that are wrong: one line with the key or tensor, what was expected and what came."""
+"""Configurations as published: the right shape; and what is wrong in one or in a tensor: one line, with what came."""
 
 from typing import Any
 
@@ -180,3 +180,135 @@ def reads_without(config: dict[str, Any]) -> bool:
     except ConfigError:
         return False
     return True
+
+
+COMMON = {
+    "_name_or_path": "somewhere", "architectures": ["AnyForCausalLM"], "attention_dropout": 0.0, "bos_token_id": 1,
+    "eos_token_id": [2, 3], "initializer_range": 0.02, "torch_dtype": "bfloat16", "transformers_version": "4.45.0",
+    "use_cache": True,
+}  # fmt: skip
+
+
+def made(**keys: Any) -> dict[str, Any]:
+    return COMMON | keys
+
+
+def shape(width: int, inner: int, layers: int, heads: int, kv: int, vocab: int, context: int) -> dict[str, Any]:
+    return {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        "vocab_size": vocab,
+        "max_position_embeddings": context,
+    }
+
+
+LLAMA3 = {
+    "factor": 32.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "SmolLM2-135M": made(model_type="llama", **shape(576, 1536, 30, 9, 3, 49152, 8192), attention_bias=False,
+        hidden_act="silu", is_llama_config=True, mlp_bias=False, pretraining_tp=1, rms_norm_eps=1e-5,
+        rope_interleaved=False, rope_scaling=None, rope_theta=100000, tie_word_embeddings=True,
+        **{"transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}}}),
+    "Llama-3.2-1B": made(model_type="llama", **shape(2048, 8192, 16, 32, 8, 128256, 131072), attention_bias=False,
+        head_dim=64, hidden_act="silu", mlp_bias=False, pretraining_tp=1, rms_norm_eps=1e-5, rope_scaling=LLAMA3,
+        rope_theta=500000.0, tie_word_embeddings=True),
+    "Mistral-7B-v0.1": made(model_type="mistral", **shape(4096, 14336, 32, 32, 8, 32000, 32768), hidden_act="silu",
+        rms_norm_eps=1e-5, rope_theta=10000.0, sliding_window=4096, tie_word_embeddings=False),
+    "Mixtral-8x7B": made(model_type="mixtral", **shape(4096, 14336, 32, 32, 8, 32000, 32768), hidden_act="silu",
+        num_experts_per_tok=2, num_local_experts=8, output_router_logits=False, rms_norm_eps=1e-5,
+        rope_theta=1000000.0, router_aux_loss_coef=0.02, sliding_window=None, tie_word_embeddings=False),
+    "Qwen2.5-0.5B": made(model_type="qwen2", **shape(896, 4864, 24, 14, 2, 151936, 32768), hidden_act="silu",
+        max_window_layers=24, rms_norm_eps=1e-6, rope_theta=1000000.0, sliding_window=32768,
+        tie_word_embeddings=True, use_mrope=False, use_sliding_window=False),
+    "Qwen3-30B-A3B": made(model_type="qwen3_moe", **shape(2048, 6144, 48, 32, 4, 151936, 40960),
+        attention_bias=False, decoder_sparse_step=1, head_dim=128, hidden_act="silu", max_window_layers=48,
+        mlp_only_layers=[], moe_intermediate_size=768, norm_topk_prob=True, num_experts=128, num_experts_per_tok=8,
+        output_router_logits=False, rms_norm_eps=1e-6, rope_scaling=None, rope_theta=1000000.0,
+        router_aux_loss_coef=0.001, sliding_window=None, tie_word_embeddings=False, use_sliding_window=False),
+    "gemma-2-2b": made(model_type="gemma2", **shape(2304, 9216, 26, 8, 4, 256000, 8192), attention_bias=False,
+        attn_logit_softcapping=50.0, cache_implementation="hybrid", final_logit_softcapping=30.0, head_dim=256,
+        hidden_act="gelu_pytorch_tanh", hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=256,
+        rms_norm_eps=1e-6, rope_theta=10000.0, sliding_window=4096),
+    "gemma-3-1b": made(model_type="gemma3_text", **shape(1152, 6912, 26, 4, 1, 262144, 32768), attention_bias=False,
+        attn_logit_softcapping=None, cache_implementation="hybrid", final_logit_softcapping=None, head_dim=256,
+        hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=256, rms_norm_eps=1e-6,
+        rope_local_base_freq=10000, rope_scaling=None, rope_theta=1000000, sliding_window=512,
+        sliding_window_pattern=6),
+    "gemma-3-4b": {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"],
+        "boi_token_index": 255999, "eoi_token_index": 256000, "eos_token_id": [1, 106], "image_token_index": 262144,
+        "initializer_range": 0.02, "mm_tokens_per_image": 256, "text_config": {"hidden_size": 2560,
+        "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024},
+        "vision_config": {"hidden_size": 1152}},
+    "Phi-3.5-mini": made(model_type="phi3", **shape(3072, 8192, 32, 32, 32, 32064, 131072), attention_bias=False,
+        auto_map={"AutoConfig": "configuration_phi3.Phi3Config"}, embd_pdrop=0.0, hidden_act="silu",
+        original_max_position_embeddings=4096, resid_pdrop=0.0, rms_norm_eps=1e-5,
+        rope_scaling={"long_factor": [2.0] * 48, "short_factor": [1.0] * 48, "type": "longrope"},
+        rope_theta=10000.0, sliding_window=262144, tie_word_embeddings=False),
+    "Phi-4-mini": made(model_type="phi3", **shape(3072, 8192, 32, 24, 8, 200064, 131072), attention_bias=False,
+        embd_pdrop=0.0, full_attn_mod=1, hidden_act="silu", interpolate_factor=1, lm_head_bias=False,
+        mlp_bias=False, original_max_position_embeddings=4096, partial_rotary_factor=0.75, resid_pdrop=0.0,
+        rms_norm_eps=1e-5, rope_scaling={"long_factor": [2.0] * 48, "short_factor": [1.0] * 48, "type": "longrope"},
+        rope_theta=10000.0, sliding_window=262144, tie_word_embeddings=True),
+    "SmolLM3-3B": made(model_type="smollm3", **shape(2048, 11008, 36, 16, 4, 128256, 65536), attention_bias=False,
+        hidden_act="silu", layer_types=["full_attention"] * 36, max_window_layers=28, mlp_bias=False,
+        no_rope_layer_interval=4, no_rope_layers=[1, 1, 1, 0] * 9, pretraining_tp=2, rms_norm_eps=1e-6,
+        rope_scaling=None, rope_theta=5000000.0, sliding_window=None, use_sliding_window=False),
+    "OLMo-2-1B": made(model_type="olmo2", **shape(2048, 8192, 16, 16, 16, 100352, 4096), attention_bias=False,
+        hidden_act="silu", rms_norm_eps=1e-6, rope_scaling=None, rope_theta=500000, tie_word_embeddings=False),
+    "granite-3.1-2b": made(model_type="granite", **shape(2048, 8192, 40, 32, 8, 49155, 131072),
+        attention_bias=False, attention_multiplier=0.015625, embedding_multiplier=12.0, hidden_act="silu",
+        logits_scaling=8.0, mlp_bias=False, residual_multiplier=0.22, rms_norm_eps=1e-5, rope_scaling=None,
+        rope_theta=5000000.0, tie_word_embeddings=True),
+    "starcoder2-3b": made(model_type="starcoder2", **shape(3072, 12288, 30, 24, 2, 49152, 16384),
+        embedding_dropout=0.1, hidden_act="gelu_pytorch_tanh", mlp_type="default", norm_epsilon=1e-5,
+        norm_type="layer_norm", residual_dropout=0.1, rope_theta=999999.4420358813, sliding_window=4096,
+        use_bias=True),
+    "gpt2": made(model_type="gpt2", activation_function="gelu_new", attn_pdrop=0.1, embd_pdrop=0.1,
+        layer_norm_epsilon=1e-5, n_ctx=1024, n_embd=768, n_head=12, n_layer=12, n_positions=1024, resid_pdrop=0.1,
+        summary_activation=None, summary_first_dropout=0.1, summary_proj_to_labels=True, summary_type="cls_index",
+        summary_use_proj=True, task_specific_params={"text-generation": {"do_sample": True, "max_length": 50}},
+        vocab_size=50257),
+    "pythia-70m": {"architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "eos_token_id": 0,
+        "hidden_act": "gelu", "hidden_size": 512, "initializer_range": 0.02, "intermediate_size": 2048,
+        "layer_norm_eps": 1e-5, "max_position_embeddings": 2048, "model_type": "gpt_neox", "num_attention_heads": 8,
+        "num_hidden_layers": 6, "rotary_emb_base": 10000, "rotary_pct": 0.25, "tie_word_embeddings": False,
+        "torch_dtype": "float16", "use_cache": True, "use_parallel_residual": True, "vocab_size": 50304},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_it_is_read(name: str) -> None:
+    config = PUBLISHED[name]
+    found = models.configure(config)
+    text = config.get("text_config", config)
+    assert found.width == text.get("hidden_size", text.get("n_embd"))
+    assert found.layers == len(found.windows) == len(found.ropes)
+
+
+def test_the_right_shape() -> None:
+    def of(name: str) -> models.ModelConfig:
+        return models.configure(PUBLISHED[name])
+
+    assert of("Mistral-7B-v0.1").windows == (4096,) * 32
+    assert of("Qwen2.5-0.5B").windows == (0,) * 24 and of("Qwen2.5-0.5B").qkv_bias
+    assert of("gemma-2-2b").windows[:4] == (4096, 0, 4096, 0)
+    assert of("gemma-3-1b").windows[:6] == (512,) * 5 + (0,)
+    four = of("gemma-3-4b")
+    assert (four.heads, four.kv_heads, four.head_size, four.vocab_size, four.tied) == (8, 4, 256, 262_208, True)
+    assert [rope.factor if rope else 0 for rope in four.ropes[:6]] == [1, 1, 1, 1, 1, 8]
+    rope = of("Phi-4-mini").ropes[0]
+    assert rope is not None and (rope.dims, rope.kind, rope.original) == (96, "longrope", 4096)
+    assert [rope is None for rope in of("SmolLM3-3B").ropes[:8]] == [False, False, False, True] * 2
+    assert of("granite-3.1-2b").logit_scale == 0.125 and of("granite-3.1-2b").scale == 0.015625
+    assert of("pythia-70m").ropes[0] is not None and of("pythia-70m").parallel
+    assert of("gpt2").mlp_width == 3072 and of("gpt2").learned_positions == 1024
+    assert of("Qwen3-30B-A3B").sparse == (True,) * 48

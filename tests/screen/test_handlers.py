@@ -1,9 +1,13 @@
-"""Handlers are found by Textual by name alone: one whose message was renamed is never called, and nobody says so."""
+"""Modules of the screen: a handler without its message is never called, and what is imported carries no mlx."""
 
 import importlib
+import os
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
 
+import pytest
 from textual.message import Message
 
 import likely.app.tui as tui
@@ -27,3 +31,28 @@ def test_every_handler_has_a_message() -> None:
         if name.startswith("on_")
     }
     assert len(handlers) > 50 and {name for _, name in handlers} <= known, [it for it in handlers if it[1] not in known]
+
+
+HEAVY = ("mlx", "mlx_lm", "transformers", "torch", "tokenizers", "jinja2", "huggingface_hub", "gguf", "scipy")
+OTHERS = ("llguidance", "starlette", "uvicorn", "anyio")  # of those who ask for what they do
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    return set(done.stdout.split())
+
+
+@pytest.mark.slow
+def test_no_module_of_the_screen_imports_a_model_library() -> None:
+    modules = (
+        "import pkgutil, importlib, likely.app.tui\n"
+        "for found in pkgutil.walk_packages(likely.app.tui.__path__, 'likely.app.tui.'):\n"
+        "    importlib.import_module(found.name)"
+    )
+    assert not loaded_by(modules) & {*HEAVY, *OTHERS}
+
+
+def test_the_first_paint_waits_for_no_numbers() -> None:
+    assert not loaded_by("import likely.app.tui.app") & {*HEAVY, *OTHERS, "numpy", "sqlite3", "click"}

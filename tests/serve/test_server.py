@@ -1,10 +1,12 @@
-"""Server around its routes: its names, its key for watching, its socket, and a connection that does not speak."""
+"""Server around its routes: its names, its key, its socket, a connection that does not speak; and one as a child."""
 
 import asyncio
 import socket
 import stat
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,9 +32,13 @@ from likely.app.serve.server import (
     served_name,
     watch_key,
 )
-from likely.app.watch.address import key_file
+from likely.app.watch.address import ServerAddress, key_file
+from likely.app.watch.child_server import ChildServer
+from likely.app.watch.client import WatchControl, listen
+from likely.app.watch.lines import WatchBegan
 from likely.engine import preferences
 from likely.engine.errors import ParameterError
+from tests.processes import ROOT
 from tests.serve.scripted import FACTS
 from tests.serve.served import write_model
 
@@ -220,3 +226,61 @@ def test_what_is_not_read_is_waited_for_as_long_as_some_of_it_goes() -> None:
 def test_options_that_cannot_be_honoured_are_refused(wrong: str) -> None:
     said = CliRunner().invoke(program, ["serve", *wrong.split()])
     assert said.exit_code == 2 and wrong.split()[0] in said.output
+
+
+def until(holds: Callable[[], object]) -> None:
+    while not holds():
+        time.sleep(0.05)
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from likely.app.watch.child_server import ChildServer
+
+child = ChildServer(sys.argv[1], Path(sys.argv[2]))
+while not (child.address or child.failure):
+    time.sleep(0.05)
+print(child.address or child.failure, flush=True)
+time.sleep(600)
+"""
+
+
+def reached(address: str, home: Path) -> bool:
+    watching = listen(ServerAddress.read(address, home), WatchControl())
+    try:
+        return isinstance(next(watching), WatchBegan)
+    except OSError:
+        return False
+    finally:
+        watching.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_child_serves_and_ends_with_its_parent(tmp_path: Path, killed: bool) -> None:
+    model = str(write_model(tmp_path / "tiny"))
+    if killed:
+        words = [sys.executable, "-c", PARENT, model, str(tmp_path)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
+            assert parent.stdout is not None
+            address = parent.stdout.readline().strip()
+            assert reached(address, tmp_path)
+            parent.kill()
+        until(lambda: not reached(address, tmp_path))
+    else:
+        child = ChildServer(model, tmp_path)
+        until(lambda: child.address or child.failure)
+        assert not child.failure and child.alive and reached(child.address, tmp_path)
+        child.stop()
+        until(lambda: not child.alive)
+        assert not child.failure
+    until(lambda: not list((tmp_path / "servers").iterdir()))  # its key went with it
+
+
+@pytest.mark.slow
+def test_a_child_that_cannot_serve_says_why(tmp_path: Path) -> None:
+    missing = ChildServer(str(tmp_path / "nothing"), tmp_path)
+    until(lambda: missing.failure)
+    assert "nothing" in missing.failure
+    missing.stop()
