@@ -93,6 +93,7 @@ def test_steps_are_walked_and_a_person_changes_them(tmp_path: Path) -> None:
         assert "answer 4/4" in screen.text
 
 
+@pytest.mark.slow
 def test_a_column_of_a_comparison_has_its_steps_in_the_chat(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedDiffusion()) as screen:
         screen.press("f3")
