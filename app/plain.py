@@ -5,7 +5,7 @@ terminal. Ctrl-C between any two tokens stops the answer and keeps the conversat
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from signal import SIGINT
 from typing import IO
@@ -22,6 +22,7 @@ from likely.engine.errors import DataError, LikelyError
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.statistics.scores import perplexity
+from likely.engine.thinking import Kind, MarkSplitter, ThoughtSpan
 from likely.engine.trace.step import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
@@ -29,20 +30,30 @@ HELP = "/redo draws the last answer again · /new starts over · /system TEXT ·
 LONGEST_LOOP = 64  # tokens
 
 
-def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> tuple[list[TokenStep], Done]:
-    """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end."""
+def stream(
+    events: Iterator[Event], out: IO[str], *, special: bool = False, spoken: MarkSplitter | None = None
+) -> tuple[list[TokenStep], Done]:
+    """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end.
+
+    `spoken` parts what is said from what is thought, which is not written then.
+    """
     mode = heat.colour_mode(out)
+    written = False
     steps: list[TokenStep] = []
     for event in events:
         if isinstance(event, Emitted):
             step = event.step
             steps.append(step)
             text = shown(step, special)
+            if spoken is not None:
+                text = said(spoken.push(spoken.thinking.text(step)), written)
+                written = written or bool(text)
             surprisal = None if step.logprob is None else bits(-step.logprob)
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(surprisal), mode))
             out.flush()
         elif isinstance(event, Done):
-            out.write(heat.visible(event.text) if mode != "none" else event.text)
+            rest = event.text if spoken is None else said(spoken.push(event.text, last=True), written)
+            out.write(heat.visible(rest) if mode != "none" else rest)
             out.flush()
             return steps, event
         elif isinstance(event, Reloaded):
@@ -51,6 +62,12 @@ def stream(events: Iterator[Event], out: IO[str], *, special: bool = False) -> t
             sys.stderr.write(f"\r\x1b[Kreading {event.done} of {event.total} tokens")
             sys.stderr.write("\r\x1b[K" if event.done == event.total else "")
     raise AssertionError("a run ends with Done")
+
+
+def said(parts: Iterable[tuple[Kind, str]], written: bool) -> str:
+    """The words of an answer that are said; blanks before the first are of the thought."""
+    text = "".join(text for kind, text in parts if kind == "said")
+    return text if written else text.lstrip()
 
 
 def shown(step: TokenStep, special: bool) -> str:
@@ -71,10 +88,25 @@ def summary(steps: Sequence[TokenStep], done: Done) -> str:
     value = perplexity(s.logprob for s in steps)
     known = sum(step.logprob is not None for step in steps)
     scored = "" if value is None else f" · perplexity {value:.2f} ({predicted(known, len(steps))})"
+    scored += _thought(steps)
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
         f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}{looped}"
     )
+
+
+def _thought(steps: Sequence[TokenStep]) -> str:
+    """Perplexities of thought and answer apart: where does the model decide?"""
+    found = ThoughtSpan()
+    for step in steps:
+        found.push(step.piece.decode(errors="replace") if step.special else step.text)
+    if found.span is None:
+        return ""
+    words = []
+    for name, part in (("thought", steps[: found.span[1]]), ("answer", steps[found.span[1] :])):
+        value = perplexity(step.logprob for step in part)
+        words += [f"{name} {len(part)}" + ("" if value is None else f" at perplexity {value:.2f}")] if part else []
+    return " · " + ", ".join(words) + ("" if found.closed else ": the thought has no end, there is no answer")
 
 
 def endless(tokens: Sequence[int]) -> int:

@@ -5,12 +5,14 @@ the answer begins a new one. What follows the turns is given as it is: words, or
 that a branch goes on from exactly what is on the screen. Knows nothing of sessions, caches and conversations; no mlx.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from likely.engine.errors import ParameterError
+from likely.engine.thinking import EFFORT, switch
 from likely.engine.tokenizer.template import Message
 
 PARAGRAPH = "\n\n"  # after each turn of a chat with a model that has no template
@@ -24,6 +26,8 @@ class Encoding(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
+    @property
+    def template_reads(self) -> Collection[str]: ...
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> list[int]: ...
     def chat(self, messages: Sequence[Message], **options: Any) -> list[int]: ...
 
@@ -43,7 +47,8 @@ class Prompt:
 
     Without turns the parts are a text, which begins as the checkpoint's texts do (a BOS token, or none); `whole`: they
     are everything, and nothing is put before them. `template` is False where turns are to be read as a base model
-    reads them. `tools` are what the template is told of, and `options` what else it reads, by name.
+    reads them. `tools` are what the template is told of, and `options` what else it reads, by name. `thinking`: the
+    template is told that the model is to think, or not to; left to the template if None.
     """
 
     turns: tuple[Turn, ...] = ()
@@ -53,6 +58,7 @@ class Prompt:
     template: bool = True
     tools: tuple[Any, ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
+    thinking: bool | None = None
 
     @property
     def messages(self) -> list[Message]:
@@ -65,7 +71,10 @@ class Prompt:
         ids: list[int] = []
         if messages := self.messages:
             if self.template and tokenizer.chat_template is not None:
-                ids = tokenizer.chat(messages, **dict(self.options), **({"tools": self.tools} if self.tools else {}))
+                options = dict(self.options) | ({"tools": self.tools} if self.tools else {})
+                if self.thinking is not None:
+                    options |= switched(tokenizer, self.thinking)
+                ids = tokenizer.chat(messages, **options)
             else:
                 ids = tokenizer.encode("".join(f"{m['content']}{PARAGRAPH}" for m in messages), bos=True)
         elif not self.whole:
@@ -87,6 +96,14 @@ class Prompt:
 
 def _ids(part: Part, tokenizer: Encoding | Spans) -> Sequence[int]:
     return tokenizer.encode(part) if isinstance(part, str) else part
+
+
+def switched(tokenizer: Encoding, thinking: bool) -> dict[str, bool | str]:
+    """The option that has a template think, or not. ParameterError where it cannot be told."""
+    if (option := switch(tokenizer.template_reads, thinking)) is None:
+        can = "that it is not to think" if EFFORT in tokenizer.template_reads else "whether to think"
+        raise ParameterError(f"this model's chat template cannot be told {can}: leave it as it is")
+    return dict((option,))
 
 
 def single_turn(text: str, tokenizer: Encoding, *, system: str = "", raw: bool = False) -> Prompt:

@@ -151,12 +151,14 @@ class Model:
         self._own()
         return (self._plain or self.session.checkpoint).twin()
 
-    def encode(self, prompt: Asked) -> list[int]:
-        """The ids that the model reads for a prompt. TemplateError where the chat template refuses the messages."""
+    def encode(self, prompt: Asked, thinking: bool | None = None) -> list[int]:
+        """The ids that the model reads for a prompt. `thinking`: its template is told to think, or not to.
+        TemplateError where the chat template refuses the messages, ParameterError where it cannot be told."""
         if isinstance(prompt, str):
             return Prompt(parts=(prompt,)).ids(self.tokenizer)
         if all(isinstance(part, Mapping) for part in prompt) and len(prompt):
-            return Prompt(turns=tuple(dict(turn) for turn in prompt)).ids(self.tokenizer)  # type: ignore[arg-type]
+            turns = tuple(dict(turn) for turn in prompt)  # type: ignore[arg-type]
+            return Prompt(turns, thinking=thinking).ids(self.tokenizer)
         ids = [part for part in prompt if isinstance(part, int | np.integer) and not isinstance(part, bool)]
         if len(ids) != len(prompt):
             raise ParameterError("a prompt is a text, a list of messages such as {'role': ..., 'content': ...}, or ids")
@@ -173,6 +175,7 @@ class Model:
     def generate(
         self, prompt: Asked, *, n: int = 1, max_tokens: int = MAX_TOKENS, seed: int | None = None,
         sampling: Sampling | str | None = None, strategy: Strategy | str | None = None, stop: Sequence[str] = (),
+        thinking: bool | None = None,
     ) -> Any:  # fmt: skip
         """A `Trace` of an answer; of n > 1 answers a list of them, the best first where the strategy ranks them.
 
@@ -181,7 +184,7 @@ class Model:
         one is drawn, and is the trace's. Ctrl+c ends it after a token, and the trace so far is given. Raises what
         `engine.session.Session.generate` raises.
         """
-        run = self._run(prompt, n, max_tokens, seed, sampling, strategy, stop)
+        run = self._run(prompt, n, max_tokens, seed, sampling, strategy, stop, thinking)
         with _interrupted(run.control):
             for _ in run.events:
                 pass
@@ -193,10 +196,17 @@ class Model:
         when it is over. To close it ends the run."""
         if "n" in options:
             raise ParameterError("stream gives the tokens of one answer: generate(n=...) gives several")
-        taken = {"max_tokens": MAX_TOKENS, "seed": None, "sampling": None, "strategy": None, "stop": (), **options}
-        if unknown := set(taken) - {"max_tokens", "seed", "sampling", "strategy", "stop"}:
+        taken = {
+            "max_tokens": MAX_TOKENS,
+            "seed": None,
+            "sampling": None,
+            "strategy": None,
+            "stop": (),
+            "thinking": None,
+        }
+        if unknown := set(options) - set(taken):
             raise ParameterError(f"no option {', '.join(sorted(unknown))}: stream takes what generate takes")
-        run = self._run(prompt, 1, **taken)
+        run = self._run(prompt, 1, **taken | options)
         return (event.step for event in run.events if isinstance(event, Emitted))
 
     def score(self, text: Asked) -> Trace:
@@ -229,7 +239,7 @@ class Model:
 
     def _run(
         self, prompt: Asked, n: int, max_tokens: int, seed: int | None, sampling: Sampling | str | None,
-        strategy: Strategy | str | None, stop: Sequence[str],
+        strategy: Strategy | str | None, stop: Sequence[str], thinking: bool | None,
     ) -> "_Run":  # fmt: skip
         self._own()
         found = self._strategy(strategy, n)
@@ -238,7 +248,7 @@ class Model:
         if max_tokens < 1:
             raise ParameterError(f"max_tokens must be 1 or more, got {max_tokens}")
         seed = int.from_bytes(os.urandom(4), "little") if seed is None else seed
-        ids, control = self.encode(prompt), RunControl(sampling.recipe)
+        ids, control = self.encode(prompt, thinking), RunControl(sampling.recipe)
         begun = 1 if found.SEARCHES else n  # a search has several answers by itself
         texts = Texts[GrownText](begun)
         events = texts.follow(

@@ -19,6 +19,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.thinking import LONGEST, THINK, MarkSplitter, opens, thinking_of
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
 
@@ -42,6 +43,7 @@ def show_answers(
     quiet: bool,
     save: Path | None,
     resample: bool = False,
+    hide_thinking: bool = False,
 ) -> None:
     """Write the answers: one alone as it is drawn, several each under its number when all of it is there; with
     `as_json` one object a token as it comes. With `resample` the one of several that is drawn by its weight. All are
@@ -57,7 +59,9 @@ def show_answers(
     with stopped_by_signals(control.cancel):  # also while the run is saved: an answer that is complete is not lost
         try:
             if alone and not as_json:
-                plain.stream(events, sys.stdout, special=special)
+                plain.stream(
+                    events, sys.stdout, special=special, spoken=spoken(session, ids) if hide_thinking else None
+                )
                 click.echo()
             for event in events:
                 if not isinstance(event, Emitted | Done):
@@ -73,7 +77,11 @@ def show_answers(
                             end["log_weight"] = log_weight(steps)
                         click.echo(json_line({**whose, **end, "drawn_by": drawn_by(steps)}))
                     elif not resample:
-                        click.echo(f"[{branch + 1}]\n{heat.visible(plain.shown_text(texts[branch], special))}")
+                        text = plain.shown_text(texts[branch], special)
+                        if hide_thinking:
+                            parts = spoken(session, ids)
+                            text = plain.said(parts.push("".join(map(parts.thinking.text, steps)), last=True), False)
+                        click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
                 elif as_json:
                     click.echo(json_line({**whose, **step_object(event.step)}))
                 if isinstance(event, Done) and not quiet and not alone:
@@ -93,6 +101,13 @@ def show_answers(
     if any(text.reason == "cancelled" for text in texts.values()):
         say_kept(save)
         sys.exit(INTERRUPTED)
+
+
+def spoken(session: "Session", ids: Sequence[int]) -> MarkSplitter:
+    """The splitter of an answer behind a prompt into thought and words."""
+    tokenizer = session.tokenizer
+    opened = opens(b"".join(map(tokenizer.piece, ids[-LONGEST:])).decode(errors="replace"))
+    return MarkSplitter("thought" if opened else "said", thinking=thinking_of(tokenizer) or THINK)
 
 
 def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool, quiet: bool) -> None:

@@ -97,6 +97,12 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         *SAMPLING,
         OptionRule("is drawn by its law already: leave out --resample", ("choice",), beside=("resample",)),
         OptionRule("", ("resample",), needs=("regex", "json_schema")),
+        OptionRule("is of an answer as text: --json has every token", ("hide_thinking",), beside=("as_json",)),
+        OptionRule(
+            "goes with answers that are drawn: a search shows its texts whole",
+            ("hide_thinking",),
+            beside=("beam", "stochastic_beam", "exact_mode"),
+        ),
         OptionRule(
             "is not of --resample, which draws by the model's own law of what matches: leave one of them out",
             ("strategy", "draft_model", "ngram", *SEARCHES, "preset", "order", "bias", *PARAMETERS),

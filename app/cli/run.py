@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 @click.option("--system", metavar="TEXT", help="System prompt.")
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 @click.option("--prefill", metavar="TEXT", help="Words that the answer begins with.")
+@click.option("--think", metavar="on|off|N", help="Whether to think, for models that can; N: for at most N tokens.")
+@click.option("--hide-thinking", is_flag=True, help="Write the answer alone; its thought is counted.")
 @click.option("--json", "as_json", is_flag=True, help="One object a token on stdout.")
 @click.option("--special", is_flag=True, help="Show control tokens too.")
 @click.option("--quiet", "-q", is_flag=True, help="No statistics on stderr.")
@@ -69,6 +71,8 @@ def command(
     system: str | None,
     raw: bool,
     prefill: str | None,
+    think: str | None,
+    hide_thinking: bool,
     as_json: bool,
     special: bool,
     quiet: bool,
@@ -126,6 +130,11 @@ def command(
 
         show_replay(replay, recipe if says_recipe(values) else None, as_json=as_json)
         return
+    thinking, budget = read_think(think)
+    if budget is not None:
+        if strategy or draft_model or ngram or search is not None:
+            raise click.UsageError("--think N is a way of finding tokens itself: leave the other out, or --think on")
+        strategy = f"budget {budget}"
     decoding = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
     if resample and (answers or 1) < 2:
         raise click.UsageError("--resample draws one of several answers: say of how many with -n")
@@ -148,7 +157,7 @@ def command(
     by_diffusion = is_diffusion(
         session, {p for p in ctx.params if ctx.get_parameter_source(p) is ParameterSource.COMMANDLINE}
     )
-    ids = prompt_ids(session, text, system=system, raw=raw)
+    ids = prompt_ids(session, text, system=system, raw=raw, thinking=thinking)
     session.tokenizer.eos |= known_ends(eos, session)
     if by_diffusion:
         from likely.app.cli.diffused import show_diffused
@@ -185,7 +194,7 @@ def command(
     show_answers(
         *(session, ids, control, limits),
         n=answers or 1, strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,
-        resample=resample,
+        resample=resample, hide_thinking=hide_thinking,
     )  # fmt: skip
 
 
@@ -196,7 +205,18 @@ def _refuse_alone(flags: Mapping[str, object]) -> None:
             raise click.UsageError(f"{name} is for one process: start it without mlx.launch")
 
 
-def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) -> list[int]:
+def read_think(text: str | None) -> tuple[bool | None, int | None]:
+    """Whether to think, and for at most how many tokens, as --think has it."""
+    if text is None or text in ("on", "off"):
+        return (None if text is None else text == "on"), None
+    if not text.isdecimal() or not int(text):
+        raise click.UsageError(f"--think takes on, off or a number of tokens, got {text}")
+    return None, int(text)
+
+
+def prompt_ids(
+    session: "Session", text: str, *, system: str | None, raw: bool, thinking: bool | None = None
+) -> list[int]:
     """The prompt as the model reads it; says on stderr when a model without a chat template gets plain text."""
     if not raw and session.tokenizer.chat_template is None:
         if system:
@@ -205,4 +225,7 @@ def prompt_ids(session: "Session", text: str, *, system: str | None, raw: bool) 
             )
         if sys.stderr.isatty():
             click.echo(f"{session.info.name} has no chat template: it continues the text as it is", err=True)
-    return single_turn(text, session.tokenizer, system=system or "", raw=raw).ids(session.tokenizer)
+    prompt = single_turn(text, session.tokenizer, system=system or "", raw=raw)
+    if thinking is not None and not prompt.turns:
+        raise ParameterError("--think is told to the chat template, and there is none here: leave it out")
+    return replace(prompt, thinking=thinking).ids(session.tokenizer)

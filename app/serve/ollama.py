@@ -15,7 +15,7 @@ import numpy as np
 
 from likely.app.requests import ModelFacts
 from likely.app.serve import openai_fields, openai_requests
-from likely.app.serve.reading import Kind, PartedText
+from likely.app.serve.reading import PartedText
 from likely.app.serve.requests import (
     AnswerOpened,
     AnswerRequest,
@@ -25,6 +25,7 @@ from likely.app.serve.requests import (
     refused_as,
 )
 from likely.engine.prompt import Prompt
+from likely.engine.thinking import Kind
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]

@@ -1,64 +1,18 @@
 """Reader of a run's events for a response: what each text has become, and what is new of it.
 
-A text is parted as it grows into what is said, what is thought (`<think>`) and calls of tools (`<tool_call>`), by the
-marks that open models write. Knows no protocol.
+A text is parted as it grows into what is said, what is thought (between the model's marks, `engine.thinking`) and calls
+of tools (`<tool_call>`). Knows no protocol.
 """
 
 import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from likely.engine.decode.events import Done, Emitted, Event
 from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.thinking import THINK, Kind, MarkSplitter, Thinking
 from likely.engine.trace.step import TokenStep
-
-Kind = Literal["said", "thought", "call"]
-MARKS: dict[Kind, dict[str, Kind]] = {  # that end each kind, and what begins behind them
-    "said": {"<think>": "thought", "<tool_call>": "call"},
-    "thought": {"</think>": "said"},
-    "call": {"</tool_call>": "said"},
-}
-
-
-class MarkSplitter:
-    """A text that arrives in pieces, parted by its marks; what may be the beginning of one is held back."""
-
-    def __init__(self, kind: Kind = "said", calls: bool = False) -> None:
-        """`calls`: tools were offered, so that their marks mean something."""
-        self.kind: Kind = kind
-        self._calls = calls
-        self._held = ""
-
-    def push(self, text: str, last: bool = False) -> Iterator[tuple[Kind, str]]:
-        """The parts that are certain."""
-        held, self._held = self._held + text, ""
-        while held:
-            marks = {m: k for m, k in MARKS[self.kind].items() if self._calls or k != "call"}
-            first = min(((at, mark) for mark in marks if (at := held.find(mark)) >= 0), default=None)
-            if first is not None:
-                at, mark = first
-                if at:
-                    yield self.kind, held[:at]
-                self.kind, held = marks[mark], held[at + len(mark) :]
-                continue
-            keep = 0 if last else max(_overlap(held, mark) for mark in marks)
-            if held[: len(held) - keep]:
-                yield self.kind, held[: len(held) - keep]
-            self._held = held[len(held) - keep :]
-            return
-
-    def fork(self) -> "MarkSplitter":
-        """A second one that holds back the same."""
-        twin = MarkSplitter(self.kind, self._calls)
-        twin._held = self._held
-        return twin
-
-
-def _overlap(text: str, mark: str) -> int:
-    """How many characters at the end of a text may begin a mark."""
-    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:n])), 0)
 
 
 @dataclass(slots=True)
@@ -113,10 +67,14 @@ class TextDelta:
 class AnswerReader:
     """The texts of one run, by the number of their branch."""
 
-    def __init__(self, n: int, *, thinking: bool = False, calls: bool = False, figures: bool = True) -> None:
-        """`figures`: the tokens' candidates are kept, which nobody may be going to ask for."""
-        self._figures = figures
-        self.texts = Texts(n, lambda: PartedText(splitter=MarkSplitter("thought" if thinking else "said", calls)))
+    def __init__(
+        self, n: int, *, opened: bool = False, thinking: Thinking = THINK, calls: bool = False, figures: bool = True
+    ) -> None:
+        """`opened`: the prompt ends within a thought, of these marks. `figures`: the tokens' candidates are kept, which
+        nobody may be going to ask for."""
+        self._figures, self._thinking = figures, thinking
+        kind: Kind = "thought" if opened else "said"
+        self.texts = Texts(n, lambda: PartedText(splitter=MarkSplitter(kind, calls, thinking)))
         self.ended: list[PartedText] = []
 
     def read(self, events: Iterable[Event]) -> Iterator[TextDelta]:
@@ -124,7 +82,7 @@ class AnswerReader:
         for event in self.texts.follow(events if self._figures else map(_light, events)):
             match event:
                 case Emitted(number, step):
-                    yield TextDelta(number, self.texts[number].push("" if step.special else step.text), (step,))
+                    yield TextDelta(number, self.texts[number].push(self._thinking.text(step)), (step,))
                 case Done(number, reason, _, rest):
                     self.ended.append(self.texts[number])
                     yield TextDelta(number, self.texts[number].push(rest, last=True), (), reason)

@@ -16,6 +16,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError
 from likely.engine.prompt import Prompt
+from likely.engine.thinking import THINK, Thinking
 
 BRIEF = 64  # tokens that little work draws at most
 READ = 4096  # characters that it reads at most; an id stands for four
@@ -123,16 +124,18 @@ class EmbeddingRequest:
 
 @dataclass(frozen=True, slots=True)
 class AnswerOpened:
-    """An answer has begun: its model, tokens of its prompt, and whether the template has opened a thought for it.
+    """An answer has begun: its model, tokens of its prompt, whether the template has opened a thought for it, and
+    between which marks the model thinks.
 
     `ids` are those of the prompt; `ignored` are fields of the request that change nothing with this model.
     """
 
     facts: ModelFacts
     prompt_tokens: int
-    thinking: bool = False
+    opened: bool = False
     ids: tuple[int, ...] = ()
     ignored: tuple[str, ...] = ()
+    thinking: Thinking = THINK
 
 
 @dataclass(frozen=True, slots=True)

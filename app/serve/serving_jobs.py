@@ -34,9 +34,8 @@ from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
+from likely.engine.thinking import LONGEST, THINK, opens, thinking_of
 from likely.engine.transforms import Constraint, LogitBias
-
-THINK = "<think>"
 
 
 @dataclass(eq=False)
@@ -170,9 +169,10 @@ class ServingJobs:
             bound = Constraint(*request.constraint, len(ids))
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
-        thinking = tokenizer.decode(ids[-8:]).rstrip().endswith(THINK)
+        end = b"".join(map(tokenizer.piece, ids[-LONGEST:])).decode(errors="replace")
+        opened, marks = opens(end), thinking_of(tokenizer) or THINK
         facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
-        yield AnswerOpened(facts, len(ids), thinking, tuple(ids), ignored)
+        yield AnswerOpened(facts, len(ids), opened, tuple(ids), ignored, marks)
         if request.shown.echo:
             steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote

@@ -10,6 +10,7 @@ from typing import Any
 
 from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.engine.prompt import Prompt
+from likely.engine.thinking import EFFORT, switch
 from likely.engine.tokenizer.template import Message
 
 THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
@@ -35,10 +36,10 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
         prompt = replace(prompt, turns=with_tools(prompt), tools=())
     if not request.effort:
         return prompt, ()
-    if "reasoning_effort" in reads:
-        return replace(prompt, options=(*prompt.options, ("reasoning_effort", request.effort))), ()
-    if "enable_thinking" in reads:
-        return replace(prompt, options=(*prompt.options, ("enable_thinking", request.effort not in THOUGHTLESS))), ()
+    if EFFORT in reads:
+        return replace(prompt, options=(*prompt.options, (EFFORT, request.effort))), ()
+    if (option := switch(reads, request.effort not in THOUGHTLESS)) is not None:
+        return replace(prompt, options=(*prompt.options, option)), ()
     return prompt, ("reasoning_effort",)
 
 

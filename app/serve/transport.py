@@ -134,7 +134,9 @@ class Endpoint:
         n = 1 if request.strategy.SEARCHES else request.drawn
         shown = request.shown
         figures = shown.logprobs is not None or shown.steps or shown.snapshot
-        reader = AnswerReader(n, thinking=opened.thinking, calls=bool(request.tools), figures=figures)
+        reader = AnswerReader(
+            n, opened=opened.opened, thinking=opened.thinking, calls=bool(request.tools), figures=figures
+        )
         exchange.readers.append(reader)
         return reader
 

@@ -5,7 +5,7 @@ Knows nothing of caches; no mlx while it is loaded.
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,11 +13,13 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import ParameterError
+from likely.engine.thinking import LONGEST, Thinking, thinking_of
 from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Sampler
+    from likely.engine.transforms import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,8 @@ class Budget(Strategy):
 
     tokens: int = 512
     waits: int = 0
-    marker: str = field(default="</think>", repr=False)
+    begin: str = field(default="", repr=False)  # the marks; the model's own where they are not said
+    marker: str = field(default="", repr=False)
     word: str = field(default="Wait", repr=False)
     end: int = field(default=-1, repr=False, compare=False)  # the marker's token, once it is bound
     more: tuple[int, ...] = field(default=(), repr=False, compare=False)  # the word's, likewise
@@ -49,17 +52,24 @@ class Budget(Strategy):
             raise ParameterError(f"{self.NAME} watches over one answer: run it {n} times, with other seeds")
 
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> "Budget":
-        ids = tokenizer.encode(self.marker, special=True)
+        own = Thinking(self.begin, self.marker) if self.marker else thinking_of(tokenizer)
+        if own is None:
+            raise ParameterError("this model does not think: neither its tokenizer nor its template has </think>")
+        ids = tokenizer.encode(own.end, special=True)
         if len(ids) != 1:
-            raise ParameterError(f"this model does not think: its tokenizer has no token {self.marker}")
-        return replace(self, end=ids[0], more=tuple(tokenizer.encode(self.word)))
+            raise ParameterError(f"a budget needs a thought that one token ends, and {own.end} is {len(ids)} here")
+        more = tuple(tokenizer.encode(self.word))
+        return replace(self, begin=own.begin, marker=own.end, end=ids[0], more=more)
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
-        ends: frozenset[int] = frozenset() if sampler.vocabulary is None else frozenset(sampler.vocabulary.eos)
+        vocabulary = sampler.vocabulary
+        assert vocabulary is not None
+        ends = frozenset[int](vocabulary.eos)
         sampler, (number,) = sampler.on_host(branches.ids), branches.numbers
         ours: deque[int] = deque()
-        waits, thinking = self.waits, True
-        for spent in range(limit):
+        waits, begun, spent, seen = self.waits, self._begun(vocabulary, branches.ids[0]), 0, ""
+        thinking = begun
+        for _ in range(limit):
             forced = control.take_forced()
             if forced is None and ours:
                 forced = ours.popleft()
@@ -72,9 +82,18 @@ class Budget(Strategy):
                     waits, ours = waits - 1, deque(self.more)
                     (draw,) = sampler.draw(branches, ours.popleft(), kernel=False)
             step = draw.step(branches.ids[0])
-            thinking = thinking and step.token != self.end
+            if thinking:
+                spent, thinking = spent + 1, step.token != self.end
+            elif not begun:  # an answer without a thought is left alone
+                seen += vocabulary.piece(step.token).decode(errors="replace")
+                thinking = begun = seen.strip() == self.begin
             branches.feed([step.token])
             branches.settle([step.token])
             if (yield Emitted(number, step)):
                 return
             sampler = sampler.advance([draw]).follow(control, branches.ids)
+
+    def _begun(self, vocabulary: "Vocabulary", ids: Sequence[int]) -> bool:
+        """Whether a prompt ends within a thought."""
+        text = b"".join(vocabulary.piece(token) for token in ids[-LONGEST:]).decode(errors="replace")
+        return text.rstrip().endswith(self.begin)

@@ -122,6 +122,12 @@ class Tokenizer:
         template = self._templates.get("default")
         return template.source if template else None
 
+    @property
+    def template_reads(self) -> frozenset[str]:
+        """The names that the chat template reads from outside; none where there is none."""
+        template = self._templates.get("default")
+        return template.variables if template is not None else frozenset()
+
     def render(
         self,
         messages: Sequence[Message],

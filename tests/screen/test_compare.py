@@ -201,7 +201,9 @@ def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         compared(screen)
         (talk,) = screen.kept
+        feet = [line for line in screen.lines if "ppl" in line]
     with Screen(tmp_path, resume=talk.id) as screen:
+        assert feet and [line for line in screen.lines if "ppl" in line] == feet
         assert screen.text.count("sky looks blue") + screen.text.count("light is scattered") == 3
         assert "CROSS-SURPRISAL" in screen.text
         assert "2 compare" in screen.text and [kept.id for kept in screen.kept] == [talk.id]

@@ -96,10 +96,14 @@ def test_steps_are_walked_and_a_person_changes_them(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_column_of_a_comparison_has_its_steps_in_the_chat(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedDiffusion()) as screen:
+        screen.say("/unmask revise 1")
         screen.press("f3")
         screen.say(ASK)
         screen.press("tab", "a", "tab", "[")
         assert "step 21/22" in screen.lines[0]
+        (id,) = [talk.id for talk in screen.kept if talk.kind == "compare"]
+    with Screen(tmp_path, ScriptedDiffusion(), resume=id) as screen:
+        assert screen.text.count("22 steps · 0.2 s") == 3
 
 
 def test_a_text_with_gaps_is_filled_as_it_is_asked_for(tmp_path: Path) -> None:

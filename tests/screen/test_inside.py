@@ -303,3 +303,5 @@ def test_where_there_is_little_room_the_keys_are_those_of_what_is_shown(
         if not shown:
             screen.press(key)
             screen.say(*["Why is the sky red?"][: key == "p"])
+    screen.resize(60, 20)
+    assert re.search(r"\d( bits)?$", screen.lines[-2].rstrip()) and "…" in screen.lines[-2]  # the value stays

@@ -117,7 +117,11 @@ def test_words_are_tinted_by_another_figure_or_not_at_all(screen: Screen) -> Non
 
 def test_thinking_is_folded_and_markdown_read_or_raw(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[THOUGHT])) as screen:
-        say(screen).press("tab")
+        screen.hold(after=5)
+        say(screen)
+        assert "▸ thinking · 5 tokens" in screen.text and "The person" not in screen.text  # as it streams, too
+        screen.release()
+        screen.press("tab")
         assert "▸ thinking" in screen.text and "asks about light" not in screen.text
         screen.press("z")
         assert "▾ thinking" in screen.text and "asks about light" in screen.text

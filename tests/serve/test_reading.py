@@ -22,7 +22,7 @@ from tests.serve.scripted import FACTS, PIECES, STATS, step
 
 
 def word(text: str, position: int = 0, *, special: bool = False, logprob: float | None = -1.0) -> Any:
-    return SimpleNamespace(text=text, position=position, special=special, logprob=logprob)
+    return SimpleNamespace(text=text, position=position, special=special, logprob=logprob, piece=b"<|end|>")
 
 
 @pytest.mark.parametrize(

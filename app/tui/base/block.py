@@ -17,9 +17,9 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.lines import Divider
 from likely.app.tui.base.markdown import Markdown
 from likely.app.tui.base.wrap import NOBODY, Wrap
+from likely.engine.thinking import ThoughtSpan
 
 WORD = re.compile(r"\s*\S+|\s+")
-THINKING = (b"<think>", b"</think>")
 END_MARK = "∎"
 HEADING_ROWS = 2  # a blank row, then who speaks
 PART = 64  # tokens of a part at least: it goes on to the next line break
@@ -59,7 +59,8 @@ class MessageBlock:
     notes: tuple[str, ...] = ()  # the same shorter and shorter, for less room
     tokens: list[ShownToken] = field(default_factory=list)
     scored: bool = False  # tokens are the model's; else a person's words, not looked at yet
-    thinking: tuple[int, int] | None = None  # half-open token range
+    opened: bool = False  # the prompt before it ends within a thought
+    thought_s: float = 0.0  # that its thought took
     folded: bool = False
     specials: bool = False  # show control tokens
     edited: bool = False  # an answer with words of a person's: given tokens are told apart
@@ -69,6 +70,7 @@ class MessageBlock:
     width: int = 0  # columns; 0: not on a screen yet
     parts: list[Part] = field(default_factory=lambda: [Part(0, 0)])
     laid: int = 0  # tokens that were laid out, each time anew: what the work is counted in
+    _thought: ThoughtSpan = field(default_factory=ThoughtSpan)
     _lead: int = 0  # the first token that shows something
     _tops: list[int] | None = None  # the row at which each part begins
 
@@ -76,9 +78,24 @@ class MessageBlock:
 
     def fill(self, tokens: Iterable[ShownToken]) -> None:
         """Hold these tokens and no others."""
-        self.tokens, self.thinking = list(tokens), None
+        self.tokens, self._thought = list(tokens), ThoughtSpan(self.opened)
         self._think(0)
         self._divide()
+
+    def open_thought(self) -> None:
+        """The prompt before it ends within a thought: what comes is one until its end."""
+        if not self.opened:
+            self.opened = True
+            self.fill(self.tokens)
+
+    @property
+    def thinking(self) -> tuple[int, int] | None:
+        """The tokens of the thought, a half-open range."""
+        return self._thought.span if self.who == "model" else None
+
+    @property
+    def thought_ended(self) -> bool:
+        return self._thought.closed
 
     def fold(self, folded: bool) -> None:
         """Fold the thinking away, or show it."""
@@ -115,9 +132,12 @@ class MessageBlock:
 
     def extend(self, tokens: Iterable[ShownToken]) -> int:
         """Append tokens; gives the first body row that changed."""
-        first = len(self.tokens)
+        first, before = len(self.tokens), self.thinking
         self.tokens += tokens
         self._think(first)
+        if self.thinking is not None and before is None and self.thinking[0] < first:  # it had begun before
+            self._divide()
+            return 0
         self._lay(len(self.parts) - 1)
         dirty = self.body_rows - 1
         while first < len(self.tokens):
@@ -160,14 +180,8 @@ class MessageBlock:
 
     def _think(self, first: int) -> None:
         """Find the model's thinking in the tokens from `first` on."""
-        if self.who != "model":
-            return
-        for index in range(first, len(self.tokens)):
-            if self.thinking is None:
-                if self.tokens[index].text.strip() == "<think>":
-                    self.thinking = (index, index + 1)
-            elif self.thinking[1] == index and self.tokens[index - 1].text.strip() != "</think>":
-                self.thinking = (self.thinking[0], index + 1)
+        for token in self.tokens[first:]:
+            self._thought.push(token.text)
 
     # -- rows --------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from likely.engine.conversation import ROOT, Conversation, Fork
 from likely.engine.prompt import Prompt
+from likely.engine.thinking import answer_tokens
 
 
 def before(conversation: Conversation, fork: Fork) -> Prompt:
@@ -19,17 +20,20 @@ def before(conversation: Conversation, fork: Fork) -> Prompt:
 
 
 def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]:
-    """Who said what before a fork, the system prompt first."""
+    """Who said what before a fork, the system prompt first. What the model thought before it answered is not
+    said: no model is trained to read its earlier thoughts, and not every template drops them."""
     messages: list[tuple[str, str]] = []
-    suffix = ""
+    parts: list[tuple[str, str]] = []  # of a message: what a token is written as, and what of it is text
     while fork.node != ROOT:
         node = conversation.nodes[fork.node]
-        drawn = "".join(step.text for step in node.steps[: fork.at] if not step.special)
-        text = drawn if node.drawn else node.text[: fork.at]
-        suffix = text + suffix
+        own = [(step.piece.decode(errors="replace") if step.special else step.text, "" if step.special else step.text)
+               for step in node.steps[: fork.at]] if node.drawn else [(node.text[: fork.at],) * 2]  # fmt: skip
+        parts = [*own, *parts]
         if not node.joins:
-            messages.insert(0, (node.role, suffix))
-            suffix = ""
+            if node.role == "assistant":
+                parts = [parts[i] for i in answer_tokens([piece for piece, _ in parts]) or ()]
+            messages.insert(0, (node.role, "".join(text for _, text in parts)))
+            parts = []
         fork = node.fork
     if conversation.system:
         messages.insert(0, ("system", conversation.system))

@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from likely.app.tui.base import cells
+
 Part = tuple[str, bool]  # words of a formula, and whether they are a present value
 Inked = tuple[str, str]  # words, and the ink that they are written in
 
@@ -74,6 +76,21 @@ class Formula:
     def words(self) -> list[Inked]:
         """The line itself."""
         return [(text, "chosen" if value else "text") for text, value in self.parts]
+
+    def beside(self, before: Sequence[Inked], width: int) -> list[Inked]:
+        """The line behind other words, in so many cells with them: of its longest words the beginning is cut, and never
+        a present value."""
+        words, room = self.words(), width - sum(cells.width(text) for text, _ in before)
+        while (excess := sum(cells.width(text) for text, _ in words) - room) > 0:
+            at = max(range(len(words)), key=lambda at: len(words[at][0]) * (words[at][1] == "text"))
+            text, ink = words[at]
+            if len(text) < 2 or ink != "text":
+                break
+            least = max(cells.width(text) - excess - 1, 0)
+            while cells.width(text) > least:
+                text = text[1:]
+            words[at] = f"…{text}", "text"
+        return words
 
     def symbols(self) -> list[tuple[str, str]]:
         """The signs of the line and of its note, and what each stands for."""

@@ -13,6 +13,7 @@ from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.recipes import words as recipe_words
+from likely.app.store import Store
 from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before, turns
 from likely.app.tui.base.layout import TokenPlace
@@ -31,7 +32,6 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import Unmasking
 
 
@@ -72,11 +72,11 @@ class ChatSession:
         clock: Callable[[], float],
         new_id: Callable[[], str] = lambda: secrets.token_hex(6),
         new_seed: Callable[[], int] = lambda: secrets.randbits(31),
-        kept: Callable[[str], tuple[Trace, ...]] = lambda node: (),
+        store: Store | None = None,
     ) -> None:
-        """`kept` reads the runs of diffusion that filled a node, where they are on disk."""
+        """`store` has the steps of the answers that were filled by diffusion before."""
         self.send, self.clock = send, clock
-        self.new_id, self.new_seed, self.kept = new_id, new_seed, kept
+        self.new_id, self.new_seed, self.store = new_id, new_seed, store
         self.transcript = Transcript(conversation)
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
         self.facts: r.ModelFacts | None = None
@@ -86,6 +86,7 @@ class ChatSession:
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
         self.strategy: Strategy = PLAIN  # how tokens are found
+        self.thinking: bool | None = None  # whether the template is told to think; None leaves it to it
         self.unmasking = Unmasking()  # how they are by a diffusion model
         self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
         self.scoring: dict[int, str] = {}  # nodes by job
@@ -235,7 +236,7 @@ class ChatSession:
             return
         how = self._how(recipe)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
-        prompt = before(self.conversation, fork)
+        prompt = replace(before(self.conversation, fork), thinking=self.thinking)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, recipe, tokens, force)
 
@@ -295,7 +296,9 @@ class ChatSession:
     def canvas(self, node: str) -> Denoising | None:
         """The canvas of an answer by the model that there is now: of this session, or as it was kept."""
         if node not in self.denoisings and self.run is None:
-            runs = self.conversation.nodes[node].denoising or self.kept(node)
+            runs = self.conversation.nodes[node].denoising
+            if not runs and self.store is not None:
+                runs = self.store.denoising(self.conversation.id, node)
             self.denoisings[node] = Denoising.of_traces(runs) if runs else None
         canvas = self.denoisings.get(node)
         return canvas if canvas is not None and self.facts is not None and canvas.model == self.facts.name else None
@@ -454,6 +457,7 @@ class ChatSession:
         run = self.run
         if run is None or job != self.job:
             return heard
+        begun = run.ids is not None
         talk, fresh = run.take(self.conversation, events)
         if isinstance(run, DenoisingRun) and run.denoising is not None:
             self.denoisings[run.node], heard.denoised = run.denoising, True
@@ -465,7 +469,8 @@ class ChatSession:
             heard.tokens = self.transcript.tokens(shown[-1], len(shown[-1].steps) - len(fresh))
         else:
             heard.tokens = [self.transcript.token(step) for step in fresh]
-        heard.reshow, heard.branched, heard.news = run.turned, run.branched, run.news
+        heard.reshow = run.turned or (not begun and self.transcript.opens(run.ids or ()))
+        heard.branched, heard.news = run.branched, run.news
         self.peek, self.stats = run.peek, run.stats or self.stats
         self.cache_nbytes = run.cache_nbytes or self.cache_nbytes
         if run.ended:

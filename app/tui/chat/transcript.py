@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from likely.app import recipes
 from likely.app.heat import BITS, HEATS, heat_level
-from likely.app.tui.base.block import THINKING, MessageBlock, ShownToken, words
+from likely.app.tui.base.block import MessageBlock, ShownToken, words
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
@@ -17,6 +17,7 @@ from likely.app.units import proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity
+from likely.engine.thinking import LONGEST, is_mark, opens
 from likely.engine.trace.step import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
@@ -69,6 +70,8 @@ class Transcript:
         known = self._known.get(key)
         if known is not None and (message.last.drawn or (known.steps or None) is self.scores.get(message.last.id)):
             known.message = message
+            if self.opens(message.segments[0].node.prompt):
+                known.block.open_thought()
             return known
         yours = message.role == "user"
         block = MessageBlock(
@@ -79,10 +82,14 @@ class Transcript:
         block.scored = block.scored or bool(steps)
         block.render(self.markdown and not yours)
         shown = self._known[key] = ShownMessage(message, block, steps)
+        block.folded, block.opened = self.folds.get(block.key, True), self.opens(message.segments[0].node.prompt)
         block.fill(self.tokens(shown) if steps else words(message.text))
-        if block.thinking is not None:
-            block.fold(self.folds.get(block.key, bool(message.last.finish)))
         return shown
+
+    def opens(self, prompt: Sequence[int]) -> bool:
+        """Whether a prompt ends within a thought: the template has opened one."""
+        known = (self.pieces[i] for i in prompt[-LONGEST:] if i < len(self.pieces))
+        return opens(b"".join(known).decode(errors="replace"))
 
     def grew(self, message: Message) -> None:
         """The last message has more of what is on the screen already: it keeps its block."""
@@ -105,7 +112,7 @@ class Transcript:
 
     def token(self, step: TokenStep, moved: str = "") -> ShownToken:
         """A step as the transcript shows it; `moved` is what changed of how it is drawn."""
-        special = step.special and step.piece not in THINKING
+        special = step.special and not is_mark(step.piece)
         text = step.piece.decode(errors="replace") if step.special else step.text
         level = heat_level(step, self.heat, self.least)
         piece = b"" if special or text.encode(errors="replace") == step.piece else step.piece
@@ -142,7 +149,9 @@ class Transcript:
         branch = f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}" if options[1:] else ""
         if shown.message.role == "user":
             return (branch,)
-        steps = shown.steps
+        steps, span = shown.steps, shown.block.thinking
+        if span is not None and span[0] < span[1] <= len(steps):
+            shown.block.thought_s = steps[span[1] - 1].elapsed_s - (steps[span[0] - 1].elapsed_s if span[0] else 0.0)
         parts = _how(shown.message.last.label, recipes.drawn_by(steps))
         count = f"{len(steps)} tok" if steps else ""
         value = perplexity(step.logprob for step in steps)

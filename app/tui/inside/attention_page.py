@@ -34,6 +34,7 @@ SAYS = {
 LEAST = {"induction": 0.5, "duplicate": 0.5, "previous": 0.5, "first": 0.75}  # of a score, to be called after it
 ROLLOUT, KINDS = question(Inside.rollout), question(Inside.kinds)
 READ = 6  # tokens in the list of what is read
+SHORT = 7  # cells of a fact's name, at least
 LEFT = 6  # columns of the heads' numbers
 
 
@@ -303,8 +304,9 @@ class AttentionPage(Page):
         ]
         side = sheet.part(37, 1) if beside else sheet.part(0, 5)
         for y, (name, value, ink) in enumerate(facts):
-            side.put(0, y, name, look.faint)
-            side.right(y, cells.fit(value, max(side.width - cells.width(name) - 1, 0)), ink)
+            value = cells.fit(value, max(side.width - SHORT, 0))
+            side.put(0, y, cells.fit(name, max(side.width - cells.width(value) - 1, 0)), look.faint)
+            side.right(y, value, ink)
 
     def _without(self, at: Reading) -> tuple[str, str]:
         wanted = self.silenced(at)

@@ -148,14 +148,12 @@ class ChatScreen(View, Steering):
         if self.session is not None:
             self.leave()
             heat, least = self.session.transcript.heat, self.session.transcript.least
-        store = self.host.store
-        kept = (lambda node: store.denoising(conversation.id, node)) if store is not None else lambda node: ()
-        chat = ChatSession(conversation, self._submit, clock=self.host.clock, kept=kept)
+        chat = ChatSession(conversation, self._submit, clock=self.host.clock, store=self.host.store)
         self.session = self.host.session = chat
         chat.max_tokens, chat.new_seed = self.host.start.max_tokens, self.host.start.new_seed or chat.new_seed
         chat.transcript.heat, chat.transcript.least = heat, least
         chat.adapters = status.adapters(self.host.engine)
-        self.inspections = Inspections(chat, store)
+        self.inspections = Inspections(chat, self.host.store)
         self.inspector.forget()
         if self.host.engine.current is not None:
             chat.ready(self.host.engine.current)
@@ -265,7 +263,6 @@ class ChatScreen(View, Steering):
     def _finished(self) -> None:
         self.save()
         if not self.chat.stepping:
-            self.pane.fold_thinking()
             self.reshow()
             if self.inspector.candidates.has_focus and self.chat.peek is None:
                 self.inspector.candidates.blur()
@@ -460,7 +457,6 @@ class ChatScreen(View, Steering):
             self.status()
         elif self.chat.stop(hear=True):
             self.save()
-            self.pane.fold_thinking()
             self.reshow()
             self._name_it()
             self.status()

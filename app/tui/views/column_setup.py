@@ -73,7 +73,8 @@ class ColumnSetup:
         self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, stored: Conversation | None = None
     ) -> Column:
         host = self.view.host
-        chat = ChatSession(stored or self.conversation(sampling, None), lambda _: 0, clock=host.clock)
+        talk = stored or self.conversation(sampling, None)
+        chat = ChatSession(talk, lambda _: 0, clock=host.clock, store=host.store)
         chat.sampling, chat.strategy, chat.new_seed = sampling, strategy, self.seed
         chat.max_tokens = host.start.max_tokens
         label = stored.messages()[-1].last.label if stored is not None else ""

@@ -110,6 +110,7 @@ class CompareScreen(View):
                 column.chat.ready(facts)
                 column.show(follow=True)
         self.row.say_heads()
+        self.row.say_feet()
         name = (current.title or current.name) if current is not None else "no model"
         self.top.show(name, ("one text, nothing drawn" if self.given else f"same prompt · seed {self.seed}",))
         self.top.tint(HEATS[0])

@@ -400,7 +400,7 @@ class InsideScreen(View):
         name = formula.map if formula is not None else self.page.MAP
         whole = sheet.width >= WIDE
         words = [*path(name, whole=whole), (f" {sheet.glyphs.tick} " if whole else "  ", "rule")]
-        for text, ink in [*words, *(formula.words() if formula is not None else ())]:
+        for text, ink in [*words, *(formula.beside(words, sheet.width - 2) if formula is not None else ())]:
             x = sheet.words(x, y, (text, getattr(sheet.look, ink)))
 
     def on_click(self, event: events.Click) -> None:

@@ -79,6 +79,7 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "/seed": Intent("reproduce same random"),
     "/max": Intent("length limit shorter longer tokens"),
     "/set": Intent("temperature top-p top-k min-p penalty sliders"),
+    "/think": Intent("thinking reasoning thought budget"),
     "/unmask": Intent("diffusion order masks"),
     "/prefill": Intent("begin start answer with words"),
     "/steer": Intent("direction tone activation"),

@@ -210,8 +210,8 @@ class LaddersScreen(View):
         self._show_law(read)
         formula = self.formula()
         wide = self.size.width >= WIDE
-        line = ((" ", "text"), *path("metric", whole=wide), ("  │ ", "rule"), *(formula.words() if formula else ()))
-        self.query_one("#formula", Caption).show(line)
+        line = [(" ", "text"), *path("metric", whole=wide), ("  │ ", "rule")]
+        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.size.width) if formula else ())])
         own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"))
         more = (("v", "Against"),) if wide or self.part == "loss" else ()
         law = () if wide else (("b", "Law"),)

@@ -329,8 +329,8 @@ class RunsScreen(View):
         self.query_one(Gauge).show(self._standing())
         self.query_one("#verdict", Caption).show(self._verdict())
         formula = self.formula()
-        line = ((" ", "text"), *path("metric", whole=True), ("  │ ", "rule"), *(formula.words() if formula else ()))
-        self.query_one("#formula", Caption).show(line)
+        line = [(" ", "text"), *path("metric", whole=self.size.width >= WIDE), ("  │ ", "rule")]
+        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.size.width) if formula else ())])
         self._show_detail()
         self._hint()
 

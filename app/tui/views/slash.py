@@ -29,6 +29,7 @@ from likely.engine.whole_file import refuse_pipe
 
 Do = Callable[[ChatParts, str], None]
 KINDS = ("markdown", "html", "jsonl")
+THINKS = {"on": True, "off": False, "as usual": None}
 COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
 
@@ -274,6 +275,17 @@ def _seed(screen: ChatParts, text: str) -> None:
     screen.action_redo(seed=_number("seed", text))
 
 
+def _think(screen: ChatParts, text: str) -> None:
+    """Have the next answers think, or not, or for so many tokens."""
+    if text.isdecimal() and int(text):
+        _decode_by(screen, decoding.read(f"budget {text}"))
+    elif text in THINKS:
+        screen.chat.thinking = THINKS[text]
+        screen.hints.say(f"thinking is {text}" if text != "as usual" else "thinking is left to the chat template")
+    else:
+        raise ParameterError(f"/think takes {', '.join(THINKS)} or a number of tokens, got {text or 'nothing'}")
+
+
 def _max(screen: ChatParts, text: str) -> None:
     screen.chat.max_tokens = _number("max", text) or None
     most = f"at most {text} tokens an answer" if screen.chat.max_tokens else "as many tokens as there is room for"
@@ -416,6 +428,7 @@ COMMANDS: dict[str, Slash] = {
     "step": Slash("", "choose token by token", lambda s, _: s.action_step()),
     "seed": Slash("n", "answer again with this seed", _seed),
     "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
+    "think": Slash("on, off, n", "whether to think, or for how many tokens", _think, lambda _: list(THINKS)),
     "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),

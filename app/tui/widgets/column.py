@@ -187,7 +187,7 @@ class Column(Vertical):
     @property
     def canvas(self) -> Denoising | None:
         """The canvas of its answer, where a diffusion model fills one."""
-        return self.chat.denoisings.get(self.answer)
+        return self.chat.canvas(self.answer) if self.answer else None
 
     def _fill(self) -> None:
         """Show the canvas as it is: masks are shaded."""

@@ -29,7 +29,9 @@ def fold(block: MessageBlock, look: Look, glyphs: Glyphs) -> list[Segment]:
     """The line that stands for the model's thinking."""
     start, end = block.thinking or (0, 0)
     sign = glyphs.fold if block.folded else glyphs.unfold
-    return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens", look.faint)]
+    seconds = f" {glyphs.dot} {block.thought_s:.1f} s" if block.thought_s >= 0.05 else ""
+    cut = "" if block.growing or block.thought_ended else f" {glyphs.dot} it has no end: no answer"
+    return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens{seconds}{cut}", look.faint)]
 
 
 def tokens(

@@ -262,13 +262,6 @@ class TranscriptPane(Left):
             self.transcript.folds[block.key] = block.folded
             self.view.relay()
 
-    def fold_thinking(self) -> None:
-        """Fold what nobody has unfolded: the answer has ended. `reshow` shows it."""
-        for block in (shown.block for shown in self.shown):
-            if block.thinking is not None and block.key not in self.transcript.folds:
-                self.transcript.folds[block.key] = True
-                block.fold(True)
-
     def toggle_specials(self) -> None:
         """Show or hide control tokens."""
         self.transcript.show_specials(not self.transcript.specials)

@@ -339,11 +339,11 @@ def test_every_path_has_as_many_tokens_as_it_may(most: int, paths: int) -> None:
 # -- a budget of thought -----------------------------------------------------------------------------------------------
 
 
-def thought(tokens: int, waits: int, go_on: float, seed: int = 0) -> tuple[str, list[str]]:
+def thought(tokens: int, waits: int, go_on: float, seed: int = 0, begin: str = "?") -> tuple[str, list[str]]:
     """A text of a model that thinks in `x`, ends a thought by `|` and says `y` and its end; where tokens came from."""
     table = rows({**{key: {ord("x"): go_on, ord("|"): 1 - go_on} for key in range(VOCAB)}, ord("|"): {ord("y"): 1.0},
                   ord("y"): {EOS: 1.0}})  # fmt: skip
-    strategy = Budget(tokens, waits, marker="|", word="ww").bind({}, ByteTokenizer())
+    strategy = Budget(tokens, waits, begin=begin, marker="|", word="ww").bind({}, ByteTokenizer())
     found = run(table, prompt=list(b"?"), seed=seed, max_tokens=30, strategy=strategy)
     return "".join(step.text for step in found.steps[0]), [step.origin for step in found.steps[0]]
 
@@ -353,6 +353,8 @@ def test_a_thought_is_cut_where_its_budget_is_spent_and_waits_where_it_would_end
     text, origins = thought(20, 2, 0.000001)
     assert text == "wwww|y" and origins[:4] == ["forced"] * 4
     assert thought(4, 9, 0.000001)[0] == "wwww|y"  # no wait goes beyond the budget
+    assert thought(5, 0, 0.999999, begin="x")[0] == "x" * 6 + "|y"  # from where the answer begins to think
+    assert thought(5, 3, 0.999999, begin="!")[0] == "x" * 30  # one that does not think is left alone
     for seed in range(8):  # one that is never spent changes nothing
         plain = thought(1000, 0, 0.7, seed)[0]
         assert plain == thought(29, 0, 0.7, seed)[0] and set(plain) <= set("x|y")
@@ -375,8 +377,10 @@ def test_what_a_way_needs_is_asked_for_by_name() -> None:
             strategy.bind({"weak": other}, SimpleNamespace(fingerprint="y"))
     with pytest.raises(ParameterError, match="has 2 layers, so there are none below 9"):
         run(transformer(), max_tokens=2, strategy=Layers(9))
-    with pytest.raises(ParameterError, match="this model does not think: its tokenizer has no token </think>"):
-        parse("budget 64").bind({}, SimpleNamespace(encode=lambda text, special=False: list(text.encode())))
+    with pytest.raises(
+        ParameterError, match="this model does not think: neither its tokenizer nor its template has </think>"
+    ):
+        parse("budget 64").bind({}, ByteTokenizer())
     for canvas, recipe, line in (
         ((0, 1), Recipe(), "nothing to fill"), ((9, 1), Recipe(), "begin the text with a word"),
         ((1, 9), Recipe((MirostatV2(5.0),)), "MirostatV2 follows the surprisals"),

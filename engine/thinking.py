@@ -1,0 +1,186 @@
+"""Thinking of a model: the marks between which it thinks before it answers, found in tokens and in texts as they come.
+
+Marks are facts about published models: the first five are those that mlx-lm's `tokenizer_utils` knows, the last are the
+channels of OpenAI's Harmony format. Plain Python; knows no template's text, no protocol and no screen.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from likely.engine.trace.step import TokenStep
+
+Kind = Literal["said", "thought", "call"]
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """The marks of one family: a thought begins behind `begin` and ends before `end`.
+
+    `ends` are all that may stand there, a longer one first.
+    """
+
+    begin: str
+    end: str
+    longer: str = ""  # an end that holds more
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return (self.longer, self.end) if self.longer else (self.end,)
+
+    def text(self, step: TokenStep) -> str:
+        """The text that a token adds to one that is parted: a control token nothing, unless it is of a mark."""
+        if not step.special:
+            return step.text
+        name = step.piece.decode(errors="replace")
+        return name if any(name in mark for mark in (self.begin, *self.ends)) else ""
+
+
+THINK = Thinking("<think>", "</think>")  # Qwen3, DeepSeek R1, GLM, SmolLM3
+FAMILIES = (
+    THINK,
+    Thinking("<longcat_think>", "</longcat_think>"),
+    Thinking("<|think:start|>", "<|think:end|>"),
+    Thinking("<|channel>thought", "<channel|>"),  # Gemma 4
+    Thinking("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    Thinking(  # gpt-oss
+        "<|channel|>analysis<|message|>",
+        "<|channel|>final<|message|>",
+        "<|start|>assistant<|channel|>final<|message|>",
+    ),
+)
+LONGEST = max(len(mark) for family in FAMILIES for mark in (family.begin, *family.ends))
+_WHOLE = frozenset(mark for family in FAMILIES for mark in (family.begin, *family.ends))
+SWITCHES = ("enable_thinking", "thinking")  # by which a template is told whether to think
+EFFORT = "reasoning_effort"  # by which it is told how much
+
+
+class MarkedVocabulary(Protocol):
+    """The tokenizer as far as marks are looked for in it."""
+
+    @property
+    def chat_template(self) -> str | None: ...
+    def encode(self, text: str, *, special: bool = False) -> list[int]: ...
+
+
+def thinking_of(tokenizer: MarkedVocabulary) -> Thinking | None:
+    """The marks of a model: those that are one token of its vocabulary or stand in its chat template. None for a model
+    that has none."""
+    template = tokenizer.chat_template or ""
+    return next((f for f in FAMILIES if f.end in template or len(tokenizer.encode(f.end, special=True)) == 1), None)
+
+
+def switch(reads: Collection[str], on: bool) -> tuple[str, bool | str] | None:
+    """The option that has a template think, or not, by the names that it reads; None where it reads none that does."""
+    if found := next((name for name in SWITCHES if name in reads), None):
+        return found, on
+    return (EFFORT, "high") if on and EFFORT in reads else None
+
+
+def is_mark(piece: bytes) -> bool:
+    """Whether a control token is a mark by itself."""
+    return piece.decode(errors="replace") in _WHOLE
+
+
+def opens(text: str) -> bool:
+    """Whether a prompt, its control tokens written out, ends within a thought: the template has opened one."""
+    for family in FAMILIES:
+        if (at := text.rfind(family.begin)) >= 0 and not text[at + len(family.begin) :].strip():
+            return True
+    return False
+
+
+class ThoughtSpan:
+    """The thought in an answer, found token by token: `span` is a half-open range of its tokens, marks included; None
+    while there is none. A mark may be spread over several tokens."""
+
+    def __init__(self, opened: bool = False) -> None:
+        """`opened`: the prompt ends within a thought."""
+        self.span: tuple[int, int] | None = (0, 0) if opened else None
+        self.closed = False
+        self._family: Thinking | None = None
+        self._tail, self._owners, self._count = "", list[int](), 0
+
+    def push(self, piece: str) -> None:
+        """The next token's text, a control token's name included."""
+        index, self._count = self._count, self._count + 1
+        if self.closed:
+            return
+        self._tail += piece
+        self._owners += [index] * len(piece)
+        if self.span is None:
+            begins = ((self._tail.find(family.begin), family) for family in FAMILIES)
+            if found := min(((at, family) for at, family in begins if at >= 0), key=lambda pair: pair[0], default=None):
+                at, self._family = found
+                self.span = (self._owners[at], index + 1)
+                self._cut(at + len(self._family.begin))
+        for family in FAMILIES if self._family is None else (self._family,):
+            if family.end in self._tail:  # without a beginning: the template had opened it
+                self.span, self.closed = self.span or (0, 0), True
+        if self.span is not None:
+            self.span = (self.span[0], index + 1)
+        self._cut(max(len(self._tail) - LONGEST, 0))
+
+    def _cut(self, count: int) -> None:
+        self._tail, self._owners = self._tail[count:], self._owners[count:]
+
+
+def answer_tokens(pieces: Sequence[str], opened: bool = False) -> range | None:
+    """The tokens of an answer behind its thought, all where there is none; None for a thought without an end."""
+    found = ThoughtSpan(opened)
+    for piece in pieces:
+        found.push(piece)
+    if found.span is None:
+        return range(len(pieces))
+    return range(found.span[1], len(pieces)) if found.closed else None
+
+
+class MarkSplitter:
+    """A text that arrives in pieces, parted by its marks; what may be the beginning of one is held back."""
+
+    def __init__(self, kind: Kind = "said", calls: bool = False, thinking: Thinking = THINK) -> None:
+        """`calls`: tools were offered, so that their marks mean something."""
+        self.kind: Kind = kind
+        self._calls, self.thinking = calls, thinking
+        self._held = ""
+
+    def _marks(self) -> dict[str, Kind]:
+        """The marks that end a part of this kind, and what begins behind them."""
+        match self.kind:
+            case "said":
+                ends = self.thinking.ends if self.thinking.longer else ()  # which begin an answer without a thought
+                tools: dict[str, Kind] = {"<tool_call>": "call"} if self._calls else {}
+                return {self.thinking.begin: "thought", **tools, **dict.fromkeys(ends, "said")}
+            case "thought":
+                return dict.fromkeys(self.thinking.ends, "said")
+            case "call":
+                return {"</tool_call>": "said"}
+
+    def push(self, text: str, last: bool = False) -> Iterator[tuple[Kind, str]]:
+        """The parts that are certain."""
+        held, self._held = self._held + text, ""
+        while held:
+            marks = self._marks()
+            first = min(((at, mark) for mark in marks if (at := held.find(mark)) >= 0), default=None)
+            if first is not None:
+                at, mark = first
+                if at:
+                    yield self.kind, held[:at]
+                self.kind, held = marks[mark], held[at + len(mark) :]
+                continue
+            keep = 0 if last else max(_overlap(held, mark) for mark in marks)
+            if held[: len(held) - keep]:
+                yield self.kind, held[: len(held) - keep]
+            self._held = held[len(held) - keep :]
+            return
+
+    def fork(self) -> "MarkSplitter":
+        """A second one that holds back the same."""
+        twin = MarkSplitter(self.kind, self._calls, self.thinking)
+        twin._held = self._held
+        return twin
+
+
+def _overlap(text: str, mark: str) -> int:
+    """How many characters at the end of a text may begin a mark."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if text.endswith(mark[:n])), 0)

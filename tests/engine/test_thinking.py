@@ -1,0 +1,112 @@
+"""Thinking, by the marks that models publish: found in tokens and in texts however they are cut, never shown twice."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+import likely
+from likely.app.cli import likely as verbs
+from likely.engine.decode.budget import Budget
+from likely.engine.errors import ParameterError
+from likely.engine.prompt import Prompt
+from likely.engine.thinking import FAMILIES, MarkSplitter, Thinking, ThoughtSpan, answer_tokens, opens
+from likely.engine.tokenizer import from_folder
+from tests.serve.served import write_model
+
+FAMILY = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.end)
+
+
+def cut(text: str, at: list[int]) -> list[str]:
+    ends = sorted({0, len(text), *(place % (len(text) + 1) for place in at)})
+    return [text[a:b] for a, b in pairwise(ends)]
+
+
+@FAMILY
+@given(at=st.lists(st.integers(0, 200), max_size=12), opened=st.booleans(), closed=st.booleans())
+def test_a_thought_is_found_however_its_marks_are_cut(
+    family: Thinking, at: list[int], opened: bool, closed: bool
+) -> None:
+    thought = ("" if opened else family.begin) + "hm, <b>"
+    text = thought + (family.ends[0] + " So." if closed else "")
+    pieces = cut(text, at)
+    span = ThoughtSpan(opened)
+    for piece in pieces:
+        span.push(piece)
+    assert span.span is not None and span.span[0] == 0 and span.closed is closed
+    after = "".join(pieces[span.span[1] :])
+    assert " So.".endswith(after) if closed else not after  # a token that ends the mark may begin the answer
+    assert (answer_tokens(pieces, opened) is None) is not closed
+    splitter = MarkSplitter("thought" if opened else "said", thinking=family)
+    parts = [part for piece in pieces for part in splitter.push(piece)] + list(splitter.push("", last=True))
+    for kind, whole in (("thought", "hm, <b>"), ("said", " So." if closed else "")):
+        assert "".join(words for k, words in parts if k == kind) == whole
+
+
+@pytest.mark.parametrize(
+    ("pieces", "thought"),
+    [
+        (["a", "b"], None),
+        (["<think>", "x", "<think>", "y", "</think>", "z", "</think>", "<think>"], (0, 5)),  # marks within marks
+        (["so", "</think>", "z"], (0, 2)),  # the template had opened it
+        (["\n", "<thi", "nk>", "x", "</th", "ink>z"], (1, 6)),
+        (["<|channel|>", "final", "<|message|>", "z"], (0, 3)),  # Harmony without a thought
+        ([], None),
+    ],
+)
+def test_what_is_thought_of_these(pieces: list[str], thought: tuple[int, int] | None) -> None:
+    span = ThoughtSpan()
+    for piece in pieces:
+        span.push(piece)
+    assert span.span == thought
+
+
+@FAMILY
+def test_a_prompt_that_ends_within_a_thought(family: Thinking) -> None:
+    assert opens(f"a:{family.begin}\n") and opens(family.begin)
+    assert not opens(f"{family.begin}so{family.ends[0]}\n") and not opens("a:") and not opens(f"{family.begin}so")
+
+
+def test_a_template_is_told_to_think_or_it_is_said_that_it_cannot_be(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    tokenizer = from_folder(folder)
+    asked = [Prompt((("user", "x"),), thinking=thinking).ids(tokenizer) for thinking in (None, False, True)]
+    assert asked[0] == asked[1] and tokenizer.decode(asked[2]) == tokenizer.decode(asked[0]).replace("a:", "<think>a:")
+    for template, thinking, line in (
+        ("{{ messages[0].content }}", True, "cannot be told whether to think"),
+        ("{{ reasoning_effort }}", False, "cannot be told that it is not to think"),
+    ):
+        settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"chat_template": template}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        with pytest.raises(ParameterError, match=line):
+            Prompt((("user", "x"),), thinking=thinking).ids(from_folder(folder))
+
+
+def test_the_command_line_thinks_and_hides_it(tmp_path: Path) -> None:
+    folder = str(write_model(tmp_path / "model"))
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(verbs, ["run", "ab", "-M", folder, "--seed", "1", "-m", "8", *words])
+        return (done.output + str(done.exception or "")).strip()
+
+    whole, prefilled = run("-q"), run("-q", "--think", "on")
+    assert whole and prefilled != whole
+    model = likely.load(folder)
+    ask = [{"role": "user", "content": "ab"}]
+    assert model.generate(ask, seed=1, max_tokens=8, thinking=True).text.strip() == prefilled
+    assert run("-q", "--hide-thinking") == whole and "there is no answer" not in run()
+    assert "has no end" in run("--prefill", "<think>") and run("-q", "--hide-thinking", "--prefill", "<think>") == ""
+    assert run("-q", "--hide-thinking", "--prefill", "<think>b</think>a", "-m", "60").startswith("a")
+    for words, line in (
+        (("--think", "maybe"), "--think takes on, off or a number of tokens"),
+        (("--think", "0"), "--think takes on, off or a number of tokens"),
+        (("--think", "9", "--beam", "2"), "--think N is a way of finding tokens itself"),
+        (("--think", "on", "--raw"), "--think is told to the chat template"),
+        (("--hide-thinking", "--json"), "is of an answer as text"),
+    ):
+        assert line in run(*words)
+    assert str(Budget(9)) == "budget 9" and "think" in run("--think", "9")
