@@ -459,7 +459,9 @@ class TuneScreen(View):
         state = training.state if training is not None else ""
         base = self.watching.base
         own: tuple[tuple[str, str], ...] = (("w", "What moved" if base else "Bits, position, noise"),)
-        own += (("t", "Try"), ("l", "Loss"))
+        alone = self.has_class("-narrow") or self.has_class("-tiny")  # a part at a time
+        curves = not alone or not (self.has_class("-moved") or self.has_class("-answers"))
+        own += (("t", "Try"),) if curves else (("t", "Try"), ("l", "Loss"))
         if state in ("training", "paused"):
             pausing = training is not None and training.control.paused
             own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
@@ -469,7 +471,8 @@ class TuneScreen(View):
             more += (("⏎", "Chat with it"),) if self.result is not None else ()
             own = (*more, *own, ("n", "New run"))
         own += (("^l", "Rows"), ("[ ]", "Prompt")) if base else ()
-        self.hints.show((*own, ("z", "Closer"), (keys.help_key(), "Keys")))
+        own += (("z", "Closer"),) if curves else ()
+        self.hints.show((*own, (keys.help_key(), "Keys")))
 
     def commands(self) -> Iterator[Command]:
         training = self.training
