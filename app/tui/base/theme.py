@@ -351,3 +351,9 @@ def bar(share: float, size: int, glyphs: Glyphs) -> str:
         eighths = max(eighths, 1)
     full, rest = divmod(eighths, parts)
     return (glyphs.blocks[-1] * full + (glyphs.blocks[rest] if rest else "")).ljust(size)
+
+
+def full_at(scale: float) -> str:
+    """Probability that the bars of a panel are drawn to, in words."""
+    value = 100 * scale
+    return f"bars to {value:.0f} %" if value >= 1 else f"bars to {value:.2g} %"

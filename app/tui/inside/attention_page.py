@@ -9,7 +9,7 @@ from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part
 from likely.app.tui.base.sheet import Sheet
-from likely.app.tui.base.theme import shade
+from likely.app.tui.base.theme import full_at, shade
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
@@ -357,6 +357,7 @@ class AttentionPage(Page):
         )  # fmt: skip
         row = weights[at.position - at.first]
         most = float(row.max()) or 1.0
+        sheet.right(0, full_at(most), look.faint)
         order = [int(i) for i in np.argsort(-row, kind="stable")[:READ] if row[i] > 0]
         for y, position in enumerate(order, 1):
             sheet.put(0, y, f"{position:>3}", look.faint)

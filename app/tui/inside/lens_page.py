@@ -9,7 +9,7 @@ from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Part, low
 from likely.app.tui.base.sheet import Sheet, chart, rank_labels
-from likely.app.tui.base.theme import bar, shade
+from likely.app.tui.base.theme import bar, full_at, shade
 from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
 
@@ -282,6 +282,7 @@ class LensPage(Page):
             name = f"{sheet.glyphs.chosen} {cells.fit(at.name(said), 9)}"
             sheet.words(0, y, (name, look.chosen), (f"  rank {ranks[layer]:,}", look.faint))
         if sheet.width >= 34:
+            sheet.right(y, full_at(float(shares[0])), look.faint)
             favourite = f"is the last layer's token ({100 * table.p[-1, i]:.1f} %)"
             words = f"{sheet.glyphs.chosen} {favourite if at.target is None else 'is what the text has next'}"
             sheet.put(0, y + 1, cells.fit(words, sheet.width), look.faint)

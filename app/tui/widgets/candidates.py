@@ -14,7 +14,7 @@ from textual.message import Message
 
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.theme import Glyphs, Look, bar
+from likely.app.tui.base.theme import Glyphs, Look, bar, full_at
 from likely.app.tui.chat.candidates import BANNED, Candidate, CandidateTable
 
 NAME = 10
@@ -279,12 +279,6 @@ def _bar(
     inside = drawn[tick] == glyphs.blocks[-1]
     style = Style(color=look.cursor.color, bgcolor=ink.color, bold=True) if inside and ink.color else look.tick
     yield from (Segment(drawn[:tick], ink), Segment(glyphs.tick, style), Segment(drawn[tick + 1 :], ink))
-
-
-def full_at(scale: float) -> str:
-    """Probability that the bars of a panel are drawn to, in words."""
-    value = 100 * scale
-    return f"bars to {value:.0f} %" if value >= 1 else f"bars to {value:.2g} %"
 
 
 def percent(share: float) -> str:

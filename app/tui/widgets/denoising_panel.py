@@ -15,7 +15,7 @@ from textual.message import Message
 from likely.app.requests import Bounded, Bounding
 from likely.app.tui.base import cells, plot
 from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.theme import bar
+from likely.app.tui.base.theme import bar, full_at
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
 
@@ -92,8 +92,9 @@ class DenoisingPanel(LineWidget):
         word = f"POSITION {view.cursor - view.canvas.laid.first}"
         guesses = view.canvas.guesses(view.cursor, view.step) if cell.token is None or not prompt else []
         first = min(max((view.picked or 0) - rows + 1, 0), max(len(guesses) - rows, 0))
-        drawn: list[Line] = [self._title(word, state, number, width)]
         scale = max((guess.p for guess in guesses), default=1.0)
+        about = f"{state} {self.glyphs.dot} {full_at(scale)}" if guesses else state
+        drawn: list[Line] = [self._title(word, about, number, width)]
         for i, guess in list(enumerate(guesses))[first : first + rows]:
             drawn.append(self._guess(view, guess, cell, i, scale, width))
         drawn += [[]] * (rows + 1 - len(drawn))

@@ -19,11 +19,11 @@ from likely.app.calls import call
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, chart, fold, rank_labels
-from likely.app.tui.base.theme import bar
+from likely.app.tui.base.theme import bar, full_at
 from likely.app.tui.chat.candidates import CandidateTable, bits
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.said_token import SaidToken, WhyAnswer, said_token
-from likely.app.tui.widgets.candidates import full_at, percent
+from likely.app.tui.widgets.candidates import percent
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask
 from likely.app.units import bits as in_bits
