@@ -29,6 +29,7 @@ from likely.engine.transforms import Vocabulary, along
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
     from likely.engine.adapters.attached import Attached
+    from likely.engine.answer_form import AnswerForm, Binding
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
     from likely.engine.statistics import compare
@@ -63,12 +64,19 @@ class Engine(Protocol):
         ids: Sequence[int],
         control: RunControl,
         *,
+        n: int = 1,
         seed: int = 0,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
         strategy: "Strategy | None" = None,
     ) -> "Iterator[Event]":
-        """Continue `ids`; several of these may be open at once, and are advanced in turn."""
+        """Continue `ids` in n branches; several of these may be open at once, and are advanced in turn."""
+        ...
+
+    def binding(
+        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int
+    ) -> "Generator[int | None, None, Binding]":
+        """The binding of recipes to a form in the end; of the answer's tokens the last `own` ids are the first."""
         ...
 
     def scoring(self, ids: Sequence[int]) -> "Generator[int, None, Sequence[TokenStep]]":

@@ -127,13 +127,17 @@ class ModelJobs:
         if request.force:
             request.control.force(engine.tokenizer.encode(request.force))
         ids = yield from ids_of(engine, request.prompt)
+        strategy = request.strategy.bind(self.engines, engine.tokenizer)
+        if request.form is not None:
+            request.control.binds = yield from worked(engine.binding(ids, request.form, strategy, request.own))
         events = engine.generate(
             ids,
             request.control,
+            n=request.n,
             seed=request.seed,
             max_tokens=request.max_tokens,
             stop=request.stop,
-            strategy=request.strategy.bind(self.engines, engine.tokenizer),
+            strategy=strategy,
         )
         yield r.Began(tuple(ids))
         spent_s, done = 0.0, False

@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine import machine, room
 from likely.engine.adapters.attached import Attached
+from likely.engine.answer_form import binding
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.session import Session
@@ -23,8 +24,10 @@ from likely.models.native import NativeModel
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
     from likely.app.session_inside import SessionInside
+    from likely.engine.answer_form import AnswerForm, Binding
     from likely.engine.attach.stack import Stack
     from likely.engine.decode.control import RunControl
+    from likely.engine.decode.strategy import Strategy
     from likely.engine.statistics.estimates import Estimate
     from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
@@ -131,6 +134,12 @@ class LoadedModel(Session):
 
             self.inside = SessionInside(self)
         yield from self.inside.answer(ids, look, control)
+
+    def binding(
+        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int
+    ) -> "Generator[int | None, None, Binding]":
+        """The binding of recipes to the form of an answer, as `engine.answer_form` has it."""
+        return binding(self, ids, form, strategy, own)
 
     def shift(self, ids: Sequence[int]) -> float:
         """How far the adapters move what comes next, along the end of a text. ParameterError for a diffusion model."""

@@ -1,17 +1,19 @@
 """Recipes in words: what tokens are drawn by, and what changed from one to the next. Knows no file and no screen."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby
 
 from likely.engine import presets
 from likely.engine.presets import PARAMETERS
 from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import LogitBias, Parameter
+from likely.engine.transforms import ChoiceLaw, ChoiceMask, Constraint, LogitBias, Parameter
 
 BAN = -100.0
 ARROW = " → "
 _SHORT = {"temp": "T", "repetition_penalty": "rep", "xtc_probability": "XTC", "dry_multiplier": "DRY"}
 _FORMS = {p.name: f"{_SHORT.get(p.name, p.label)} {{}}" for p in PARAMETERS.values()}
+_FORM = "form"  # of the answer, where it was bound to one
 _COUNTS = {"banned": "{} banned", "biased": "{} biased"}
 _SWITCHES = tuple(p.name for p in PARAMETERS.values() if p.off is not None)
 
@@ -24,9 +26,9 @@ def drawn_by(steps: Iterable[TokenStep]) -> list[Recipe]:
 def words(*recipes: Recipe) -> str:
     """Recipes that held one after another in a few words: `T 0.80 → 0.40 · top-p 0.75`."""
     if recipes and all(recipe.greedy for recipe in recipes):
-        counted = (phrase for phrase, _ in _phrases(recipes, tuple(_COUNTS)))
+        counted = (phrase for phrase, _ in _phrases(recipes, (_FORM, *_COUNTS)))
         return " · ".join(("greedy", *counted))
-    return " · ".join(phrase for phrase, _ in _phrases(recipes, (*_SWITCHES, *_COUNTS))) or "T 1.00"
+    return " · ".join(phrase for phrase, _ in _phrases(recipes, (_FORM, *_SWITCHES, *_COUNTS))) or "T 1.00"
 
 
 def adapters(recipe: Recipe) -> str:
@@ -44,6 +46,20 @@ def change(before: Recipe, after: Recipe) -> str:
         names = (", ".join(adapter.partition(" ")[0] for adapter in it.adapters) or "none" for it in (before, after))
         changes.append(f"adapters {ARROW.join(names)}")
     return " · ".join(changes) or "other biases or another order"
+
+
+def bound_as(recipe: Recipe, drawn: Recipe) -> Recipe:
+    """A recipe in an answer of the form to which another one was bound. Choices are drawn as wholes: it changes
+    nothing of those."""
+    forms = tuple(t for t in drawn.transforms if isinstance(t, Constraint | ChoiceMask | ChoiceLaw))
+    if any(isinstance(form, ChoiceMask) for form in forms):
+        return replace(drawn, adapters=recipe.adapters)
+    return replace(recipe, transforms=(*forms, *recipe.transforms)) if forms else recipe
+
+
+def form_words(kind: str, text: str) -> str:
+    """The form of an answer in a few words; `text` is a regular expression."""
+    return f"regex {text}" if kind == "regex" else "one of a list" if kind == "choice" else "JSON by a schema"
 
 
 def shown(parameter: Parameter, value: float) -> str:
@@ -64,16 +80,21 @@ def _phrases(recipes: tuple[Recipe, ...], names: tuple[str, ...]) -> Iterator[tu
         steps = [value for value, _ in groupby(row.get(name, "") for row in values) if value]
         if steps and steps != [rest]:
             way = steps if len(steps) <= 3 else [steps[0], "…", steps[-1]]  # a slider that was walked by its steps
-            yield (_COUNTS | _FORMS)[name].format(ARROW.join(way)), len(steps) > 1
+            yield (_COUNTS | _FORMS | {_FORM: "{}"})[name].format(ARROW.join(way)), len(steps) > 1
 
 
 def _values(recipe: Recipe) -> dict[str, str]:
     """The values of a recipe as text by name; of a greedy one only its bans and biases, which still act."""
     bias: dict[int, float] = {}
+    form = "0"
     for transform in recipe.transforms:
         bias |= dict(transform.bias) if isinstance(transform, LogitBias) else {}
+        if isinstance(transform, Constraint):
+            form = form_words(transform.kind, transform.grammar)
+        elif isinstance(transform, ChoiceMask):
+            form = form_words("choice", "")
     banned = sum(value <= BAN for value in bias.values())
-    counts = {"banned": str(banned), "biased": str(len(bias) - banned)}
+    counts = {"banned": str(banned), "biased": str(len(bias) - banned), _FORM: form}
     if recipe.greedy:
         return {"temp": "greedy", **counts}
     settings = presets.values(recipe)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from likely.engine.answer_form import AnswerForm
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
@@ -47,7 +48,8 @@ class Unload:
 class Generate:
     """Continue a prompt: `Began`, the engine's events, `Cached`. Steered and stopped through `control`.
 
-    `force` are words to take before anything is drawn. A model that the strategy needs has to be loaded.
+    `force` are words to take before anything is drawn. A model that the strategy needs has to be loaded. `n` answers
+    are drawn side by side, each of the `form` that is asked for; of their tokens the prompt ends with the first `own`.
     """
 
     model: str
@@ -58,6 +60,9 @@ class Generate:
     force: str = ""
     stop: tuple[str, ...] = ()
     strategy: Strategy = PLAIN
+    n: int = 1
+    form: AnswerForm | None = None
+    own: int = 0
 
 
 AdapterChange = Literal["add", "weigh", "only", "remove"]

@@ -2,7 +2,7 @@
 
 The law is p(x | x is one of them), p being the model's: each text's own probability over the sum of all. To mask what
 no choice goes on with, token by token, draws from another (`engine.transforms.constraint`). Knows nothing of how tokens
-are found.
+are found; no mlx while it is loaded.
 
 A choice is taken in the tokenizer's own spelling. Others that stand for the same bytes are not added to it: there are
 exponentially many, their sum is hard to compute (Geh et al., arXiv:2408.08541), and a model that was trained on its
@@ -19,7 +19,6 @@ from likely.engine.arrays import logprobs
 from likely.engine.decode.combine import Combination
 from likely.engine.decode.spelling import spelling
 from likely.engine.errors import NotFinite, ParameterError
-from likely.engine.pace import whole
 from likely.engine.transforms import (
     ChoiceLaw,
     ChoiceMask,
@@ -71,6 +70,8 @@ def check(texts: Sequence[str], transforms: Sequence[Transform] = ()) -> None:
 def scored(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> list[Choice]:
     """The texts as answers to the prompt `ids`, each once, scored side by side over one reading of it. Raises what
     `scoring` raises."""
+    from likely.engine.pace import whole
+
     return whole(scoring(session, ids, texts))
 
 

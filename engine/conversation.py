@@ -265,15 +265,22 @@ class Conversation:
 
     def began(self, node: str, ids: tuple[int, ...]) -> "Conversation":
         """With what a run that draws a node has read: kept with the message's first node, without its own tokens."""
+        found = self.beginning(node)
+        if found is None or found[0].prompt:
+            return self
+        first, own = found
+        return self._with({**self.nodes, first.id: replace(first, prompt=ids[: len(ids) - own])})
+
+    def beginning(self, node: str) -> tuple[Node, int] | None:
+        """The node that a message begins with, and how many of its tokens stand before another one of it; None where
+        some of them are a person's words: nobody knows which tokens they were."""
         first, own = self.nodes[node], 0
         while first.joins and first.fork.node != ROOT:
             at, first = first.fork.at, self.nodes[first.fork.node]
-            if not first.drawn:  # words: nobody knows which tokens they were
-                return self
+            if not first.drawn:
+                return None
             own += len(first) if at is None else at
-        if first.prompt:
-            return self
-        return self._with({**self.nodes, first.id: replace(first, prompt=ids[: len(ids) - own])})
+        return first, own
 
     def withdraw(self, node: str) -> "Conversation":
         """Without a node of which nothing was drawn. Raises ValueError where there is something."""

@@ -1,13 +1,13 @@
 """Options of searches: short for a strategy's text form, which `--strategy` takes as it is."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from likely.app.cli.table_options import options
 from likely.engine import choices
+from likely.engine.answer_form import AnswerForm
 from likely.engine.decode.beam import CONSTRAINED_PENALTY, EARLY, Beam, DiverseBeam
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.stochastic_beam import StochasticBeam
@@ -15,7 +15,6 @@ from likely.engine.decode.strategies import parse
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.transforms import Constraint
-from likely.engine.whole_file import read_whole
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -68,17 +67,11 @@ def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
 
     DataError for no file, ParameterError for what cannot be followed.
     """
-    flags = {"regex": values["regex"], "json": values["json_schema"], "choice": values["choice"] or None}
-    constraints = [(kind, grammar) for kind, grammar in flags.items() if grammar is not None]
-    if not constraints:
-        return None
-    ((kind, grammar),) = constraints
-    if kind == "json" and not grammar.lstrip().startswith(("{", "true", "false")):
-        grammar = read_whole(Path(grammar))
-    if kind == "choice":
-        choices.check(grammar)
-        return None
-    return Constraint(kind, grammar, start)
+    if values["choice"]:
+        choices.check(values["choice"])
+    flags = {"regex": values["regex"], "json-schema": values["json_schema"]}
+    forms = (AnswerForm.read(kind, text) for kind, text in flags.items() if text is not None)
+    return next((form.constraint(start) for form in forms), None)
 
 
 def searches(text: str | None) -> bool:

@@ -21,6 +21,7 @@ from likely.engine.transforms.pipeline import hard
 from likely.engine.transforms.transform import within
 
 EARLY = ("false", "true", "never")
+FREE_PENALTY = 1.0  # of a length, by default
 CONSTRAINED_PENALTY = 0.0  # under a constraint: the likeliest text, as exact mode has it, and not the likeliest a token
 
 
@@ -39,7 +40,7 @@ class Beam(Search):
     RANKS: ClassVar[bool] = True
     SPANS: ClassVar[Mapping[str, tuple[float, float]]] = {**Search.SPANS, "penalty": (0, 2)}
 
-    penalty: float = 1.0
+    penalty: float = FREE_PENALTY
     early: str = "false"
     answers: int | None = None
 

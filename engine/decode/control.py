@@ -5,6 +5,7 @@ itself: budget, stop strings, end of text and cancelling are the session's.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Event as Flag
 
@@ -16,21 +17,23 @@ class RunControl:
     """The handle on a run. Written by one thread, read by the engine's between two tokens; each write is one reference.
 
     `recipe` is how the next token that is not yet queued is drawn. `force` names tokens to take instead of drawing.
-    `adapters` are those on the model by now: the session's, not a person's, to write. Branches that are `given_up` end
-    at their next token, as if they alone were cancelled.
+    `adapters` are those on the model by now, and `binds` is what the form of the answer makes of any recipe: the
+    session's, not a person's, to write. Branches that are `given_up` end at their next token, as if they alone were
+    cancelled.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
     forced: deque[int] = field(default_factory=deque)
     adapters: tuple[str, ...] = ()
+    binds: Callable[[Recipe], Recipe] = lambda recipe: recipe
     given_up: set[int] = field(default_factory=set)
     _cancelled: Flag = field(default_factory=Flag)
     _paused: Flag = field(default_factory=Flag)
 
     @property
     def drawn_by(self) -> Recipe:
-        """The recipe, with the adapters that are on the model."""
-        recipe = self.recipe
+        """The recipe, bound to the answer's form, with the adapters that are on the model."""
+        recipe = self.binds(self.recipe)
         return recipe if recipe.adapters == self.adapters else replace(recipe, adapters=self.adapters)
 
     def cancel(self) -> None:

@@ -8,13 +8,15 @@ the token, what was recorded of the draw makes the interval a point too.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
-from likely.engine.trace.step import TokenStep
+from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     STAYS,
+    ChoiceLaw,
     Key,
     Snapshot,
     States,
@@ -24,7 +26,8 @@ from likely.engine.transforms import (
     edited_ids,
     start,
 )
-from likely.engine.transforms.intervals import Intervals
+from likely.engine.transforms.intervals import Decision, Intervals
+from likely.engine.transforms.transform import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +128,38 @@ def states_at(
             t.update(s, step.token, -(step.logprob_after or 0.0), np) for t, s in zip(transforms, states, strict=True)
         )
     return states
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedMask(Truncation):
+    """Mask of what a constraint left of a step's candidates and what it took, as recorded; of others nothing is known.
+
+    It stands for a grammar where there is no tokenizer to follow it, and no time to compile it.
+    """
+
+    hard: ClassVar[bool] = True
+
+    left: tuple[int, ...]
+    taken: tuple[int, ...]
+
+    def decide(self, known: Intervals, state: State, key: Key) -> Decision:
+        stays, goes = (~known.all()[0] for _ in range(2))
+        stays[: known.points] = np.isin(known.ids, self.left)
+        goes[: known.points] = np.isin(known.ids, self.taken)
+        return stays, goes
+
+
+def recorded(step: TokenStep, recipe: Recipe, length: int) -> Recipe:
+    """A recipe for the replay of a step of whose text the last `length` tokens are known: a constraint that bound it is
+    what was recorded of it, and choices are counted from what is known."""
+    drawn, transforms = step.recipe.transforms, list[Transform]()
+    for transform in recipe.transforms:
+        if isinstance(transform, Truncation) and transform.hard:
+            ids, by = (step.snapshot.ids, step.removed_by) if step.snapshot is not None else ((), None)
+            there = by is not None and transform in drawn
+            taken = by == drawn.index(transform) if there else np.zeros(len(ids), bool)
+            transform = RecordedMask(*(tuple(np.asarray(ids)[mask * there].tolist()) for mask in (~taken, taken)))
+        elif isinstance(transform, ChoiceLaw):
+            transform = replace(transform, start=max(transform.start - step.position + length, 0))
+        transforms.append(transform)
+    return replace(recipe, transforms=tuple(transforms))

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from likely.app import cli
-from likely.app.model_provider import LocalModelProvider
 from tests.serve.served import write_model
-from tests.support.model import ScriptedShop
 from tests.support.screen import Screen
+from tests.support.shop import TinyShop
 
 ROOT = Path(__file__).parents[2]
 TOUR = (ROOT / "docs" / "tour.md").read_text()
@@ -86,20 +85,6 @@ def goes(journey: Journey, way: Sequence[tuple[str, str]]) -> None:
     places = {place: number for number, place in enumerate(journey.called)}
     assert [place for place in way if place not in places] == []
     assert sorted(way, key=places.__getitem__) == list(way)
-
-
-class TinyShop(ScriptedShop):
-    """A shop with one real model."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = str(path)
-
-    def choose(self, prefer: Sequence[str]) -> str:
-        return self.path
-
-    def opening(self, model: str, progress: Any) -> Any:
-        return LocalModelProvider().opening(self.path, progress)
 
 
 def test_a_token_from_the_key_to_the_pixel(tmp_path: Path) -> None:

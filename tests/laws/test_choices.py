@@ -1,6 +1,7 @@
 """Law over choices: by enumeration on a model whose every probability is known, each in whichever way it is asked."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from likely.engine import choices
+from likely.engine.answer_form import AnswerForm, binding
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.combine import Layers
 from likely.engine.decode.control import RunControl
@@ -17,9 +19,10 @@ from likely.engine.decode.guessing import NGram
 from likely.engine.decode.sample import Sample
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.errors import ParameterError
+from likely.engine.pace import whole
 from likely.engine.session import Session
 from likely.engine.trace import file
-from likely.engine.trace.replay import replay, states_at
+from likely.engine.trace.replay import recorded, replay, replay_drawn, states_at
 from likely.engine.trace.row import measured
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
@@ -145,3 +148,24 @@ def test_what_has_no_meaning_for_a_choice_is_refused_by_name(model: tuple[Sessio
     session.tokenizer.eos = frozenset()
     with pytest.raises(ParameterError, match="names no end of text"):
         choices.scored(session, PROMPT, TEXTS)
+
+
+def test_a_form_goes_on_with_a_choice_that_has_begun_and_is_replayed_without_its_prompt(
+    model: tuple[Session, np.ndarray],
+) -> None:
+    """Behind "ab" comes its end or "c", by the whole texts' probabilities at temperature 2."""
+    session, every = model
+    begun = [*PROMPT, SPELLED[0][0]]
+    form, control = AnswerForm.read("choice", " | ".join(TEXTS)), RunControl(Recipe((Temperature(2.0),)))
+    control.binds = whole(binding(session, begun, form, Sample(), own=1))
+    step = run(session, control=control, prompt=begun, max_tokens=1).steps[0][0]
+    law = dict(zip((True, False), log_softmax(every[:2] / 2), strict=True))  # whether it ends there
+    assert step.logprob_after == pytest.approx(law[step.token in ENDS], abs=1e-5)
+    recipe = recorded(step, step.recipe, 1)
+    states = states_at(recipe.transforms, None, begun[-1:], ())
+    again = replay_drawn(replace(step, recipe=recipe), states, (0, step.position))
+    assert again is not None and again.exact and again.kept == (2, 2)
+    p = dict(zip(again.ids.tolist(), again.middle, strict=True))
+    assert p[SPELLED[1][1]] == pytest.approx(math.exp(law[False]), abs=1e-5)
+    with pytest.raises(ParameterError, match="none of choice"):
+        whole(binding(session, [*PROMPT, 99], form, Sample(), own=1))

@@ -263,11 +263,11 @@ def test_the_palette_offers_what_applies_and_does_it(screen: Screen) -> None:
 
 
 WANTED = {
-    "vote": "strategy: vote", "several answers": "answer: Regenerate", "beam": "strategy: beam",
-    "majority": "strategy: vote", "compare models": "view: Compare", "undo": "branch: ", "train": "view: Tune",
+    "vote": "strategy: vote", "several answers": "answer: Several", "beam": "strategy: beam",
+    "majority": "strategy: vote", "compare models": "view: Compare", "undo": "sample: Undo", "train": "view: Tune",
     "why": "token: Why", "why did it say that": "token: Why", "make it shorter": "/max", "explain": "token: Why",
-    "temperature": "/set", "most likely text": "strategy: exact", "benchmark": "view: Runs", "seed": "/seed",
-    "rsmp": "branch: Re-sample",
+    "temperature": "/set", "most likely text": "strategy: exact", "benchmark": "view: Runs", "seed": "answer: Seed",
+    "rsmp": "branch: Re-sample", "pattern": "answer: Follow", "yes or no": "answer: One of",
 }  # fmt: skip
 
 

@@ -20,7 +20,8 @@ def searching() -> ScriptedEngine:
     """An engine that searches as planned where a beam search of three or a vote of four is asked for."""
     engine = ScriptedEngine()
     engine.plans = {
-        "beam 3": "beams", "vote 4": "votes", "vote 3": "worked", "vote": "many", "exact 50": "walk", "vote 2": "early",
+        "beam 3": "beams", "vote 4": "votes", "vote 3": "worked", "vote": "paths 16", "exact 50": "walk",
+        "vote 2": "early",
     }  # fmt: skip
     return engine
 
@@ -128,7 +129,8 @@ def test_a_search_that_is_stopped_shows_the_best_it_holds(search: Search, keys: 
     assert talk.leaf is not None and talk.leaf.figures["score"] == max(scores)
     assert all(node.finish for node in talk.nodes.values() if node.role == "assistant")
     if keys == ["ctrl+n"]:
-        assert "sky looks" not in screen.text and "beam" not in screen.text
+        assert "BEST" not in screen.text and "as before: strategy beam 3" in screen.lines[-1]
+        assert "strategy        beam 3" in screen.text  # what holds for the next answer, which is found so
     else:
         assert "3 BEST" in screen.text and screen.text.count(" ■ ") >= 3
 

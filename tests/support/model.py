@@ -16,6 +16,7 @@ import numpy as np
 from likely.app.looks import InsideQuestion
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine.adapters.attached import Attached
+from likely.engine.answer_form import Binding
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.decode.strategies import PLAIN
@@ -95,10 +96,13 @@ PLANS: dict[str, Sequence[tuple[Any, ...]]] = {  # what a strategy does, turn by
         ("fork", 0, 1), ("words", 0, " The sky"), ("words", 1, " Blue light"), ("done", 1, "eot"),
         ("words", 0, " looks blue"), ("done", 0, "eot"),
     ),
-    "many": (
-        *(("fork", 0, path) for path in range(1, 16)), *(("words", path, f" It is {path % 3}") for path in range(16)),
-        *(("done", path, "eot") for path in range(16)),
-    ),
+    **{
+        f"paths {n}": (
+            *(("fork", 0, path) for path in range(1, n)), *(("words", path, f" It is {path % 3}") for path in range(n)),
+            *(("done", path, "eot") for path in range(n)),
+        )
+        for n in (8, 16)
+    },
     "walk": (("rate", 0, -9.0, -2.0), ("rate", 0, -7.5, -7.0), ("words", 0, " The sky looks blue"), ("done", 0, "eot")),
 }  # fmt: skip
 
@@ -191,6 +195,7 @@ class ScriptedEngine:
         ids: Sequence[int],
         control: RunControl,
         *,
+        n: int = 1,
         seed: int = 0,
         max_tokens: int | None = None,
         stop: Sequence[str] = (),
@@ -309,6 +314,11 @@ class ScriptedEngine:
     def scoring(self, ids: Sequence[int]) -> Generator[int, None, Sequence[TokenStep]]:
         yield len(ids)
         return self.score(ids)
+
+    def binding(self, *args: Any) -> Generator[None, None, Binding]:
+        """A script says its words, whatever an answer is to be."""
+        yield from ()
+        return lambda recipe: recipe
 
     def read(self, ids: Sequence[int]) -> Generator[int]:
         yield len(ids)

@@ -1,6 +1,7 @@
 """Sampling settings, as the sliders have them: values, the order of the transforms, biases. They make a `Recipe`."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -151,15 +152,27 @@ def typed(text: str, sampling: Sampling) -> Sampling:
 
     Raises ParameterError for an unknown name, a value that is no number, and one out of its range.
     """
-    words = text.replace("=", " ").replace(",", " ").split()
-    words = ["temp", *words] if len(words) == 1 else words
-    if len(words) % 2 or not words:
-        raise ParameterError(
-            f"parameters come with their values, as in temp 1.2 top_p 0.9; got {text.strip() or 'none'}"
-        )
-    return sampling.with_read(
-        {name.replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)}
-    )
+    return sampling.with_read(pairs(text))
+
+
+def pairs(text: str, whole: Collection[str] = ()) -> dict[str, str]:
+    """The values that a person typed, by name: `temp 1.2, top-p=0.9`; one alone is a temperature. That of a name in
+    `whole` is all the rest. ParameterError for a name without a value."""
+    found, rest = dict[str, str](), text.strip()
+    while rest:
+        name, rest = re.split(r"[\s,]*[=\s,]\s*|$", rest, maxsplit=1)
+        if name in whole:
+            return found | {name: rest}
+        value, rest = re.split(r"[\s,=]+|$", rest, maxsplit=1)
+        if not name or not value:
+            break
+        found[name.replace("-", "_")] = value
+    else:
+        if found:
+            return found
+    if len(words := text.replace("=", " ").replace(",", " ").split()) == 1:
+        return {"temp": words[0]}
+    raise ParameterError(f"parameters come with their values, as in temp 1.2 top_p 0.9; got {text.strip() or 'none'}")
 
 
 def as_typed(sampling: Sampling) -> str:

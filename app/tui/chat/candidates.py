@@ -14,9 +14,10 @@ from likely.app.tui.base.theme import Glyphs
 from likely.engine.arrays import softmax
 from likely.engine.errors import ParameterError
 from likely.engine.posterior.uncertainty import Uncertainty
-from likely.engine.trace.replay import replay, replay_drawn, states_at
+from likely.engine.trace.replay import recorded, replay, replay_drawn, states_at
 from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import STAYS, LogitBias, Transform, run, start
+from likely.engine.transforms import STAYS, ChoiceMask, Constraint, LogitBias, Transform, run, start
+from likely.engine.transforms.pipeline import hard
 
 LN2 = math.log(2)
 SHOWN = 40
@@ -180,6 +181,9 @@ def replayed(
     snapshot = step.snapshot
     if snapshot is None:
         return None
+    if hard(recipe.transforms):
+        again, recipe = recipe is step.recipe, recorded(step, recipe, len(before) + len(steps))
+        step = replace(step, recipe=recipe) if again else step
     states, key = states_at(recipe.transforms, names, *_recent(recipe, before, steps)), (seed, step.position)
     try:
         past = replay_drawn(step, states, key) if recipe is step.recipe else None
@@ -263,6 +267,8 @@ def label(transform: Transform) -> str:
     """A transform's short name: `top-p`."""
     if isinstance(transform, LogitBias):
         return "ban"
+    if isinstance(transform, Constraint | ChoiceMask):
+        return transform.kind if isinstance(transform, Constraint) else "choice"
     named = (p.label for p in transform.parameters if p.off is not None)
     return next(named, type(transform).__name__).split(" ")[0]
 

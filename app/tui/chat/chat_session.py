@@ -7,6 +7,7 @@ No widgets: the chat screen and the columns of a comparison are views of a `Chat
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from likely.app import calls
@@ -14,6 +15,7 @@ from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.recipes import words as recipe_words
 from likely.app.store import Store
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before, turns
 from likely.app.tui.base.layout import TokenPlace
@@ -23,13 +25,12 @@ from likely.app.tui.chat.denoising import Denoising
 from likely.app.tui.chat.denoising import words as unmasking_words
 from likely.app.tui.chat.denoising_run import DenoisingRun
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.tui.chat.settings_history import SettingsHistory
 from likely.app.tui.chat.transcript import EDITED, Transcript, common
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Stats
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.decode.strategy import Strategy
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import Unmasking
@@ -78,14 +79,13 @@ class ChatSession:
         self.send, self.clock = send, clock
         self.new_id, self.new_seed, self.store = new_id, new_seed, store
         self.transcript = Transcript(conversation)
-        self.sampling = Sampling.of(conversation.recipe, conversation.order)
+        self.history = SettingsHistory(AnswerSettings(Sampling.of(conversation.recipe, conversation.order)))
         self.facts: r.ModelFacts | None = None
         self.run: LiveRun | None = None
         self.job = -1  # of the run
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
-        self.strategy: Strategy = PLAIN  # how tokens are found
         self.thinking: bool | None = None  # whether the template is told to think; None leaves it to it
         self.unmasking = Unmasking()  # how they are by a diffusion model
         self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
@@ -103,6 +103,15 @@ class ChatSession:
     @conversation.setter
     def conversation(self, conversation: Conversation) -> None:
         self.transcript.conversation = conversation
+
+    @property
+    def settings(self) -> AnswerSettings:
+        """Settings of the next answer."""
+        return self.history.now
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.settings.sampling
 
     @property
     def running(self) -> bool:
@@ -181,7 +190,7 @@ class ChatSession:
             self._change(self.conversation.withdraw(leaf.id))
         return self.conversation.leaf
 
-    def regenerate(self, sampling: Sampling | None = None, seed: int | None = None) -> bool:
+    def regenerate(self, settings: AnswerSettings | None = None, seed: int | None = None) -> bool:
         """Another answer beside the last one; with other settings or a seed for this one alone."""
         leaf = self.conversation.leaf
         if leaf is None:
@@ -190,7 +199,7 @@ class ChatSession:
         answer = next(answers, None) if leaf.role != "user" else None
         if leaf.role != "user" and answer is None:
             return False
-        self.answer(Fork(leaf.id) if answer is None else answer.segments[0].node.fork, sampling=sampling, seed=seed)
+        self.answer(Fork(leaf.id) if answer is None else answer.segments[0].node.fork, settings=settings, seed=seed)
         return True
 
     def resume(self) -> bool:
@@ -217,7 +226,7 @@ class ChatSession:
         joins: bool = False,
         tokens: Sequence[int] = (),
         force: str = "",
-        sampling: Sampling | None = None,
+        settings: AnswerSettings | None = None,
         seed: int | None = None,
     ) -> None:
         """Start a run that leaves at a fork. Before a model is there, the run waits for it. In step mode it ends with
@@ -225,51 +234,36 @@ class ChatSession:
         self.stop()
         self.peek = None
         if self.facts is None:
-            self.waiting = lambda: self.answer(
-                fork, joins=joins, tokens=tokens, force=force, sampling=sampling, seed=seed
-            )
+            options: dict[str, Any] = {"joins": joins, "tokens": tokens, "force": force}
+            self.waiting = partial(self.answer, fork, settings=settings, seed=seed, **options)
             return
-        recipe = self._recipe(sampling or self.sampling)
-        seed = self.new_seed() if seed is None else seed
+        asked = settings or self.settings
+        asked = asked.picked() if self.stepping else asked
+        seed = self.history.seed(asked, self.new_seed) if seed is None else seed
         if self.diffuses:
-            self._denoise(fork, recipe, seed, force)
+            self._denoise(fork, asked.recipe, seed, force)
             return
-        how = self._how(recipe)
+        how = asked.label(self.adapters)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
         prompt = replace(before(self.conversation, fork), thinking=self.thinking)
         self._change(self.conversation.add(node))
-        self._generate(node, prompt, recipe, tokens, force)
+        self._generate(node, prompt, asked, tokens, force)
 
     @property
     def recipe(self) -> Recipe:
         """By which tokens would be drawn now."""
-        return self._recipe(self.sampling)
+        return (self.settings.picked() if self.stepping else self.settings).recipe
 
-    @property
-    def _acting(self) -> Strategy:
-        """The strategy of the next run: a person who picks every token picks them one by one."""
-        return PLAIN if self.stepping else self.strategy
-
-    def _recipe(self, sampling: Sampling) -> Recipe:
-        """The settings as the strategy takes them: a search draws nothing, and of them only bans and biases act."""
-        return (sampling.unshaped() if self._acting.SEARCHES else sampling).recipe
-
-    def _how(self, recipe: Recipe) -> str:
-        """How an answer is drawn, in words, where the recipe of its tokens does not say it."""
-        strategy = self._acting
-        search = str(strategy) if strategy.SEARCHES or strategy.FORKS else ""
-        words = "" if strategy.SEARCHES and not recipe.transforms else recipe_words(recipe)
-        return " · ".join(filter(None, (search, words, self.adapters))) if search or self.adapters else ""
-
-    def _generate(self, node: Node, prompt: Prompt, recipe: Recipe, tokens: Sequence[int], force: str) -> None:
+    def _generate(self, node: Node, prompt: Prompt, asked: AnswerSettings, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None
         max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
-        control = RunControl(recipe)
+        control = RunControl(asked.recipe)
         control.force(list(tokens))
+        first = self.conversation.beginning(node.id)
+        own = first[1] + len(node.steps) if first is not None else 0
         self.run = LiveRun(node.id, control, self.new_id, stepping=self.stepping)
-        self.job = self.send(
-            r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, strategy=self._acting)
-        )
+        asks: dict[str, Any] = {"strategy": asked.found_by, "n": asked.side_by_side, "form": asked.form, "own": own}
+        self.job = self.send(r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, **asks))
 
     def _denoise(
         self, fork: Fork, recipe: Recipe, seed: int, force: str = "", goes_on: tuple[Denoising, str] | None = None
@@ -312,7 +306,8 @@ class ChatSession:
         self.stop()
         old = self.conversation.nodes[node]
         canvas = canvas.parted(step, position, token)
-        self._denoise(old.fork, self.recipe, self.new_seed(), goes_on=(canvas, old.label))
+        seed = self.history.seed(self.settings, self.new_seed)
+        self._denoise(old.fork, self.recipe, seed, goes_on=(canvas, old.label))
         return True
 
     def stop(self, *, hear: bool = False) -> bool:
@@ -334,12 +329,21 @@ class ChatSession:
         self.run.control.force([token])
         return True
 
-    def resample(self, sampling: Sampling) -> None:
-        """Draw otherwise from the next token that is not queued yet."""
-        self.sampling = sampling
-        self.conversation = replace(self.conversation, recipe=sampling.recipe, order=sampling.names)
+    def adjust(self, settings: AnswerSettings, *, walked: bool = False) -> None:
+        """Ask for answers otherwise; of one under way, draw otherwise from the next token that is not queued yet."""
+        self.history.change(settings, walked=walked)
+        self._adjusted()
+
+    def undo(self) -> str:
+        """Take back what was asked last; gives that in words, "" for nothing."""
+        undone = self.history.undo()
+        self._adjusted()
+        return undone
+
+    def _adjusted(self) -> None:
+        self.conversation = replace(self.conversation, recipe=self.sampling.recipe, order=self.sampling.names)
         if self.run is not None:
-            self.run.control.recipe = self._recipe(sampling)
+            self.run.control.recipe = self.recipe
 
     def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> bool:
         """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned, or
@@ -379,7 +383,7 @@ class ChatSession:
         assert node is not None
         self.peek = None
         prompt = before(self.conversation, Fork(node.id))
-        self._generate(node, prompt, self.recipe, [token], "")
+        self._generate(node, prompt, self.settings.picked(), [token], "")
 
     def step_off(self) -> None:
         """Leave step mode; the answer stays as it is."""

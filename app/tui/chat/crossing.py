@@ -165,7 +165,8 @@ def crossing(columns: Sequence[ComparedColumn], given: bool, drawn: bool | None 
         (a, b): at for a in places for b in places if (at := divergence(_steps(chats[a]), _steps(chats[b]))) is not None
     }
     if drawn and not given:
-        found = [(LETTERS[place], chats[place].strategy) for place in places if chats[place].strategy.SEARCHES]
+        searches = [(LETTERS[place], chats[place].settings.strategy) for place in places]
+        found = [(letter, strategy) for letter, strategy in searches if strategy.SEARCHES]
         notes += [f"{letter} was found by {strategy}: its q is of its parameters alone" for letter, strategy in found]
     labels = {place: column.label for place, column in enumerate(columns)}
     return Crossing(tuple(places), labels, drawn, given, tuple(notes), parts=parts)

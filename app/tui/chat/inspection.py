@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from likely.app.recipes import change
+from likely.app.recipes import bound_as, change
 from likely.app.tui.chat import candidates, search_choice
 from likely.app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from likely.app.tui.chat.search_choice import SearchChoice
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.transforms.pipeline import hard
 
 Bits = Sequence[float | None]
 
@@ -58,14 +59,19 @@ class Inspection:
         """By which it is looked at: the one that drew it, and the present one where that draws otherwise."""
         drawn = self.drawn_by
         if drawn is None:
-            return (self.recipe,)
-        now = replace(self.recipe, adapters=drawn.adapters)
+            return (self.recipe if self.step is None else bound_as(self.recipe, self.step.recipe),)
+        now = bound_as(replace(self.recipe, adapters=drawn.adapters), drawn)
         return (drawn,) if now == drawn or self.choice is not None else (drawn, now)
+
+    @property
+    def bound(self) -> bool:
+        """Whether the form of an answer bound the draw, of which only what was recorded is known."""
+        return self.step is not None and bool(hard(self.step.recipe.transforms))
 
     def outcome(self, recipe: Recipe | None = None) -> Outcome | None:
         """The candidates under a recipe, the last of `recipes` by default; None where nothing was kept of the step."""
         recipe = recipe or self.recipes[-1]
-        if self.logits is not None:
+        if self.logits is not None and not self.bound:
             ids = [*self.before, *(step.token for step in self.steps)]
             place = self.step.position if self.step is not None else len(ids)
             return candidates.exact(self.logits, recipe, ids, self.names, (self.seed, place))

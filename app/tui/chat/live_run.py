@@ -99,9 +99,10 @@ class LiveRun:
         return self.stepping and (branch != 0 or not isinstance(event, Emitted))
 
     def _beside(self, talk: Conversation, branch: int) -> Conversation:
-        """With a node for a branch that is there from the beginning: a sibling of the first."""
+        """With a node for a branch that is there from the beginning: a sibling of the first, by a seed of its own."""
         self.nodes[branch], self.branched = self._new_id(), True
-        twin = replace(talk.nodes[self.first], id=self.nodes[branch], steps=(), finish="")
+        first = talk.nodes[self.first]
+        twin = replace(first, id=self.nodes[branch], seed=first.seed + branch, steps=(), finish="")
         return replace(talk.add(twin), chosen=talk.chosen)
 
     def _record(self, talk: Conversation, event: Forked | Pruned | Done) -> Conversation:

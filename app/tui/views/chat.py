@@ -18,6 +18,7 @@ from textual.widget import Widget
 from likely.app import requests as r
 from likely.app.heat import BITS, HEATS
 from likely.app.tui.base import cells, keys
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat import status
@@ -29,7 +30,7 @@ from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
 from likely.app.tui.dialogs.opening import WAITING
-from likely.app.tui.views import commands, diffusing, slash, stepping
+from likely.app.tui.views import asking, commands, diffusing, slash, stepping
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -145,12 +146,14 @@ class ChatScreen(View, Steering):
     def open(self, conversation: Conversation) -> None:
         """Show a conversation, at the branch that was checked out."""
         heat, least = HEATS[0], BITS[0]
+        before = None if self.session is None else self.session.settings
         if self.session is not None:
             self.leave()
             heat, least = self.session.transcript.heat, self.session.transcript.least
         chat = ChatSession(conversation, self._submit, clock=self.host.clock, store=self.host.store)
         self.session = self.host.session = chat
-        chat.max_tokens, chat.new_seed = self.host.start.max_tokens, self.host.start.new_seed or chat.new_seed
+        chat.max_tokens = self.host.start.max_tokens
+        news = asking.carried(chat, AnswerSettings(seed=self.host.start.seed) if before is None else before)
         chat.transcript.heat, chat.transcript.least = heat, least
         chat.adapters = status.adapters(self.host.engine)
         self.inspections = Inspections(chat, self.host.store)
@@ -160,8 +163,9 @@ class ChatScreen(View, Steering):
         self.pane.open(chat.transcript)
         self.reshow(follow=True)
         self.inspector.sampler.names = lambda token: self.names().name(token)
-        self.inspector.sampler.show(chat.sampling, chat.strategy)
         self.models_changed()
+        if news:
+            self.call_after_refresh(self.hints.say, news)
 
     def decode_by(self, strategy: Strategy | None) -> None:
         if strategy is not None:
@@ -301,6 +305,7 @@ class ChatScreen(View, Steering):
     def reshow(self, *, follow: bool | None = None) -> None:
         """Show the lineage anew, after it has changed."""
         self.inspections.forget()
+        self.inspector.sampler.show(self.chat.settings)  # of which a seed has counted on
         self.pane.reshow(follow=follow)
         self.chat.measure(self.pane.cursor)
         self.inspector.show_tree(self.chat.conversation)
@@ -402,9 +407,9 @@ class ChatScreen(View, Steering):
         self.save()
         self.reshow(follow=True)
 
-    def action_redo(self, sampling: Sampling | None = None, seed: int | None = None) -> None:
+    def action_redo(self, settings: AnswerSettings | None = None, seed: int | None = None) -> None:
         """Another answer; with settings or a seed of its own."""
-        self.begun(self.chat.regenerate(sampling, seed), "there is no answer to draw again")
+        self.begun(self.chat.regenerate(settings, seed), "there is no answer to draw again")
 
     def action_resume(self) -> None:
         self.begun(
@@ -421,13 +426,7 @@ class ChatScreen(View, Steering):
 
     def set_sampling(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token on. Raises ParameterError for what the model cannot draw by."""
-        diffusing.check(self.chat, sampling)
-        self.inspector.sampler.show(sampling)
-        self.chat.resample(sampling)
-        self.inspector.inspect()
-        self.inspector.rest()
-        if not self.chat.running:
-            self.save()
+        asking.adjust(self, replace(self.chat.settings, sampling=sampling))
 
     def action_step(self) -> None:
         stepping.turn(self)
@@ -485,7 +484,8 @@ class ChatScreen(View, Steering):
         self.pane.action_find()
 
     def fresh(self) -> None:
-        self.open(self._fresh())
+        sampling = self.chat.sampling
+        self.open(replace(self._fresh(), recipe=sampling.recipe, order=sampling.names))
 
     def action_new(self) -> None:
         self.fresh()

@@ -2,12 +2,14 @@
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from likely.app import requests as r
 from likely.app.recipes import words
 from likely.app.tui.base import presets
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.sampling import Sampling, as_typed, typed
 from likely.app.tui.chat import comparison, decoding
 from likely.app.tui.chat.chat_session import ChatSession
@@ -75,7 +77,7 @@ class ColumnSetup:
         host = self.view.host
         talk = stored or self.conversation(sampling, None)
         chat = ChatSession(talk, lambda _: 0, clock=host.clock, store=host.store)
-        chat.sampling, chat.strategy, chat.new_seed = sampling, strategy, self.seed
+        chat.history.now, chat.new_seed = AnswerSettings(sampling, strategy), self.seed
         chat.max_tokens = host.start.max_tokens
         label = stored.messages()[-1].last.label if stored is not None else ""
         column = Column(chat, model, host.store, label)
@@ -122,24 +124,30 @@ class ColumnSetup:
                 title = "parameters and their values; what is not named stays"
                 self.view.app.push_screen(Ask(title, as_typed(chat.sampling)), partial(self._typed, column))
             case "draft":
-                self._other_model(column, lambda facts: setattr(chat, "strategy", Drafting(facts.name)))
+                self._other_model(column, lambda facts: self._found_by(column, Drafting(facts.name)))
             case "model" if not name:
                 self._other_model(column, lambda facts: setattr(column, "model", facts.name))
             case "strategy":
-                chat.strategy = parse(name)
+                self._found_by(column, parse(name))
                 self.differs(column)
             case "model":
                 column.model = name
                 self.differs(column)
             case "preset" | "order":
-                chat.resample(presets.chosen(self.view.host.home, f"{kind} {name}", chat.sampling))
+                sampling = presets.chosen(self.view.host.home, f"{kind} {name}", chat.sampling)
+                chat.adjust(replace(chat.settings, sampling=sampling))
                 self.differs(column)
+
+    @staticmethod
+    def _found_by(column: Column, strategy: Strategy) -> None:
+        column.chat.adjust(replace(column.chat.settings, strategy=strategy))
 
     def _typed(self, column: Column, text: str | None) -> None:
         if text is None:
             return
         try:
-            column.chat.resample(typed(text, column.chat.sampling))
+            settings = column.chat.settings
+            column.chat.adjust(replace(settings, sampling=typed(text, settings.sampling)))
             self.differs(column)
         except LikelyError as error:
             self.view.hints.say(str(error), alarm=True)

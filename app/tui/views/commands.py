@@ -7,8 +7,9 @@ from textual.widget import Widget
 
 from likely.app.heat import HEATS
 from likely.app.tui.base import presets
+from likely.app.tui.base.answer_settings import ANSWERS, SEED, TAKES
 from likely.app.tui.chat.decoding import others
-from likely.app.tui.views import slash
+from likely.app.tui.views import asking, slash
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.views.view import Command
 from likely.app.tui.widgets.best_texts import BestTexts
@@ -34,13 +35,20 @@ KEYS: dict[type[Widget], Keys] = {
         ("< >", "Answers"), ("=", "Formula"),
     ),
     Candidates: (("↑↓", "Pick"), ("⏎", "Branch"), ("f", "Force next"), ("x", "Ban")),
-    Sliders: (("←→", "Move"), ("0", "Off"), ("=", "Type"), ("< >", "Order"), ("p", "Presets"), ("s", "Strategy")),
+    Sliders: (
+        ("↑↓", "Row"), ("←→", "Move"), ("0", "Off"), ("=", "Type"), ("u", "Undo"), ("< >", "Order"), ("p", "Presets"),
+        ("s", "Strategy"),
+    ),
     MessageEditor: (("⏎", "Keep"), ("tab", "Keep and go on"), ("^j", "New line"), ("esc", "Leave")),
     SystemLine: (("e", "Edit"), ("z", "Open or fold")),
     BestTexts: (("↑↓", "Show"), ("⏎", "Take it"), ("v", "Steps"), ("del", "Drop"), ("space", "Pause")),
     TreePane: (("↑↓", "Pick"), ("⏎", "Check out"), ("z", "Pruned")),
 }  # fmt: skip
 DIFFUSES: Keys = (("tab", "Canvas"), ("^r", "Redo"), ("^g", "How it is filled"), ("^o", "Sessions"), ("^n", "New"))
+ASKED = {  # settings of answers that are typed, as they are found by intent
+    "regex": "Follow a regex", "json-schema": "JSON by a schema", "choice": "One of a list",
+    ANSWERS: "Several side by side", SEED: "Seed",
+}  # fmt: skip
 ELSEWHERE: Keys = (("^r", "Redo"), ("^t", "Heat"), ("^g", "Sampler"), ("^o", "Sessions"), ("^n", "New"))
 
 
@@ -110,9 +118,19 @@ def offered(screen: ChatParts) -> Iterator[Command]:
         "what was put away last",
         pane.action_restore,
     )
+    masks = "a diffusion model fills masks" if chat.diffuses else ""
+    for setting, name in ASKED.items():
+        yield when(
+            masks,
+            f"answer: {name}…",
+            f"/set {setting} {TAKES[setting]}",
+            partial(screen.inspector.sampler.ask, setting),
+        )
+    last = chat.history.last
+    yield when("" if last else "no setting was changed yet", "sample: Undo", last, partial(asking.undo, screen))
     if not chat.diffuses:
         for strategy in offers(tuple(others(host.engine))):
-            if strategy != chat.strategy:
+            if strategy != chat.settings.strategy:
                 name = "plain" if strategy == PLAIN else str(strategy)
                 yield f"strategy: {name}", strategy.about, partial(slash.run, screen, f"/strategy {name}")
     if conversation.nodes:

@@ -400,7 +400,7 @@ class CompareScreen(View):
 
     def _go_on(self, talk: Conversation, column: Column) -> None:
         """In the chat, by a column's model and strategy."""
-        strategy = column.chat.strategy
+        strategy = column.chat.settings.strategy
         self.host.open(talk, strategy if strategy != PLAIN else None)
         if column.law_of:
             self.host.switch_model(column.law_of)
@@ -440,7 +440,7 @@ class CompareScreen(View):
             self.hints.say("there is no room for another column")
             return
         like = self.row.picked()
-        column = self.setup.column(like.chat.sampling, like.model, like.chat.strategy)
+        column = self.setup.column(like.chat.sampling, like.model, like.chat.settings.strategy)
         await self.row.mount(column)
         self.models_changed()
         self.call_after_refresh(self.row.say_feet)

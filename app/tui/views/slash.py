@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,23 +10,25 @@ from likely.app import export
 from likely.app.heat import HEATS, bits_of
 from likely.app.recipes import BAN
 from likely.app.tui.base import cells, presets
-from likely.app.tui.base.sampling import as_typed, typed
+from likely.app.tui.base.answer_settings import ANSWERS, SEED, STRATEGY
+from likely.app.tui.base.sampling import as_typed
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat import decoding
 from likely.app.tui.dialogs.export_file import export_file
-from likely.app.tui.views import diffusing
+from likely.app.tui.views import asking, diffusing
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
 from likely.engine import made
+from likely.engine.answer_form import FORMS
 from likely.engine.conversation import Fork
 from likely.engine.decode.strategies import PLAIN, offers
-from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.presets import ORDERS, PARAMETERS
 from likely.engine.whole_file import refuse_pipe
 
+SETTABLE = [f"{name} " for name in (*PARAMETERS, STRATEGY, *FORMS, ANSWERS, SEED)]
 Do = Callable[[ChatParts, str], None]
 KINDS = ("markdown", "html", "jsonl")
 THINKS = {"on": True, "off": False, "as usual": None}
@@ -132,8 +134,10 @@ def _choose(screen: ChatParts, choice: str) -> None:
 
 
 def _set(screen: ChatParts, text: str) -> None:
-    screen.set_sampling(typed(text, screen.chat.sampling))
-    screen.hints.say(as_typed(screen.chat.sampling) or "everything is off: T 1.00")
+    before, settings = screen.chat.settings, screen.chat.settings.typed(text)
+    asking.adjust(screen, settings)
+    if replace(before, sampling=settings.sampling) == settings:
+        screen.hints.say(as_typed(settings.sampling) or "everything is off: T 1.00")
 
 
 def _tokens(screen: ChatParts, word: str) -> list[int]:
@@ -217,34 +221,15 @@ def _title(screen: ChatParts, text: str) -> None:
 
 def _redo(screen: ChatParts, text: str) -> None:
     """Answer again; with parameters, these hold for this answer alone."""
-    screen.action_redo(typed(text, screen.chat.sampling) if text else None)
+    screen.action_redo(screen.chat.settings.typed(text) if text else None)
 
 
 def _strategy(screen: ChatParts, text: str) -> None:
     """How tokens are found: one by one, with guesses ahead, by a search, as votes. Without words, a list."""
-    if screen.chat.diffuses:
-        screen.hints.say("a diffusion model fills masks: /unmask says in which order")
-    elif text:
-        _decode_by(screen, decoding.read(text))
+    if text:
+        asking.adjust(screen, screen.chat.settings.read(STRATEGY, text))
     else:
         screen.inspector.sampler.action_strategy()
-
-
-def _decode_by(screen: ChatParts, strategy: Strategy) -> None:
-    """Decode so from the next answer on. ParameterError, nothing changed, where a model that it needs is not loaded."""
-    missing = [name for name in strategy.needs if name not in screen.host.engine.models]
-    if missing:
-        raise ParameterError(f"{strategy} needs {missing[0]}, which is not loaded: f3 loads a second model in a column")
-    screen.chat.strategy = strategy
-    screen.inspector.sampler.show_strategy(strategy)
-    screen.inspector.inspect()
-    if strategy == PLAIN:
-        news = "tokens are found one by one"
-    elif strategy.SEARCHES:
-        news = f"{strategy}: {strategy.about} · of the sampler only bans and biases act"
-    else:
-        news = f"{strategy}: {strategy.about}"
-    screen.hints.say(f"{news} · from the next answer on" if screen.chat.running else news)
 
 
 def _strategies(screen: ChatParts) -> list[str]:
@@ -432,7 +417,8 @@ COMMANDS: dict[str, Slash] = {
     "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
-    "set": Slash("name value …", "set sampling parameters", _set, lambda _: [f"{name} " for name in PARAMETERS]),
+    "set": Slash("name value …", "a slider, regex, json-schema, choice, answers, seed", _set, lambda _: SETTABLE),
+    "undo": Slash("", "take back the last change of those settings", lambda s, _: asking.undo(s)),
     "ban": Slash("[word]", "never draw a word; without one, list what is banned", _ban),
     "bias": Slash("word value", "add to a word's logit, -100 to 100", _bias),
     "allow": Slash("[word]", "lift the ban or bias of a word, or of all", _allow, lambda s: _steered(s)),
@@ -456,6 +442,6 @@ COMMANDS: dict[str, Slash] = {
 ELSEWHERE = {
     "exit": "quit", "bye": "quit", "q": "quit", "clear": "new", "retry": "redo", "regenerate": "redo", "regen": "redo",
     "load": "sessions", "history": "sessions", "open": "sessions", "save": "export", "models": "model", "?": "help",
-    "adapters": "adapter", "lora": "adapter", "search": "find", "rename": "title", "undo": "restore",
+    "adapters": "adapter", "lora": "adapter", "search": "find", "rename": "title",
     "bookmark": "mark", "forbid": "ban", "unban": "allow", "parameters": "set",
 }  # fmt: skip

@@ -3,7 +3,7 @@
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import titler
 from likely.app.tui.dialogs.opening import LOADING, NO_MODEL
-from likely.app.tui.views import slash
+from likely.app.tui.views import asking, slash
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.composer import Composer
@@ -15,6 +15,7 @@ from likely.app.tui.widgets.suggestions import Suggestions
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.why_sheet import WhySheet
+from likely.engine.errors import LikelyError
 
 
 class Steering:
@@ -35,10 +36,14 @@ class Steering:
             self.pane.take(place, event.token)
 
     def on_sliders_changed(self: ChatParts, event: Sliders.Changed) -> None:
-        self.set_sampling(event.sampling)
+        try:
+            asking.adjust(self, event.settings, walked=event.walked)
+        except LikelyError as error:
+            self.inspector.sampler.show(self.chat.settings)
+            self.hints.say(str(error), alarm=True)
 
-    def on_sliders_strategy_chosen(self: ChatParts, event: Sliders.StrategyChosen) -> None:
-        slash.run(self, f"/strategy {event.strategy}")
+    def on_sliders_undo_asked(self: ChatParts) -> None:
+        asking.undo(self)
 
     def on_diffusion_pane_cell_changed(self: ChatParts, event: DiffusionPane.CellChanged) -> None:
         self.begun(self.chat.place(event.node, event.step, event.position, event.token), "that is not to be changed")

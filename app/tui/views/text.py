@@ -15,6 +15,7 @@ from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.heat import HEATS, heat_level
 from likely.app.tui.base import cells, keys
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.context import before
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling
@@ -126,7 +127,7 @@ class TextScreen(View):
     def _show(self, conversation: Conversation) -> None:
         self.talk = conversation
         self.sampling = Sampling.of(conversation.recipe, conversation.order)
-        self.inspector.sampler.show(self.sampling)
+        self.inspector.sampler.show(AnswerSettings(self.sampling))
         self._write(text_document.text_of(conversation))
         self.models_changed()
         self.show_tree()
@@ -408,9 +409,9 @@ class TextScreen(View):
         self.inspector.tree_pane.show(self.talk)
 
     def on_sliders_changed(self, event: Sliders.Changed) -> None:
-        self.sampling = event.sampling
+        self.sampling = event.settings.sampling
         if self.run is not None:
-            self.run.control.recipe = event.sampling.recipe
+            self.run.control.recipe = event.settings.sampling.recipe
         self.inspect()
 
     def on_tree_pane_checked_out(self, event: TreePane.CheckedOut) -> None:

@@ -11,6 +11,7 @@ from textual.widgets import Input
 
 from likely.app.heat import BITS, HEATS
 from likely.app.tui.base import keys
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.base.sampling import Sampling
@@ -226,7 +227,7 @@ class WatchScreen(View):
         self.view.cursor = None
         self.remove_class("-listed")
         self._relay(follow=True)
-        self.inspector.sampler.show(Sampling.of(self._drawn_by(session)))
+        self.inspector.sampler.show(AnswerSettings(Sampling.of(self._drawn_by(session))))
         self.view.focus()
 
     def _drawn_by(self, session: ChatSession) -> Recipe:
@@ -290,7 +291,7 @@ class WatchScreen(View):
         self.view.relay()
 
     def on_sliders_changed(self, event: Sliders.Changed) -> None:
-        self.sampling = event.sampling
+        self.sampling = event.settings.sampling
         self.inspector.inspect()
 
     def on_candidates_picked(self) -> None:

@@ -106,7 +106,7 @@ class Column(Vertical):
         sampling, facts = self.chat.sampling, self.chat.facts
         model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
-        strategy = "diffusion" if self.chat.diffuses else self.chat.strategy.words
+        strategy = "diffusion" if self.chat.diffuses else self.chat.settings.strategy.words
         drawn = (sampling.preset_name or words(sampling.recipe), order, strategy)
         parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
@@ -119,7 +119,7 @@ class Column(Vertical):
     @property
     def models(self) -> set[str]:
         """The loaded models that this column draws with; "" is the current one."""
-        return {self.model, *self.chat.strategy.needs}
+        return {self.model, *self.chat.settings.strategy.needs}
 
     # -- running -----------------------------------------------------------------------------------------------------
 

@@ -212,7 +212,7 @@ class Inspector(Vertical, CachedWidget):
             return
         at = subject.exact()
         self._ask_doubt(subject.model, at, table)
-        if table.exact or subject.waits:
+        if table.exact or subject.waits or at.bound:
             return
         assert at.prompt is not None
 
@@ -310,8 +310,7 @@ class Inspector(Vertical, CachedWidget):
     def ban(self, token: int) -> None:
         """Never draw a token from now on; again allows it."""
         sampling = self.sampler.sampling.banned(token)
-        self.sampler.show(sampling)
-        self.post_message(Sliders.Changed(sampling))
+        self.sampler.change(replace(self.sampler.settings, sampling=sampling))
         subject = self.subject()
         name = subject.at.names.name(token) if subject.at is not None else f"#{token}"
         self.call_later(

@@ -2,9 +2,11 @@
 is folded away, and so is what a search makes no use of."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar, cast
 
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -13,21 +15,21 @@ from textual.widget import Widget
 
 from likely.app.recipes import shown
 from likely.app.tui.base import cells, presets
+from likely.app.tui.base.answer_settings import ABOUT, FORM, STRATEGY, AnswerSettings
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.base.theme import track
 from likely.app.tui.chat import decoding
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.overlays import Ask, Pick
-from likely.engine.decode.strategies import PLAIN, with_setting
+from likely.engine.answer_form import FORMS
 from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ParameterError
+from likely.engine.errors import LikelyError
 from likely.engine.presets import PARAMETERS
 from likely.engine.transforms import Parameter
 
 LABEL = 15  # less where there is no room
 VALUE = 7
-STRATEGY = "strategy"  # the name of the row that says how tokens are found
 FOLD = "off"  # the name of the row that stands for what is off
 SHORTEST = 4  # cells of a slider
 
@@ -51,30 +53,26 @@ class Sliders(LineWidget, can_focus=True):
         Binding("z", "fold", "More or fewer", id="sampler.fold"),
         Binding("p", "presets", "Presets", id="sampler.presets"),
         Binding("s", "strategy", "Strategy", id="sampler.strategy"),
+        Binding("u", "undo", "Undo", id="sampler.undo"),
     ]
 
     class RowsChanged(Message):
         """There are more rows than before, or fewer."""
 
     class Changed(Message):
-        """Other settings."""
+        """Other settings; `walked`: by a step of many."""
 
-        def __init__(self, sampling: Sampling) -> None:
+        def __init__(self, settings: AnswerSettings, *, walked: bool = False) -> None:
             super().__init__()
-            self.sampling = sampling
+            self.settings, self.walked = settings, walked
 
-    class StrategyChosen(Message):
-        """Another way of finding tokens."""
-
-        def __init__(self, strategy: Strategy) -> None:
-            super().__init__()
-            self.strategy = strategy
+    class UndoAsked(Message):
+        """The last change is to be taken back."""
 
     def __init__(self, *, id: str | None = None, strategies: bool = False) -> None:
-        """`strategies`: how tokens are found can be chosen."""
+        """`strategies`: more than the sliders can be chosen: how tokens are found, and what is asked of answers."""
         super().__init__(id=id)
-        self.sampling = Sampling()
-        self.strategy: Strategy = PLAIN
+        self.settings = AnswerSettings()
         self.strategies = strategies
         self.names: Callable[[int], str] = lambda token: f"#{token}"  # of the tokens with a ban or a bias
         self.picked = "temp"
@@ -82,31 +80,28 @@ class Sliders(LineWidget, can_focus=True):
         self.top = 0
         self._dragging = False
 
-    def show(self, sampling: Sampling, strategy: Strategy | None = None) -> None:
-        if strategy is not None:
-            self.show_strategy(strategy)
-        if sampling != self.sampling:
-            more = self._height(sampling) != self._height(self.sampling)
-            self.sampling = sampling
-            self.redraw()
-            if more:
-                self.refresh(layout=True)
+    @property
+    def sampling(self) -> Sampling:
+        return self.settings.sampling
 
-    def show_strategy(self, strategy: Strategy) -> None:
-        if strategy != self.strategy:
-            self.strategy = strategy
-            self.refresh(layout=True)
+    @property
+    def strategy(self) -> Strategy:
+        return self.settings.strategy
+
+    def show(self, settings: AnswerSettings) -> None:
+        before, self.settings = self.settings, settings
+        if settings != before:
             self.redraw()
+            if self._height(settings) != self._height(before):
+                self.refresh(layout=True)
 
     def _on(self, p: Parameter) -> bool:
         """Whether a parameter acts; temperature always does."""
         return not self.strategy.SEARCHES and (p.name == "temp" or self.sampling.active(p))
 
-    def _found_by(self) -> list[str]:
-        """The rows of the strategy and of its settings."""
-        if not self.strategies or (self.strategy == PLAIN and not self.has_focus):
-            return []
-        return [STRATEGY, *(f"={f.name}" for f in self.strategy.settings() if _set(self.strategy, f.name) is not None)]
+    def _asked(self) -> list[str]:
+        """The rows of what is asked of answers."""
+        return self.settings.rows(whole=self.has_focus) if self.strategies else []
 
     def rows(self) -> list[str]:
         """The rows by name: parameters that act, tokens with a ban or bias, the fold, and what is in it."""
@@ -115,11 +110,13 @@ class Sliders(LineWidget, can_focus=True):
         tokens = [f"#{token}" for token in (*self.sampling.bans, *(token for token, _ in self.sampling.biases))]
         resting = [p.name for p in parameters if not self._on(p)]
         fold = [FOLD] if resting else []
-        return [*self._found_by(), *acting, *tokens, *fold, *(resting if self.unfolded else [])]
+        return [*self._asked(), *acting, *tokens, *fold, *(resting if self.unfolded else [])]
 
-    def _height(self, sampling: Sampling) -> int:
+    def _height(self, settings: AnswerSettings) -> tuple[object, ...]:
         """The values on which the number of rows depends, to compare before and after a change."""
-        return sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
+        sampling = settings.sampling
+        acting = sum(p.name == "temp" or sampling.active(p) for p in sampling.rows()) + len(sampling.bias)
+        return acting, settings.strategy, settings.rows(whole=False)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return 1 + len(self.rows())
@@ -157,20 +154,8 @@ class Sliders(LineWidget, can_focus=True):
         if name in PARAMETERS:
             return self._row(PARAMETERS[name], width)
         look, picked = self.look, self.has_focus and name == self.chosen
-        if name == STRATEGY:
-            size = cells.pad("strategy", _columns(width)[0])
-            words = cells.fit(str(self.strategy) if self.strategy != PLAIN else PLAIN.TITLE, width - len(size) - 1)
-            ink = look.text if self.strategy == PLAIN else look.chosen
-            return [Segment(f"{size} ", look.row if picked else look.text), Segment(words, ink)]
-        if name.startswith("="):
-            value, span = _set(self.strategy, name[1:]), self.strategy.SPANS.get(name[1:])
-            label, ink = name[1:].replace("_", " "), look.row if picked else look.text
-            value_cell = Segment(cells.pad(_text(value), VALUE + 1, right=True), look.text)
-            if span is None or not isinstance(value, int | float):
-                return [Segment(cells.pad(label, width - VALUE - 1), ink), value_cell]
-            label_size, room = _columns(width)
-            slider = track((value - span[0]) / (span[1] - span[0]), room, look, self.glyphs, on=True, picked=picked)
-            return [Segment(cells.pad(label, label_size), ink), Segment(" "), *slider, value_cell]
+        if name in self._asked():
+            return self._asked_line(name, width, look.row if picked else look.text)
         if name == FOLD:
             sign = self.glyphs.unfold if self.unfolded else self.glyphs.fold
             count = sum(not self._on(p) for p in self.sampling.rows())
@@ -185,6 +170,20 @@ class Sliders(LineWidget, can_focus=True):
             Segment(" " + cells.fit(self.names(token), max(width - label_width - 3, 3)), look.text),
             Segment(f" {self.glyphs.lift}", look.alarm),
         ]
+
+    def _asked_line(self, name: str, width: int, ink: Style) -> Line:
+        """A row of what is asked of answers: a number at the right, its slider before it; words behind the label."""
+        look, settings = self.look, self.settings
+        (label, words), share, (size, room) = settings.shown(name), settings.share(name), _columns(width)
+        label_cell = Segment(cells.pad(label, size), ink)
+        if share is not None:
+            slider = track(share, room, look, self.glyphs, on=True, picked=self.has_focus and name == self.chosen)
+            return [label_cell, Segment(" "), *slider, Segment(cells.pad(words, VALUE + 1, right=True), look.text)]
+        if words[-1:].isdecimal() and name != FORM and name != STRATEGY:
+            value = Segment(cells.pad(words, VALUE + 1, right=True), look.text)
+            return [Segment(cells.pad(label, width - VALUE - 1), ink), value]
+        ink = look.text if settings.off(name) == settings else look.chosen
+        return [label_cell, Segment(" "), Segment(cells.fit(words, width - size - 1), ink)]
 
     def _row(self, p: Parameter, width: int) -> Line:
         look = self.look
@@ -208,11 +207,21 @@ class Sliders(LineWidget, can_focus=True):
     def on_blur(self) -> None:
         self.post_message(self.RowsChanged())
 
-    def change(self, sampling: Sampling) -> None:
+    def change(self, settings: AnswerSettings, *, walked: bool = False) -> None:
         """Other settings, by a person."""
-        if sampling != self.sampling:
-            self.show(sampling)
-            self.post_message(self.Changed(sampling))
+        if settings != self.settings:
+            self.show(settings)
+            self.post_message(self.Changed(settings, walked=walked))
+
+    def _try(self, settings: Callable[[], AnswerSettings], *, walked: bool = False) -> None:
+        """Change to settings, or say why they cannot be."""
+        try:
+            self.change(settings(), walked=walked)
+        except LikelyError as error:
+            host(self).say(str(error))
+
+    def _sampled(self, sampling: Sampling) -> None:
+        self.change(replace(self.settings, sampling=sampling))
 
     def action_pick(self, by: int) -> None:
         rows = self.rows()
@@ -232,6 +241,8 @@ class Sliders(LineWidget, can_focus=True):
             self.action_fold()
         elif self.chosen == STRATEGY:
             self.action_strategy()
+        elif self.chosen in self._asked():
+            self.action_type()
 
     def action_strategy(self) -> None:
         """Have a person choose how tokens are found."""
@@ -241,98 +252,78 @@ class Sliders(LineWidget, can_focus=True):
 
         def chosen(choice: str | None) -> None:
             if choice:
-                self._find_by(lambda: decoding.read(choice))
+                self._try(lambda: self.settings.read(STRATEGY, choice.removeprefix("strategy ")))
 
         self.app.push_screen(Pick("how tokens are found", decoding.offered(host(self).engine)), chosen)
 
-    def _find_by(self, strategy: Callable[[], Strategy]) -> None:
-        """Set the strategy, or say why it cannot be used."""
-        try:
-            self.post_message(self.StrategyChosen(strategy()))
-        except ParameterError as error:
-            host(self).say(str(error))
-
-    def _step_strategy(self, by: int) -> None:
-        """Another strategy, or another number of one."""
-        name, strategy = self.chosen, self.strategy
-        if name == STRATEGY:
-            known = [decoding.read(id) for id, _ in decoding.offered(host(self).engine) if id]
-            at = next((i for i, other in enumerate(known) if type(other) is type(strategy)), 0)
-            self._find_by(lambda: known[min(max(at + by, 0), len(known) - 1)])
-        elif isinstance(value := _set(strategy, name[1:]), int | float):
-            word = str(value + by) if isinstance(value, int) else f"{value + by / 10:g}"
-            self._find_by(lambda: with_setting(strategy, name[1:], word))
-
     def action_step(self, by: int) -> None:
-        if self.chosen in self._found_by():
-            self._step_strategy(by)
-        if (p := self.parameter) is not None:
-            self.picked = p.name  # a row that is moved joins those that act, and is picked there
-            self.change(self.sampling.stepped(p.name, by))
+        name, settings = self.chosen, self.settings
+        if name == STRATEGY:
+            known = [id.removeprefix("strategy ") for id, _ in decoding.offered(host(self).engine) if id]
+            kinds = [type(decoding.read(text)) for text in known]
+            at = kinds.index(type(settings.strategy)) if type(settings.strategy) in kinds else 0
+            self._try(lambda: settings.read(STRATEGY, known[min(max(at + by, 0), len(known) - 1)]))
+        elif name == FORM:
+            self.action_type()
+        elif name in self._asked() or name in PARAMETERS:
+            self.picked = name  # a row that is moved joins those that act, and is picked there
+            self._try(lambda: settings.stepped(name, by), walked=True)
 
     def action_off(self) -> None:
-        """Off: a parameter, a ban or a bias."""
-        p = self.parameter
-        if p is not None:
-            self.change(self.sampling.with_value(p.name, p.default if p.off is None else p.off))
-        elif self.chosen in self._found_by():
-            self._find_by(lambda: PLAIN)
-        elif self.chosen != FOLD:
-            self.change(self.sampling.lift(int(self.chosen[1:])))
+        """Off: a parameter, a ban or a bias, or what is asked of answers."""
+        if self.chosen != FOLD:
+            self._try(lambda: self.settings.off(self.chosen).checked())
 
     def action_default(self) -> None:
         if (p := self.parameter) is not None:
-            self.change(self.sampling.with_value(p.name, p.default))
+            self._sampled(self.sampling.with_value(p.name, p.default))
+
+    def action_undo(self) -> None:
+        """Take back the last change."""
+        if self.strategies:
+            self.post_message(self.UndoAsked())
+        else:
+            host(self).say("here changes are not kept: the chat (f2) takes them back")
 
     def action_type(self) -> None:
-        """Have a person type the value of the picked parameter."""
-        p = self.parameter
-        if self.chosen in self._found_by():
-            self._type_strategy(self.chosen)
-        if p is None:
-            return
+        """Have a person type the value of the picked row."""
+        name = self.chosen
+        if name == FORM and self.settings.form is None:
+            rows = [(kind, f"{kind:<12} {takes:<12} {ABOUT[kind]}") for kind, takes in FORMS.items()]
+            self.app.push_screen(Pick("what form an answer has", rows), lambda kind: self.ask(kind) if kind else None)
+        elif name == FORM and self.settings.form is not None:
+            self.ask(self.settings.form.kind)
+        elif name in PARAMETERS or name in self._asked():
+            self.ask(name)
 
-        def typed(text: str | None) -> None:
-            if text is not None and (error := self.type_value(p.name, text)):
-                host(self).say(error)
-
-        title = f"{p.label}, the slider from {p.low:g} to {p.high:g} · {p.help}"
-        self.app.push_screen(Ask(title, f"{self.sampling.values[p.name]:g}"), typed)
-
-    def _type_strategy(self, name: str) -> None:
-        """Have a person type a strategy, or a setting of one."""
-        strategy = self.strategy
+    def ask(self, name: str) -> None:
+        """Have a person type the value of a row, or a form of a kind."""
+        form, settings = self.settings.form, self.settings
+        if name in PARAMETERS:
+            value = f"{settings.sampling.values[name]:g}"
+        elif name in FORMS:
+            value = form.text if form is not None and form.kind == name else ""
+        else:
+            value = settings.text(name)
 
         def typed(text: str | None) -> None:
             if text is not None:
-                self._find_by(
-                    lambda: decoding.read(text) if name == STRATEGY else with_setting(strategy, name[1:], text)
-                )
+                self._try(lambda: self.settings.read(name, text))
 
-        value = str(strategy) if name == STRATEGY else _text(_set(strategy, name[1:]))
-        title = f"how tokens are found: {strategy.form()}" if name == STRATEGY else f"{name[1:]} of {strategy.form()}"
-        self.app.push_screen(Ask(title, value), typed)
+        self.app.push_screen(Ask(settings.named(name), value), typed)
 
     def action_move(self, by: int) -> None:
         if self.parameter is not None:
-            self.change(self.sampling.moved(self.parameter, by))
+            self._sampled(self.sampling.moved(self.parameter, by))
 
     def action_presets(self) -> None:
         """Have a person choose a preset, or the order of the transforms."""
 
         def chosen(choice: str | None) -> None:
             if choice is not None:
-                self.change(presets.chosen(host(self).home, choice, self.sampling))
+                self._sampled(presets.chosen(host(self).home, choice, self.sampling))
 
         self.app.push_screen(Pick("how tokens are drawn", presets.choices(host(self).home)), chosen)
-
-    def type_value(self, name: str, text: str) -> str:
-        """Set a value from what a person typed; gives why it cannot be, or ""."""
-        try:
-            self.change(self.sampling.with_read({name: text}))
-        except ParameterError as error:
-            return str(error)
-        return ""
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         self._drag(event)
@@ -356,44 +347,21 @@ class Sliders(LineWidget, can_focus=True):
                 return
             name = self.picked = rows[index]
             self.redraw()
-            if name in (FOLD, STRATEGY):
+            if name == FOLD or (name in self._asked() and self.settings.share(name) is None):
                 self.action_enter()
             elif name.startswith("#") and offset.x >= self._lift_at(name):
-                self.change(self.sampling.lift(int(name[1:])))
+                self.change(self.settings.off(name))
         label_width, size = _columns(self.size.width)
         x = offset.x - label_width - 1
         if not keep and not 0 <= x < size:
             return
-        p, share = self.parameter, min(max(x / (size - 1), 0.0), 1.0)
-        if self.chosen.startswith("="):
-            self._drag_strategy(self.chosen[1:], share)
-        if p is None:
-            return
-        value = p.low + round(share * (p.high - p.low) / p.step) * p.step
-        self.change(self.sampling.with_value(p.name, round(value, 6)))
-
-    def _drag_strategy(self, name: str, share: float) -> None:
-        """Another number of a strategy, `share` of the way between its usual bounds; it is whole where it was."""
-        strategy, span, was = self.strategy, self.strategy.SPANS.get(name), _set(self.strategy, name)
-        if span is None or not isinstance(was, int | float):
-            return
-        value = span[0] + share * (span[1] - span[0])
-        word = str(round(value)) if isinstance(was, int) else f"{round(value, 1):g}"
-        if word != _text(was):
-            self._find_by(lambda: with_setting(strategy, name, word))
+        share = min(max(x / (size - 1), 0.0), 1.0)
+        if self.chosen in PARAMETERS or self.settings.share(self.chosen) is not None:
+            self._try(lambda: self.settings.dragged(self.chosen, share), walked=keep)
 
     def _lift_at(self, name: str) -> int:
         """The column of the sign that lifts a ban or a bias."""
         return sum(cells.width(segment.text) for segment in self._line(name, self.size.width)[:-1])
-
-
-def _set(strategy: Strategy, name: str) -> object:
-    """A setting of a strategy; None where it is not said."""
-    return getattr(strategy, name, None)
-
-
-def _text(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _columns(width: int) -> tuple[int, int]:

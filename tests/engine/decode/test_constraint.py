@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.engine.answer_form import AnswerForm, binding
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.guessing import NGram
 from likely.engine.decode.power import Power
@@ -17,6 +19,7 @@ from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
+from likely.engine.pace import whole
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
 from likely.engine.trace.step import Lexicon, Recipe
@@ -154,3 +157,19 @@ def test_words_that_leave_it_lift_it() -> None:
     control.force(list(b"no"))
     tokens = run(table(1), control=control, max_tokens=8).tokens[0]
     assert tokens[:2] == list(b"no") and any(not 48 <= token < 58 for token in tokens[2:])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_form_binds_whatever_recipe_comes_and_an_answer_that_has_begun(seed: int) -> None:
+    model, form = session(table(seed)), AnswerForm.read("regex", "[0-9]{2}-[0-9]{2}")
+    begun = [*PROMPT, *b"19"]
+    control = RunControl(Recipe((TopP(0.9),)))
+    control.binds = whole(binding(model, begun, form, Sample(), own=2))
+    drawn = []
+    for event in model.generate(begun, control, seed=seed, max_tokens=9):
+        if isinstance(event, Emitted):
+            drawn.append(event.step.token)
+            control.recipe = Recipe((Temperature(1.0 + len(drawn)),))  # a slider that is moved
+    assert re.fullmatch("-[0-9]{2}", answer(drawn)) and drawn[-1] == EOS
+    with pytest.raises(ParameterError, match="what the answer begins with is none of regex"):
+        whole(binding(model, [*PROMPT, *b"x"], form, Sample(), own=1))

@@ -1,0 +1,65 @@
+"""Settings of a chat's answers as a person changes them: strategy, form, number, seed, sliders; said and undone."""
+
+from dataclasses import replace
+
+from likely.app.recipes import ARROW
+from likely.app.tui.base.answer_settings import AnswerSettings, moved
+from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.views import diffusing
+from likely.app.tui.views.chat_parts import ChatParts
+from likely.engine.decode.strategies import PLAIN
+from likely.engine.errors import ParameterError
+
+
+def adjust(screen: ChatParts, settings: AnswerSettings, *, walked: bool = False) -> None:
+    """Ask for answers otherwise, of the one under way from its next token on where that can be. Raises ParameterError,
+    nothing changed, for what the model cannot do, or a model is needed for that is not loaded."""
+    chat, before = screen.chat, screen.chat.settings
+    diffusing.check(chat, settings.sampling)
+    if chat.diffuses and replace(before, sampling=settings.sampling, seed=settings.seed) != settings:
+        raise ParameterError("a diffusion model fills masks: /unmask says in which order")
+    missing = [name for name in settings.strategy.needs if name not in screen.host.engine.models]
+    if missing:
+        raise ParameterError(
+            f"{settings.strategy} needs {missing[0]}, which is not loaded: f3 loads a second model in a column"
+        )
+    chat.adjust(settings, walked=walked)
+    _show(screen)
+    if (news := _news(before, settings)) and not walked:
+        screen.hints.say(f"{news} · from the next answer on" if chat.running else news)
+
+
+def undo(screen: ChatParts) -> None:
+    """Take back the last change."""
+    undone = screen.chat.undo()
+    _show(screen)
+    none = "no setting was changed yet · /restore brings back what was put away"
+    screen.hints.say(f"undone: {undone}" if undone else none)
+
+
+def carried(chat: ChatSession, before: AnswerSettings) -> str:
+    """Ask of another conversation's answers what was asked before, but for the sliders, which are its own; gives what
+    there is to say of it."""
+    usual = AnswerSettings(chat.sampling, seed=before.seed)
+    chat.history.now = replace(before, sampling=chat.sampling)
+    kept = [f"{words.split()[0]} {words.rpartition(ARROW)[2]}" for words in moved(usual, chat.settings)]
+    return f"as before: {', '.join(kept)} · 0 in the panel (^g) switches one off" if kept else ""
+
+
+def _show(screen: ChatParts) -> None:
+    screen.inspector.sampler.show(screen.chat.settings)
+    screen.inspector.inspect()
+    screen.inspector.rest()
+    if not screen.chat.running:
+        screen.save()
+
+
+def _news(before: AnswerSettings, settings: AnswerSettings) -> str:
+    """The line to say of a change that is of more than the sliders, "" for others."""
+    strategy, changes = settings.strategy, list(moved(before, replace(settings, sampling=before.sampling)))
+    if strategy == before.strategy:
+        return ", ".join(changes)
+    if strategy == PLAIN:
+        return "tokens are found one by one"
+    only = " · of the sampler only bans and biases act" if strategy.SEARCHES else ""
+    return f"{strategy}: {strategy.about}{only}"

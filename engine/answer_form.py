@@ -1,0 +1,86 @@
+"""Form of an answer: all of it matches a regular expression or a JSON schema, or it is one of several texts.
+
+As a person writes it, and what it makes of a recipe once it is known where the answer begins (`binding`). Which law is
+drawn so is said in `engine.transforms.constraint` and `engine.choices`. Knows no flag and no screen; no mlx while it is
+loaded.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from likely.engine import choices
+from likely.engine.beside import awaited, begun
+from likely.engine.errors import ParameterError
+from likely.engine.home import expanded
+from likely.engine.transforms import Constraint
+from likely.engine.whole_file import read_whole
+
+if TYPE_CHECKING:
+    from likely.engine.decode.strategy import Strategy
+    from likely.engine.session import Session
+    from likely.engine.trace.step import Recipe
+
+Binding = Callable[["Recipe"], "Recipe"]
+FORMS = {"regex": "RE", "json-schema": "FILE", "choice": "TEXT | TEXT"}  # kinds by the names of their flags
+APART = "|"  # between two texts of a choice
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """One of `FORMS`: `text` is what was written, `grammar` the expression or the schema, `texts` the choices."""
+
+    kind: str
+    text: str
+    grammar: str = ""
+    texts: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, kind: str, text: str) -> Self:
+        """The form that a person writes: RE, FILE (or the schema itself), TEXT | TEXT. DataError for no file,
+        ParameterError for what cannot be followed."""
+        if kind == "choice":
+            texts = tuple(part.strip() for part in text.split(APART))
+            choices.check(texts)
+            return cls(kind, text, texts=texts)
+        schema = kind == "json-schema" and not text.lstrip().startswith(("{", "true", "false"))
+        form = cls(kind, text, read_whole(expanded(text)) if schema else text)
+        form.constraint(0)
+        return form
+
+    def constraint(self, start: int) -> Constraint:
+        """The grammar that binds what comes behind `start` tokens; of no choice."""
+        return Constraint("json" if self.kind == "json-schema" else self.kind, self.grammar, start)
+
+    def check(self, recipe: "Recipe") -> None:
+        """ParameterError for a transform that has no meaning where whole texts are drawn."""
+        if self.texts:
+            choices.check(self.texts, recipe.transforms)
+
+
+def binding(
+    session: "Session", ids: Sequence[int], form: AnswerForm, strategy: "Strategy", own: int = 0
+) -> Generator[int | None, None, Binding]:
+    """The binding of recipes to a form, for an answer of whose tokens the last `own` of `ids` are the first; in pieces,
+    None while another thread works.
+
+    ParameterError where these begin no such answer, and for a strategy that cannot follow it.
+    """
+    start = len(ids) - own
+    if form.texts:
+        yield from session.read(ids[:start])
+        among = yield from choices.scoring(session, ids[:start], form.texts)
+        if not any(choice.tokens[:own] == tuple(ids[start:]) for choice in among):
+            raise _left(form)
+        return lambda recipe: choices.bound(among, recipe, strategy, start)
+    constraint = form.constraint(start)
+    begins = yield from awaited(begun(lambda: constraint.init(session.tokenizer, ids, np)))
+    if begins.matcher is None:
+        raise _left(form)
+    return lambda recipe: replace(recipe, transforms=(constraint, *recipe.transforms))
+
+
+def _left(form: AnswerForm) -> ParameterError:
+    return ParameterError(f"what the answer begins with is none of {form.kind} {form.text}: draw it anew, or lift that")
