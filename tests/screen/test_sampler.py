@@ -44,7 +44,10 @@ def to(screen: Screen, label: str) -> None:
 def test_a_slider_is_stepped_typed_put_back_and_its_transform_moved(screen: Screen) -> None:
     screen.say(ASK)
     screen.press("ctrl+g")
-    assert "←→ Move  0 Off  = Type  u Undo  < > Order  p Presets" in screen.lines[-1] and value(screen, "temperature") == "0.80"
+    assert (
+        "←→ Move  0 Off  = Type  u Undo  < > Order  p Presets" in screen.lines[-1]
+        and value(screen, "temperature") == "0.80"
+    )
     screen.press("right", "right")
     assert value(screen, "temperature") == "0.90" and "◆ if moved: T 0.80 → 0.90" in screen.text
     assert "if moved" in screen.text and "keeps 1 of 366" in screen.text

@@ -417,7 +417,7 @@ COMMANDS: dict[str, Slash] = {
     "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
-    "set": Slash("name value …", "a slider, regex, json-schema, choice, answers, seed", _set, lambda _: SETTABLE),
+    "set": Slash("name value …", "a slider, seed, answers, or a constraint", _set, lambda _: SETTABLE),
     "undo": Slash("", "take back the last change of those settings", lambda s, _: asking.undo(s)),
     "ban": Slash("[word]", "never draw a word; without one, list what is banned", _ban),
     "bias": Slash("word value", "add to a word's logit, -100 to 100", _bias),

@@ -179,7 +179,7 @@ class Sliders(LineWidget, can_focus=True):
         if share is not None:
             slider = track(share, room, look, self.glyphs, on=True, picked=self.has_focus and name == self.chosen)
             return [label_cell, Segment(" "), *slider, Segment(cells.pad(words, VALUE + 1, right=True), look.text)]
-        if words[-1:].isdecimal() and name != FORM and name != STRATEGY:
+        if name.startswith("=") or (words.isdecimal() and name not in (FORM, STRATEGY)):
             value = Segment(cells.pad(words, VALUE + 1, right=True), look.text)
             return [Segment(cells.pad(label, width - VALUE - 1), ink), value]
         ink = look.text if settings.off(name) == settings else look.chosen
