@@ -59,9 +59,9 @@ class AnswerSettings:
         bound = "" if form is None else form_words(form.kind, form.text)
         return " · ".join(filter(None, (search, bound, drawn, adapters))) if search or bound or adapters else ""
 
-    def picked(self) -> "AnswerSettings":
-        """Those of a person who picks every token: one by one, of one answer."""
-        return replace(self, strategy=PLAIN, answers=1)
+    def picked(self, by_hand: bool = True) -> "AnswerSettings":
+        """Those of a person who picks every token: one by one, of one answer; others as they are."""
+        return replace(self, strategy=PLAIN, answers=1) if by_hand else self
 
     # -- values ------------------------------------------------------------------------------------------------------
 

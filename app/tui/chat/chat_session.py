@@ -237,8 +237,7 @@ class ChatSession:
             options: dict[str, Any] = {"joins": joins, "tokens": tokens, "force": force}
             self.waiting = partial(self.answer, fork, settings=settings, seed=seed, **options)
             return
-        asked = settings or self.settings
-        asked = asked.picked() if self.stepping else asked
+        asked = (settings or self.settings).picked(self.stepping)
         seed = self.history.seed(asked, self.new_seed) if seed is None else seed
         if self.diffuses:
             self._denoise(fork, asked.recipe, seed, force)
@@ -252,7 +251,7 @@ class ChatSession:
     @property
     def recipe(self) -> Recipe:
         """By which tokens would be drawn now."""
-        return (self.settings.picked() if self.stepping else self.settings).recipe
+        return self.settings.picked(self.stepping).recipe
 
     def _generate(self, node: Node, prompt: Prompt, asked: AnswerSettings, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None
@@ -332,15 +331,6 @@ class ChatSession:
     def adjust(self, settings: AnswerSettings, *, walked: bool = False) -> None:
         """Ask for answers otherwise; of one under way, draw otherwise from the next token that is not queued yet."""
         self.history.change(settings, walked=walked)
-        self._adjusted()
-
-    def undo(self) -> str:
-        """Take back what was asked last; gives that in words, "" for nothing."""
-        undone = self.history.undo()
-        self._adjusted()
-        return undone
-
-    def _adjusted(self) -> None:
         self.conversation = replace(self.conversation, recipe=self.sampling.recipe, order=self.sampling.names)
         if self.run is not None:
             self.run.control.recipe = self.recipe

@@ -31,7 +31,8 @@ def adjust(screen: ChatParts, settings: AnswerSettings, *, walked: bool = False)
 
 def undo(screen: ChatParts) -> None:
     """Take back the last change."""
-    undone = screen.chat.undo()
+    undone = screen.chat.history.undo()
+    screen.chat.adjust(screen.chat.settings)
     _show(screen)
     none = "no setting was changed yet · /restore brings back what was put away"
     screen.hints.say(f"undone: {undone}" if undone else none)

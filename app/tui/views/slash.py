@@ -263,7 +263,7 @@ def _seed(screen: ChatParts, text: str) -> None:
 def _think(screen: ChatParts, text: str) -> None:
     """Have the next answers think, or not, or for so many tokens."""
     if text.isdecimal() and int(text):
-        _decode_by(screen, decoding.read(f"budget {text}"))
+        asking.adjust(screen, screen.chat.settings.read(STRATEGY, f"budget {text}"))
     elif text in THINKS:
         screen.chat.thinking = THINKS[text]
         screen.hints.say(f"thinking is {text}" if text != "as usual" else "thinking is left to the chat template")
