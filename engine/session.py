@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from likely.models.model import MixtureModel
 
 Averaging = Callable[[int], "MixtureModel"]
+GIVEN_AT_ONCE = 16  # positions whose logits [V] are given to somebody who works on each of them, in one turn
 
 
 class Session:
@@ -331,7 +332,7 @@ class Session:
         return row
 
     def logits_along(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
-        """The raw logits [n, V] after each position of a text from `start` on, `SCORED_AT_ONCE` positions at a time;
+        """The raw logits [n, V] after each position of a text from `start` on, `GIVEN_AT_ONCE` positions at a time;
         None after a piece of the text that was read."""
         self._check(ids)
         while start < len(ids):
@@ -340,7 +341,7 @@ class Session:
                     yield None
                 try:
                     while start < len(ids):
-                        end = min(start + SCORED_AT_ONCE, len(ids))
+                        end = min(start + GIVEN_AT_ONCE, len(ids))
                         rows = np.asarray(branches.logits_at(start, end)[0])
                         require_finite(rows)
                         yield rows
