@@ -248,6 +248,23 @@ def test_what_cannot_be_read_by_each_is_said_in_a_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_answers_stay_and_are_kept_until_a_text_is_given(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])) as screen:
+        two_models(screen)
+        screen.click("One prompt")
+        screen.say(ASK)
+        (talk,) = screen.kept
+        by_its_key(screen, "A given text")
+        screen.press("tab")
+        by_its_key(screen, "By q")
+        assert "CROSS-SURPRISAL" in screen.text and "q: what each column draws from" in screen.text
+        screen.click("One text")
+        screen.say("red")  # of one token, which follows nothing
+        assert "THE TEXT COSTS" in screen.text and "not seen which is better" in screen.text
+        assert [[*kept.nodes] for kept in screen.kept] == [[*talk.nodes]]
+
+
+@pytest.mark.slow
 def test_who_leaves_while_it_is_read_finds_it_and_a_model_switched_under_it_is_said(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])) as screen:
         two_models(screen)

@@ -62,6 +62,7 @@ class CompareScreen(View):
         self.markdown = True  # answers are rendered
         self.saved: Conversation | None = None  # what is saved of the columns
         self.given = False  # the columns read a text, rather than answer a prompt
+        self.gives = False  # so will what is written next be
         self.setup = ColumnSetup(self, self.differs, self._heard, lambda: self.seed)
 
     def compose(self) -> ComposeResult:
@@ -127,12 +128,14 @@ class CompareScreen(View):
     def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
         if event.text.strip():
             self.hints.say("")
-            self.prompt_text = event.text
+            self._keep()
+            if self.gives != self.given:
+                self.reading.drawn = None
+            self.prompt_text, self.given = event.text, self.gives
             self.start()
 
     def start(self) -> None:
         """Give every column the prompt, from the beginning and with the same seed: another comparison."""
-        self._keep()
         self.saved = self._empty()
         for column in self.columns:
             self._answer(column)
@@ -215,12 +218,12 @@ class CompareScreen(View):
 
     def action_give(self) -> None:
         """Read a text that is given, with nothing drawn; or answer prompts again."""
-        self.given, self.reading.drawn = not self.given, None
-        self.prompt.placeholder = TEXT if self.given else PROMPT
+        self.gives = not self.gives
+        self.prompt.placeholder = TEXT if self.gives else PROMPT
         self.prompt.take("")
         self.prompt.focus()
-        self.hints.say("give a text: each column's model reads it" if self.given else "")
-        self.models_changed()
+        self.hints.say("give a text: each column's model reads it" if self.gives else "")
+        self._hint()
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
@@ -265,13 +268,13 @@ class CompareScreen(View):
             law = (("q", "By p" if self.reading.law == "q" else "By q"),) if ways else ()
             adopt = ("A", "Adopt setting") if self.given else ("a", "Adopt")
             own: tuple[tuple[str, str], ...] = (
-                ("tab", "Column"), *read, ("t", "A prompt" if self.given else "A given text"), adopt, *law,
+                ("tab", "Column"), *read, ("t", "A prompt" if self.gives else "A given text"), adopt, *law,
                 ("c", "Set up"), ("+ -", "Columns"),
             )  # fmt: skip
         else:
-            own = (("⏎", "Read" if self.given else "Run"), ("tab", "Columns"))
+            own = (("⏎", "Read" if self.gives else "Run"), ("tab", "Columns"))
         more = () if self.given else (("^r", "New seed"),)
-        self.hints.show((*stop, *own, (keys.help_key(), "Keys"), *more))
+        self.hints.show((*stop, *own, *more, (keys.help_key(), "Keys")))
 
     def on_key(self) -> None:
         self.hints.say("")
@@ -346,7 +349,7 @@ class CompareScreen(View):
     def open(self, conversation: Conversation) -> None:
         if self.is_mounted:
             self.leave()
-        self.saved, self.given = conversation, False
+        self.saved, self.given, self.gives = conversation, False, False
         question = next(iter(conversation.nodes.values()), None)
         self.prompt_text = question.text if question is not None else ""
         if self.is_mounted:
@@ -372,6 +375,7 @@ class CompareScreen(View):
         self.seed = secrets.randbelow(1000)
         self.models_changed()
         if self.prompt_text:
+            self._keep()
             self.start()
 
     def action_adopt(self) -> None:
@@ -410,7 +414,7 @@ class CompareScreen(View):
         yield "compare: Set up column…", "parameters, their order, strategy or model", self.action_set_up
         yield "compare: Adopt into chat", "the others become branches", None if self.given else self.action_adopt
         yield "compare: Adopt setting", "the chat goes on as this column draws, by its model", self.action_adopt_setting
-        if self.given:
+        if self.gives:
             yield "compare: Prompt", "every column answers it", self.action_give
         else:
             yield "compare: Given text", "every column reads it, nothing is drawn", self.action_give

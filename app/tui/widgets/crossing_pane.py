@@ -247,7 +247,8 @@ class CrossingPane(LineWidget):
             figures = f"{number(cost)}  {total:.0f} bits"
             if not math.isfinite(total):
                 figures = self._cost(crossing, (place, place), 20)
-            sheet.row(y, name, min(cost / top, 1.0), figures, ink=look.text, fill=look.bar, left=left)
+            share = 0.0 if math.isnan(cost) else min(cost / top, 1.0)
+            sheet.row(y, name, share, figures, ink=look.text, fill=look.bar, left=left)
         y = len(costs) + 1
         for other in crossing.others(first):
             for line in fold(crossing.verdict(other, sheet.width < 32), sheet.width):
