@@ -118,11 +118,10 @@ def _bits(nats: Estimate) -> Estimate:
 
 
 class ComparedColumn(NamedTuple):
-    """A column as far as it is read: the model that wrote its answer, and the adapters that are on its own by now."""
+    """A column as far as it is read: the adapters that are on its model by now, in words."""
 
     chat: ChatSession
     label: str
-    author: str
     adapters: str
 
     @property
@@ -132,8 +131,9 @@ class ComparedColumn(NamedTuple):
         if facts is None or not steps:
             return ""
         drawn = recipes.adapters(steps[0].recipe)
-        how, by, now = "by", self.author, facts.title or facts.name
-        if by in ("", facts.name, facts.title):
+        author = self.chat.transcript.shown[-1].message.last.model
+        how, by, now = "by", author or "a model that is not known", facts.title or facts.name
+        if author == facts.name:
             how, by, now = "with", drawn or "no adapter", self.adapters or "no adapter"
         return f"was written {how} {by}, not {how} {now}: ⏎ in the prompt runs it again" if by != now else ""
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from likely.app import requests as r
-from likely.app.recipes import words
 from likely.app.tui.base import presets
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.sampling import Sampling, as_typed, typed
@@ -21,7 +20,6 @@ from likely.engine.decode.guessing import Drafting
 from likely.engine.decode.strategies import PLAIN, offers, parse
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError
-from likely.engine.presets import PRESETS
 
 if TYPE_CHECKING:
     from likely.app.tui.views.view import View
@@ -65,11 +63,7 @@ class ColumnSetup:
         parts, models = label.split(" · "), self.view.host.engine.models
         strategy = next((s for s in offers(tuple(models)) if s.words and s.words in parts), PLAIN)
         model = next((name for name, facts in models.items() if {name, facts.title} & set(parts)), "")
-        column = self.column(sampling, model, strategy, talk)
-        drawn = {*words(sampling.recipe).split(" · "), *PRESETS, strategy.words}
-        named = [part for part in parts if part and part not in drawn and not part.endswith(" order")]
-        column.author = model or (named[0] if named else talk.model)
-        return column
+        return self.column(sampling, model, strategy, talk)
 
     def column(
         self, sampling: Sampling, model: str = "", strategy: Strategy = PLAIN, stored: Conversation | None = None

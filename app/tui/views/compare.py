@@ -266,9 +266,9 @@ class CompareScreen(View):
             a, b = ways[(self.reading.turned + 1) % len(ways)] if ways else (0, 0)
             read = (("n", "Next fork"), ("k", f"KL({LETTERS[a]}‖{LETTERS[b]})")) if ways else ()
             law = (("q", "By p" if self.reading.law == "q" else "By q"),) if ways else ()
-            adopt = ("A", "Adopt setting") if self.given else ("a", "Adopt")
+            adopt = (("A", "Adopt setting"),) if self.given else (("a", "Adopt"),) if self.row.picked().steps else ()
             own: tuple[tuple[str, str], ...] = (
-                ("tab", "Column"), *read, ("t", "A prompt" if self.gives else "A given text"), adopt, *law,
+                ("tab", "Column"), *read, ("t", "A prompt" if self.gives else "A given text"), *adopt, *law,
                 ("c", "Set up"), ("+ -", "Columns"),
             )  # fmt: skip
         else:

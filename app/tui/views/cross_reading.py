@@ -38,13 +38,13 @@ class CrossReading:
         """Ask for what is not known yet of these columns; nothing is, while one is being written."""
         engine = self.host.engine
         busy = any(column.busy for column in columns)
-        of = [(id(c), c.answer, len(c.steps), c.author, c.chat.facts, c.chat.sampling.recipe) for c in columns]
+        of = [(id(c), c.answer, len(c.steps), c.chat.facts, c.chat.sampling.recipe) for c in columns]
         laws = [self.drawn, *(engine.adapters.get(c.chat.conversation.model) for c in columns)]
         if not busy and (of, laws) == self._of:
             return
         self.stop()
         self._of = None if busy else (of, laws)
-        compared = [ComparedColumn(c.chat, c.label, c.author, self._adapters(c)) for c in columns]
+        compared = [ComparedColumn(c.chat, c.label, self._adapters(c)) for c in columns]
         self._asked = asked = crossing.crossing(compared, given, self.drawn)
         self._columns = [*columns]
         absent = [name for column in columns if (name := column.chat.conversation.model) not in engine.models]

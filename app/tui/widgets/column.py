@@ -73,7 +73,6 @@ class Column(Vertical):
         self.bounds = LikelihoodBounds(lambda line: self.post_message(self.Measured()))  # by answer
         self._alike = 0  # so many tokens were found to be the same
         self.tinted = ""  # by what, where it is not by its surprisal
-        self.author = ""  # the model whose its answer is
         self._reading = -1  # the job that measures a text that was given
 
     def compose(self) -> ComposeResult:
@@ -140,7 +139,7 @@ class Column(Vertical):
 
     def _begin(self, conversation: Conversation) -> None:
         self.stop()
-        self.kept_label, self.author, self.tinted = "", conversation.model, ""
+        self.kept_label = self.tinted = ""
         self.chat.conversation = conversation
         self.unmark()
         self.view.move_to(None)
