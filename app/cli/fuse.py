@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from likely.app import units
-from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.opening import Progress, RuledCommand, tell
 from likely.app.cli.table_options import AdapterPlace, map_option
 from likely.app.heat import one_line
 from likely.engine.errors import ParameterError
@@ -22,7 +22,12 @@ BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 @click.option("--data", "-d", help="Rows on which the result is compared with the adapter. Default: those it saw.")
 @map_option
 @click.option("--rows", default=8, show_default=True, type=click.IntRange(1), help="How many of them.")
-@click.option("--bits", default="0", type=click.Choice(BITS), help="Quantise anew; 16, 32: not at all. Default: as is.")
+@click.option(
+    "--bits",
+    default="0",
+    type=click.Choice(BITS),
+    help="Quantise anew; 16, 32: not at all. Default: as is, or the fewest of 8 and 16 that keep the adapter.",
+)
 @click.option("--group-size", default="64", show_default=True, type=click.Choice(["32", "64", "128"]))
 @click.option("--gguf", "kind", type=click.Choice(KINDS), help="Block type of a .gguf file. Default: f16.")
 @click.option("--peft", type=click.Path(path_type=Path), help="Only write the adapter in PEFT's form, to this folder.")
@@ -106,8 +111,18 @@ def command(
         held = data_rows.test or data_rows.valid or data_rows.train
         checkpoint = fusion.open_base(base, progress.show)
         texts = fusion.texts(held[:rows], checkpoint.tokenizer)
-        form = fusion.Form(int(bits), int(group_size), (kind or "f16") if to_file else "")
-        loss = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
+        gguf = (kind or "f16") if to_file else ""
+        widths = fusion.WIDER if bits == "0" and not to_file and not force else (int(bits),)
+        for width in widths:
+            form = fusion.Form(width, int(group_size), gguf)
+            try:
+                loss = fusion.fuse_to(out, checkpoint, stored, texts, form, force=force, progress=progress.show)
+                break
+            except fusion.AdapterLost:
+                if width == widths[-1]:
+                    raise
+                tell(f"{f'{width} bits' if width else 'the bits of the base'} would lose the adapter: more are tried")
+                checkpoint = fusion.open_base(base, progress.show)
     made.note(out, made.FUSED, base)
     report = {"out": str(out), "kl_adapter": loss.adapter, "kl_fused": loss.fused, "kl_apart": loss.error}
     if as_json:

@@ -30,6 +30,13 @@ LOST = 0.5  # share of the adapter's effect that a fused model may lose
 LENGTH = 256  # tokens of a row that are compared
 
 
+WIDER = (0, 8, 16)  # bits that are tried one after another where none are asked for: as the base is, then more
+
+
+class AdapterLost(CheckpointError):
+    """A fused model whose rounding has moved it further than the adapter did."""
+
+
 @dataclass(frozen=True)
 class Form:
     """Form of what is written: a folder, or with `gguf` a file of such blocks. `bits` as `fuse.merge` takes it."""
@@ -82,9 +89,9 @@ def fuse_to(
 ) -> FusionError:
     """Merge a stored adapter, or whole weights, into `checkpoint` and write that to `out`; what the file has kept.
 
-    CheckpointError where the file has lost the change (unless forced: it is written then), and for what the form cannot
-    hold; DataError where `out` is in use, or another process makes it. Nothing is written at `out` then. The model of
-    `checkpoint` is changed all the same.
+    AdapterLost where the file has lost the change (unless forced: it is written then), CheckpointError for what the
+    form cannot hold; DataError where `out` is in use, or another process makes it. Nothing is written at `out` then.
+    The model of `checkpoint` is changed all the same.
     """
     if not texts:
         raise CheckpointError("fusing is judged on rows of text: give --data")
@@ -110,7 +117,7 @@ def fuse_to(
         progress("reading it again", 0, 0)
         comparison = _judge(before, attached, open_base(str(written)).model, texts)
         if comparison.lost and not force:
-            raise CheckpointError(
+            raise AdapterLost(
                 f"the fused model has lost the adapter: KL to the base {comparison.adapter:.3g} with it, "
                 f"{comparison.fused:.3g} fused, {comparison.error:.3g} apart; fuse into more bits, or keep the adapter "
                 "beside the base (--force writes anyway)"

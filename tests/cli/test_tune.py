@@ -145,6 +145,25 @@ def test_columns_of_a_table_that_were_renamed_once_are_known_to_whoever_takes_th
     assert code == 0 and json.loads(printed)["problems"] == 1, err
 
 
+@pytest.mark.slow(2)
+def test_an_adapter_of_a_base_of_few_bits_is_fused_into_as_many_as_keep_it(
+    likely: Likely, model: Path, rows: Path, tmp_path: Path
+) -> None:
+    """The oracle is what the files themselves compute, by `likely diff`."""
+    small, out = tmp_path / "small", tmp_path / "adapter"
+    assert likely("quantize", model, "--bits", 3, "--group", 32, "--to", small).code == 0
+    options = ("--length", 64, "--rate", 1e-3, "--steps", 2, "--layers", 1)
+    code, _, err = likely("tune", rows, "-M", small, "--out", out, *options)
+    assert code == 0, err
+    assert "has lost the adapter" in likely("fuse", out, "--bits", 3, "--group-size", 32, "--out", tmp_path / "no").err
+    code, _, err = likely("fuse", out, "--out", tmp_path / "fused")
+    assert code == 0 and "the bits of the base would lose the adapter: more are tried" in err, err
+    far, apart = (
+        json.loads(likely("diff", one, out, "tag 3", "--json").out)["kl"] for one in (small, tmp_path / "fused")
+    )
+    assert apart < 0.5 * far
+
+
 def test_options_come_from_a_file_and_flags_stand_over_it(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ SAID: dict[str, tuple[tuple[str, str], ...]] = {
         ("/max 0", "as many tokens"), ("/think off", "thinking is off"),
         ("/think as usual", "left to the chat template"),
         ("/think perhaps", "/think takes on, off, as usual or a number of tokens, got perhaps"),
-        ("/think 64", "a thought of 64 tokens"),
+        ("/think 64", "budget 64: thinking cut short"),
         ("/max x", "/max wants a whole number, got x"), ("/title A\x1b name", "named A"),
         ("/model missing", "there is no model missing"), ("/nonsense", "there is no command /nonsense"),
         ("/zz", "there is no command"),
