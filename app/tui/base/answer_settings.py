@@ -36,7 +36,9 @@ class AnswerSettings:
     @property
     def found_by(self) -> Strategy:
         """The strategy for so many answers: of a search the best. ParameterError where it cannot give them."""
-        if self.strategy.SEARCHES and self.answers > 1:
+        if self.answers == 1:
+            return self.strategy
+        if self.strategy.SEARCHES:
             return self.strategy.best(self.answers)
         self.strategy.check(self.answers)
         return self.strategy
