@@ -257,7 +257,7 @@ def test_sources_are_found_and_found_again(tmp_path: Path) -> None:
         assert again(place, "y") is None
     for names, line in (
         ([str(rows), str(rows)], "two tasks are called rows"),
-        (["nothing"], "there is no task nothing: give a .jsonl"),
+        (["nothing"], r"there is no task nothing: give a file \(.jsonl"),
     ):
         with pytest.raises((DataError, ParameterError), match=line):
             sources(names)
