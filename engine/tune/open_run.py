@@ -59,7 +59,11 @@ def open_run(
     )
     check_objective(config, dataset)
     if config.test:
-        dataset = with_test(dataset, data.read(config.test, names=names, valid=0, progress=progress), config)
+        try:
+            test = data.read(config.test, names=names, valid=0, progress=progress)
+        except DataError as error:
+            raise DataError(f"--test: {error}") from None
+        dataset = with_test(dataset, test, config)
     anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
     if (place := expanded(config.data)).exists():
         config = replace(config, data=str(place.absolute()))  # so that it is found from another folder, too
