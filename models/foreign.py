@@ -198,7 +198,7 @@ def _restored(cache: Any, before: Any) -> Any:
         case _Row(keys, values, place):
             cache.keys[..., place : place + 1, :] = keys
             cache.values[..., place : place + 1, :] = values
-            cache._idx, cache.offset = before.next, before.length
+            vars(cache).update(_idx=before.next, offset=before.length)
         case _:
             return before
     return cache
