@@ -22,6 +22,7 @@ SCREEN = "takes the whole terminal"
 MINUTES = "takes minutes"
 FOREVER = "runs until it is stopped"
 SEVERAL = "several processes or machines"
+THINKS = "needs a model whose chat template can be told to think"
 OUTSIDE = "installs or fetches"
 NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "make chat": SCREEN,
@@ -38,13 +39,16 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "likely bench": MINUTES,
     "likely pull": OUTSIDE,
     "mlx.launch": SEVERAL,
+    'likely run "How many r in strawberry?" --think': THINKS,
 }
 TYPED = {"likely chat --plain": "Hi\n"}  # on standard input
 
 
 def commands(page: Path) -> list[str]:
     """The commands in the indented blocks of a page; what is said of them comes after two blanks or a #."""
-    lines = [line[4:] for line in page.read_text().splitlines() if re.match(r"    (likely|mlx\.launch|make)\b", line)]
+    lines = [
+        line[4:] for line in page.read_text().splitlines() if re.match(r"    (likely|mlx\.launch|make)( |$)", line)
+    ]
     return [re.split(r"\s{2,}|\s#\s", line)[0] for line in lines]
 
 

@@ -48,7 +48,9 @@ def rows(tmp_path: Path) -> Path:
 def config(model: str, rows: Path, tmp_path: Path) -> Callable[[str], Config]:
     def named(name: str, **options: Any) -> Config:
         options |= {"data": str(rows), "model": model, "out": str(tmp_path / name)}
-        return configure({"steps": STEPS, "length": 32, "batch": 1, "rank": 2, "rate": 1e-2, **options})
+        return configure(
+            {"steps": STEPS, "length": 32, "batch": 1, "rank": 2, "rate": 1e-2, "verdict": False, **options}
+        )
 
     return named
 

@@ -72,6 +72,8 @@ def desk(tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LIKELY_MODELS", str(shelf))
     monkeypatch.setenv("LIKELY_MODEL", "smollm2")
     rows(tmp_path / "rows.jsonl", *SUMS)
+    rows(tmp_path / "held.jsonl", *SUMS[:3])
+    (tmp_path / "table.csv").write_text("frage;antwort\n" + "".join(f"{a} + 1 =;{a + 1}\n" for a in range(24)))
     rows(tmp_path / "t.jsonl", *({"context": "2 + 2 =", "choices": [" 4", f" {n}"], "gold": 0} for n in range(5, 9)))
     rows(tmp_path / "pairs.jsonl", *({"good": f"{a} is {a}.", "bad": f"{a} is is."} for a in range(6)))
     problems = ({"prompt": f"What is {a} + {a % 3}?", "answer": str(a + a % 3)} for a in range(2))

@@ -310,7 +310,8 @@ class Inspector(Vertical, CachedWidget):
     def ban(self, token: int) -> None:
         """Never draw a token from now on; again allows it."""
         sampling = self.sampler.sampling.banned(token)
-        self.sampler.change(replace(self.sampler.settings, sampling=sampling))
+        settings = replace(self.sampler.settings, sampling=sampling)
+        self.sampler.call_next(self.sampler.change, settings)  # else it would go no further than to here
         subject = self.subject()
         name = subject.at.names.name(token) if subject.at is not None else f"#{token}"
         self.call_later(
