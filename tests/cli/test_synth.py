@@ -89,7 +89,8 @@ def aside(folder: Path) -> list[dict[str, Any]]:
     return rows_of(folder / "made" / "dropped.jsonl")
 
 
-def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
+def test_what_is_wrong_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     from likely.engine.errors import LikelyError
 
     for text, line in (
