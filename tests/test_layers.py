@@ -312,10 +312,10 @@ MOST = {  # that there may be: a count falls, and is written here then; it never
 
 
 def _private_names(nodes: list[ast.AST]) -> int:
-    """Reads of `x._name`, but of one's own and of protocols' (`_x_`), and imports of `_name` from the program."""
+    """Reads of `x._name`, but of one's own, and imports of `_name` from the program."""
     found = 0
     for node in nodes:
-        if isinstance(node, ast.Attribute) and re.fullmatch(r"_[A-Za-z](\w*[^_])?", node.attr):
+        if isinstance(node, ast.Attribute) and re.match(r"_[A-Za-z]", node.attr):
             found += not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
         elif isinstance(node, ast.ImportFrom) and layer(node.module or "") in CHAIN:
             found += sum(alias.name.startswith("_") for alias in node.names)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow
 import pytest
 from click.testing import CliRunner
+from IPython.core.formatters import HTMLFormatter
 
 import likely
 from likely.app.cli import likely as verbs
@@ -33,6 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(folder: Path) -> likely.Model:
     return likely.load(str(folder))
+
+
+def shown(value: Any) -> str:
+    """The page that a notebook makes of a value."""
+    return str(HTMLFormatter()(value))
 
 
 def said(*words: str) -> list[Any]:
@@ -232,7 +238,7 @@ def test_a_training_leaves_the_model_and_gives_an_adapter(folder: Path, tmp_path
     rows = [{"prompt": "a", "completion": "b"}, {"prompt": "b", "completion": "<i>"}] * 4
     run = likely.tune(model, rows, steps=4, length=32, batch=2, rate=1e-2, out=tmp_path / "adapter")
     assert "not begun" in repr(run) and [e.step for e in run if type(e).__name__ == "Stepped"] == [1, 2, 3, 4]
-    assert run.ended is not None and run.ended.reason == "done" and "<polyline" in run._repr_html_()
+    assert run.ended is not None and run.ended.reason == "done" and "<polyline" in shown(run)
     assert (np.array(model.next(ABOUT)) == before).all()
     model.adapt(run.adapter)
     assert np.abs(np.array(model.next(ABOUT)) - before).max() > 1e-3 and model.adapters == (("adapter", 1.0),)
@@ -260,14 +266,14 @@ class Page(HTMLParser):
 
 def test_pages_are_escaped_without_scripts_or_styles_of_their_own(model: likely.Model) -> None:
     hostile = "<script>\"'&ab"
-    shown = [
+    values = [
         model.next(hostile),
         model.score(hostile),
         model.inside(hostile).lens(),
         likely.compare(model, model, hostile),
     ]
-    for value in shown:
-        page = Page(value._repr_html_())
+    for value in values:
+        page = Page(shown(value))
         assert page.tags <= {"div", "span", "table", "tr", "th", "td", "svg", "polyline", "circle", "text"}
         assert page.names <= {"style", "title"} and str(value)
 
