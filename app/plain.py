@@ -99,7 +99,7 @@ def _thought(steps: Sequence[TokenStep]) -> str:
     """Perplexities of thought and answer apart: where does the model decide?"""
     found = ThoughtSpan()
     for step in steps:
-        found.push(step.piece.decode(errors="replace") if step.special else step.text)
+        found.push(step.written)
     if found.span is None:
         return ""
     words = []

@@ -4,7 +4,7 @@ Marks are facts about published models: the first five are those that mlx-lm's `
 channels of OpenAI's Harmony format. Plain Python; knows no template's text, no protocol and no screen.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -80,6 +80,11 @@ def switch(reads: Collection[str], on: bool) -> tuple[str, bool | str] | None:
 def is_mark(piece: bytes) -> bool:
     """Whether a control token is a mark by itself."""
     return piece.decode(errors="replace") in _WHOLE
+
+
+def end_of(ids: Sequence[int], piece: Callable[[int], bytes]) -> str:
+    """The end of a prompt, control tokens by their names: as much as `opens` looks at."""
+    return b"".join(map(piece, ids[-LONGEST:])).decode(errors="replace")
 
 
 def opens(text: str) -> bool:

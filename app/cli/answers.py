@@ -19,7 +19,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.texts import GrownText, Texts
-from likely.engine.thinking import LONGEST, THINK, MarkSplitter, opens, thinking_of
+from likely.engine.thinking import THINK, Kind, MarkSplitter, end_of, opens, thinking_of
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
 
@@ -105,9 +105,8 @@ def show_answers(
 
 def spoken(session: "Session", ids: Sequence[int]) -> MarkSplitter:
     """The splitter of an answer behind a prompt into thought and words."""
-    tokenizer = session.tokenizer
-    opened = opens(b"".join(map(tokenizer.piece, ids[-LONGEST:])).decode(errors="replace"))
-    return MarkSplitter("thought" if opened else "said", thinking=thinking_of(tokenizer) or THINK)
+    kind: Kind = "thought" if opens(end_of(ids, session.tokenizer.piece)) else "said"
+    return MarkSplitter(kind, thinking=thinking_of(session.tokenizer) or THINK)
 
 
 def show_choices(among: Sequence[Choice], law: Sequence[float], *, as_json: bool, quiet: bool) -> None:

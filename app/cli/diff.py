@@ -55,6 +55,7 @@ def command(
     likely diff smollm2 my-adapter "Why is the sky blue?" --answers 64
     likely diff one-adapter another-adapter --json < essay.txt
     """
+    from likely.engine.pace import whole
     from likely.engine.statistics import compare
     from likely.engine.tune.tuned import open_model
 
@@ -70,7 +71,7 @@ def command(
     asked = tuple(dict.fromkeys((*metrics, "reverse_kl")))
     if answers:
         passages = [_answer(one, words, answers) for one in opened]
-        read = compare.outcome(compare.crossed(laws, passages, names, top=top, metrics=asked))
+        read = whole(compare.crossed(laws, passages, names, top=top, metrics=asked))
         show = _answers_object if as_json else _show_answers
         show(read, passages, tokenizer, metrics)
         return

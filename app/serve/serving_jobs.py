@@ -34,7 +34,7 @@ from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.thinking import LONGEST, THINK, opens, thinking_of
+from likely.engine.thinking import THINK, end_of, opens, thinking_of
 from likely.engine.transforms import Constraint, LogitBias
 
 
@@ -169,8 +169,7 @@ class ServingJobs:
             bound = Constraint(*request.constraint, len(ids))
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
-        end = b"".join(map(tokenizer.piece, ids[-LONGEST:])).decode(errors="replace")
-        opened, marks = opens(end), thinking_of(tokenizer) or THINK
+        opened, marks = opens(end_of(ids, tokenizer.piece)), thinking_of(tokenizer) or THINK
         facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
         yield AnswerOpened(facts, len(ids), opened, tuple(ids), ignored, marks)
         if request.shown.echo:

@@ -5,7 +5,7 @@ Knows nothing of caches; no mlx while it is loaded.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,13 +13,12 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import ParameterError
-from likely.engine.thinking import LONGEST, Thinking, thinking_of
+from likely.engine.thinking import Thinking, end_of, thinking_of
 from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Sampler
-    from likely.engine.transforms import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +66,8 @@ class Budget(Strategy):
         ends = frozenset[int](vocabulary.eos)
         sampler, (number,) = sampler.on_host(branches.ids), branches.numbers
         ours: deque[int] = deque()
-        waits, begun, spent, seen = self.waits, self._begun(vocabulary, branches.ids[0]), 0, ""
-        thinking = begun
+        begun = end_of(branches.ids[0], vocabulary.piece).rstrip().endswith(self.begin)
+        waits, thinking, spent, seen = self.waits, begun, 0, ""
         for _ in range(limit):
             forced = control.take_forced()
             if forced is None and ours:
@@ -92,8 +91,3 @@ class Budget(Strategy):
             if (yield Emitted(number, step)):
                 return
             sampler = sampler.advance([draw]).follow(control, branches.ids)
-
-    def _begun(self, vocabulary: "Vocabulary", ids: Sequence[int]) -> bool:
-        """Whether a prompt ends within a thought."""
-        text = b"".join(vocabulary.piece(token) for token in ids[-LONGEST:]).decode(errors="replace")
-        return text.rstrip().endswith(self.begin)

@@ -6,19 +6,18 @@ The two are any pair over one vocabulary: two checkpoints, or one model with and
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
 from likely.engine import arrays
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.numerics import damaged
+from likely.engine.pace import whole
 from likely.engine.statistics import measures
 from likely.engine.statistics.difference import Difference, Pair, Passage, Position, Shift
 from likely.metal import mx
 from likely.models.model import LanguageModel
-
-T = TypeVar("T")
 
 CHUNK = 256  # positions whose logits stand at once
 
@@ -35,17 +34,7 @@ def compare(
     ParameterError for a metric that there is not.
     """
     text = Passage(tuple(ids))
-    return outcome(crossed((a, b), (text, text), names, pairs=((0, 1),), top=top, metrics=metrics))[0, 1]
-
-
-def outcome(pieces: Generator[object, None, T]) -> T:
-    """The result of a computation in pieces."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+    return whole(crossed((a, b), (text, text), names, pairs=((0, 1),), top=top, metrics=metrics))[0, 1]
 
 
 def crossed(

@@ -67,6 +67,11 @@ class TokenStep:
     elapsed_s: float = 0.0  # since the run began
     logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
 
+    @property
+    def written(self) -> str:
+        """Its text; a control token's name."""
+        return self.piece.decode(errors="replace") if self.special else self.text
+
 
 @dataclass(frozen=True)
 class Lexicon:

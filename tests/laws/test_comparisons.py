@@ -8,6 +8,7 @@ import pytest
 
 from likely.engine import arrays
 from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.pace import whole
 from likely.engine.statistics import compare, measures, scores
 from likely.engine.statistics.comparison import Comparison
 from likely.engine.statistics.difference import Difference, Passage, Position, Shift
@@ -112,7 +113,7 @@ def test_each_text_is_read_by_each_law() -> None:
     names = ("a", "b", "c")
     ready = [given(each) for each in rows]
     waits = [lambda ids, start: iter([None, None, *ready[0](ids, start)]), *ready[1:]]  # it has to read first
-    read = compare.outcome(compare.crossed(waits, texts, names, metrics=["reverse_kl"]))
+    read = whole(compare.crossed(waits, texts, names, metrics=["reverse_kl"]))
     assert set(read) == {(i, j) for i in range(3) for j in range(3) if i != j}
     for (author, reader), difference in read.items():
         p, q, ids = rows[author][3:39], rows[reader][3:39], texts[author].ids[4:]

@@ -26,7 +26,7 @@ def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]
     parts: list[tuple[str, str]] = []  # of a message: what a token is written as, and what of it is text
     while fork.node != ROOT:
         node = conversation.nodes[fork.node]
-        own = [(step.piece.decode(errors="replace") if step.special else step.text, "" if step.special else step.text)
+        own = [(step.written, "" if step.special else step.text)
                for step in node.steps[: fork.at]] if node.drawn else [(node.text[: fork.at],) * 2]  # fmt: skip
         parts = [*own, *parts]
         if not node.joins:

@@ -17,7 +17,7 @@ from likely.app.units import proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity
-from likely.engine.thinking import LONGEST, is_mark, opens
+from likely.engine.thinking import end_of, is_mark, opens
 from likely.engine.trace.step import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
@@ -88,8 +88,7 @@ class Transcript:
 
     def opens(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt ends within a thought: the template has opened one."""
-        known = (self.pieces[i] for i in prompt[-LONGEST:] if i < len(self.pieces))
-        return opens(b"".join(known).decode(errors="replace"))
+        return opens(end_of(prompt, lambda i: self.pieces[i] if i < len(self.pieces) else b""))
 
     def grew(self, message: Message) -> None:
         """The last message has more of what is on the screen already: it keeps its block."""
@@ -113,7 +112,7 @@ class Transcript:
     def token(self, step: TokenStep, moved: str = "") -> ShownToken:
         """A step as the transcript shows it; `moved` is what changed of how it is drawn."""
         special = step.special and not is_mark(step.piece)
-        text = step.piece.decode(errors="replace") if step.special else step.text
+        text = step.written
         level = heat_level(step, self.heat, self.least)
         piece = b"" if special or text.encode(errors="replace") == step.piece else step.piece
         return ShownToken(text, level, special, step.origin == "given", piece, moved)
