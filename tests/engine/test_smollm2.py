@@ -1,7 +1,9 @@
-"""The real model against mlx and mlx-lm: the same file, by mlx's own GGUF reader and mlx-lm's own classes."""
+"""The real model against others that read the same file: mlx and mlx-lm by their own classes, and transformers."""
 
+import json
 import re
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from tests.engine.tiny import interleave
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 LAYERS, HEADS, KV_HEADS = 30, 9, 3
+DATA, BITS_1E3 = Path(__file__).parents[1] / "data", 7e-4  # nats
 PARTS = {
     "attn_norm": "input_layernorm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
     "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "ffn_norm": "post_attention_layernorm",
@@ -65,6 +68,11 @@ def checkpoint(smollm2: ModelInfo) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
+def session(smollm2: ModelInfo) -> Session:
+    return Session(load("smollm2"))
+
+
+@pytest.fixture(scope="module")
 def oracle(smollm2: ModelInfo) -> object:
     from mlx_lm.models.llama import Model, ModelArgs
 
@@ -104,32 +112,25 @@ def test_greedy_continuations(checkpoint: Checkpoint, oracle: object) -> None:
     assert len({*pairwise(ours)}) > 20  # it says something
 
 
-def test_why_of_any_two_tokens(smollm2: ModelInfo, oracle: Any) -> None:
-    """Ranks by layer, addends and left-out words, of tokens that are no favourites, by mlx-lm's own layers."""
-    session = Session(load("smollm2"))
-    ids = session.tokenizer.encode("Blue light, which has a shorter wavelength than other colors (red),")
-    (reflects,), (of,) = session.tokenizer.encode(" reflects"), session.tokenizer.encode(" of")
-
-    def logprobs(ids: list[int]) -> np.ndarray:
-        row = np.array(oracle(mx.array([ids]))[0, -1], np.float64)
-        return np.asarray(row - row.max() - np.log(np.exp(row - row.max()).sum()))
-
-    found, *omissions = [event for event in why(session, ids, reflects, of) if event is not None]
-    whole, inner = logprobs(ids), oracle.model
-    streams = [inner.embed_tokens(mx.array([ids]))]
-    for layer in inner.layers:
-        streams.append(layer(streams[-1], "causal"))
-    logits = np.array(inner.embed_tokens.as_linear(inner.norm(mx.concatenate(streams)[:, -1])), np.float64)
-    ranks = np.stack([1 + (logits > logits[:, [token]]).sum(axis=1) for token in (reflects, of)], axis=1)
-    assert isinstance(found, Why) and np.abs(ranks - found.ranks).max() <= 1  # neighbours within rounding
-    rows = sum(row.nats for row in written(found.wrote, 6))
-    assert rows == pytest.approx(whole[reflects] - whole[of], abs=7e-4)  # 1e-3 bits
-    assert len(omissions) == len(ids)
-    for left in omissions[:6]:
-        assert isinstance(left, Omission)
-        assert left.nats == pytest.approx(
-            whole[reflects] - logprobs(ids[: left.start] + ids[left.stop :])[reflects], abs=5e-4
-        )
+@pytest.mark.parametrize(
+    "case", json.loads((DATA / "why/cases.json").read_text())["cases"], ids=["named", "best", "rare"]
+)
+def test_why_of_any_two_tokens_is_what_transformers_says(session: Session, case: dict[str, Any]) -> None:
+    """Ranks by layer, what each head and MLP wrote, and each word left out; made by tests/data/why/make.py."""
+    ids, pair = case["ids"], (case["target"], case["foil"])
+    found, *left = [e for e in why(session, ids, *(pair if case["named"] else ())) if e is not None]
+    assert isinstance(found, Why) and (found.target, found.foil) == pair
+    assert found.logprobs == pytest.approx(case["logprobs"], abs=BITS_1E3)
+    ours, theirs = np.array(found.ranks), np.array(case["ranks"])
+    assert np.abs(ours - theirs).max() <= 1 and (ours[-1] == theirs[-1]).all()  # neighbours within rounding
+    for part in ("embedding", "heads", "mlp"):
+        np.testing.assert_allclose(getattr(found.wrote, part), case[part], atol=BITS_1E3)
+    assert sum(row.nats for row in written(found.wrote, 6)) == pytest.approx(
+        np.subtract(*case["logprobs"]), abs=BITS_1E3
+    )
+    assert {e.start for e in left if isinstance(e, Omission)} == {i for i in range(len(ids)) if ids[i] > 16}  # no marks
+    lost = {e.start: e.nats for e in left if isinstance(e, Omission)}
+    assert lost == pytest.approx({i: case["left_out"][i] for i in lost}, abs=BITS_1E3)
 
 
 @pytest.mark.linux
