@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from time import sleep
 
@@ -14,22 +13,14 @@ from tests.support.screen import Screen
 from tests.support.shop import TinyShop
 
 ASK = "Why is the sky blue?"
-KEYS = {"⏎": "enter", "enter": "enter", "↑↓": "up", "←→": "right", "esc": "escape"}
-
-
-def key(screen: Screen, does: str) -> str:
-    """The key that the screen names for something: `^g Sampler` in its last line, `⏎ do it` in the palette."""
-    (named, *_) = re.findall(rf"(\S+) {does}", screen.text)
-    name = named.lstrip("(")
-    return KEYS.get(name, name.replace("^", "ctrl+"))
 
 
 def chosen(screen: Screen, words: str, entry: str) -> None:
     """Choose an entry of the palette by what a person would call it."""
-    screen.press(key(screen, "palette"))
+    screen.do("palette")
     screen.type(words)
     assert f"  {entry}" in screen.text
-    screen.press(key(screen, "do it"))
+    screen.do("do it")
 
 
 def row(screen: Screen, label: str) -> str:
@@ -42,9 +33,7 @@ def row(screen: Screen, label: str) -> str:
 def answered(screen: Screen, text: str = "") -> str:
     """The answer to a text, once a model that really draws has ended it: it reads its prompt in another thread."""
     if text:
-        send = key(screen, "sends")
-        screen.type(text)
-        screen.press(send)
+        screen.say(text)
     while "esc Stop" in screen.text or "reading the prompt" in screen.text:
         sleep(0.01)
         screen.wait()
@@ -58,9 +47,9 @@ def test_a_vote_of_eight(tmp_path: Path) -> None:
         chosen(screen, "vote", "strategy: vote")
         assert row(screen, "strategy") == "strategy vote" and row(screen, "paths").endswith(" 16")
         screen.press("escape")  # what was done is told in the place of the keys, until one is pressed
-        screen.press(key(screen, "Sampler"))
-        screen.press(*[key(screen, "Row")] * 9)  # to the top
-        screen.press(key(screen, "Type"))
+        screen.do("Sampler")
+        screen.press(*[screen.key("Row", 0)] * 9)  # to the top
+        screen.do("Type")
         assert "how tokens are found: vote [PATHS] [RULE]" in screen.text
         screen.say("vote 8")
         assert row(screen, "strategy") == "strategy vote 8" and row(screen, "paths").endswith(" 8")
@@ -90,7 +79,7 @@ def test_json_by_a_schema(tmp_path: Path) -> None:
         line = next(line for line in screen.lines if "▶" in line)  # by what was recorded, without the model
         assert float(line.split()[-1]) == pytest.approx(100 * math.exp(step.logprob_after), abs=0.006)
         assert "cut by" in screen.text and "json" in screen.text and "if moved" not in screen.text
-        screen.press(key(screen, "Re-sample"))  # from the middle on: the whole is of the form, not the rest
+        screen.do("Re-sample")  # from the middle on: the whole is of the form, not the rest
         assert json.loads(answered(screen)).keys() == whole.keys()
         screen.press("escape", "escape")
         assert "undone: json-schema s.json → none" in screen.say("/undo")
@@ -100,10 +89,10 @@ def test_json_by_a_schema(tmp_path: Path) -> None:
 
 
 def test_undo_that(screen: Screen) -> None:
-    screen.press(key(screen, "Sampler"))
-    screen.press(*[key(screen, "Move")] * 3)
+    screen.do("Sampler")
+    screen.press(*[screen.key("Move")] * 3)
     assert row(screen, "temperature").endswith("0.95")
-    screen.press(key(screen, "Undo"))  # a walk is one change
+    screen.do("Undo")  # a walk is one change
     assert row(screen, "temperature").endswith("0.80") and "undone: T 0.95 → 0.80" in screen.lines[-1]
     screen.press("escape")
     screen.say("/set temp 1.2 answers 3", "/set regex [0-9]{4}")

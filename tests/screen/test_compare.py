@@ -21,26 +21,18 @@ def compared(screen: Screen, prompt: str = ASK) -> None:
     screen.say(prompt)
 
 
-def by_its_key(screen: Screen, *does: str) -> None:
-    """Press the keys that the last line has for what they do."""
-    for each in does:
-        keys = re.search(rf"(\S+) {re.escape(each)}", screen.lines[-1])
-        assert keys is not None, f"no key does {each!r}:\n{screen.text}"
-        screen.press({"⏎": "enter"}.get(keys[1], keys[1]))
-
-
 def two_models(screen: Screen, other: str = "other") -> None:
     """Two columns that differ in the model alone, by keys that the screen names; the focus is on the second."""
     screen.press("ctrl+p")
     screen.say("compare models side by side")
-    by_its_key(screen, "Columns", "Column")
+    screen.do("Columns", "Column")
     if "C wild" in screen.text:
-        by_its_key(screen, "Column")
+        screen.do("Column")
         screen.press("minus")
-        by_its_key(screen, "Column")
-    by_its_key(screen, "Set up")
+        screen.do("Column")
+    screen.do("Set up")
     screen.press("home", "enter")
-    by_its_key(screen, "Set up")
+    screen.do("Set up")
     screen.press("end", "enter")
     screen.say(other)
 
@@ -61,7 +53,7 @@ def test_which_of_two_models_is_better_and_where_they_differ(tmp_path: Path, siz
     one, other = ScriptedEngine(scripts=[SKY]), ScriptedEngine("other", [BLUE])
     with Screen(tmp_path, one, other, size=size) as screen:
         two_models(screen)
-        by_its_key(screen, "A given text")
+        screen.do("A given text")
         screen.say(TEXT)
         ids = one.tokenizer.encode(TEXT)
         p, q = (read_by(engine, ids, 0) for engine in (one, other))
@@ -72,10 +64,10 @@ def test_which_of_two_models_is_better_and_where_they_differ(tmp_path: Path, siz
         assert f"{kl.mean():.2f}" in screen.text and not screen.kept
         forks = [at + 1 for at in range(len(ids) - 1) if p[at].argmax() != q[at].argmax()]
         for at in forks[:2]:  # each names the token, both favourites and what they have
-            by_its_key(screen, "Next fork")
+            screen.do("Next fork")
             assert f"FORK  {at + 1}, after" in screen.text
             assert [f"{100 * np.exp(rows[at - 1].max()):.1f}" in screen.text for rows in (p, q)] == [True, True]
-        by_its_key(screen, "KL(B‖A)")
+        screen.do("KL(B‖A)")
         back = np.sum(np.exp(q) * (q - p), axis=-1) / np.log(2)
         assert "KL(B‖A)" in screen.text and f"{back.mean():.2f}" in screen.text
 
@@ -226,7 +218,7 @@ def test_settings_are_compared_by_what_is_drawn_from_else_by_the_model_alone(tmp
         assert (
             re.search(rf"A‖B .* {np.mean(bits):.2f} ", screen.text) and "q: what each column draws from" in screen.text
         )
-        by_its_key(screen, "By p")
+        screen.do("By p")
         assert re.search(r"A‖B .* 0\.00 ", screen.text) and "p: each column's model alone" in screen.text
         screen.press("f9")
         assert "KL(p_A ‖ p_B) = Σ p_A log₂ p_A/p_B = 0.00 bits" in screen.text
@@ -241,7 +233,7 @@ def test_what_cannot_be_read_by_each_is_said_in_a_line(tmp_path: Path) -> None:
         screen.say(ASK)
         assert "B has another tokenizer than A: they have no KL" in screen.text and "CROSS" not in screen.text
         screen.press("tab")
-        by_its_key(screen, "Set up")
+        screen.do("Set up")
         screen.press("end", "enter")
         screen.say("masked")
         assert "B fills masks: it is not read token by token" in screen.text
@@ -254,9 +246,9 @@ def test_answers_stay_and_are_kept_until_a_text_is_given(tmp_path: Path) -> None
         screen.click("One prompt")
         screen.say(ASK)
         (talk,) = screen.kept
-        by_its_key(screen, "A given text")
+        screen.do("A given text")
         screen.press("tab")
-        by_its_key(screen, "By q")
+        screen.do("By q")
         assert "CROSS-SURPRISAL" in screen.text and "q: what each column draws from" in screen.text
         screen.click("One text")
         screen.say("red")  # of one token, which follows nothing
@@ -296,12 +288,12 @@ def test_the_chat_goes_on_by_the_model_and_setting_of_the_column_that_is_adopted
         if does == "Adopt":
             screen.click("One prompt")
             screen.say(ASK)
-            by_its_key(screen, "Column")
+            screen.do("Column")
         else:
-            by_its_key(screen, "A given text")
+            screen.do("A given text")
             screen.say(TEXT)
-            by_its_key(screen, "Column")
-        by_its_key(screen, does)
+            screen.do("Column")
+        screen.do(does)
         assert "│ other" in screen.lines[0]
         screen.say("and sunsets?")
         (talk,) = (talk for talk in screen.kept if talk.kind == "chat")

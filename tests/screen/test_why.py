@@ -1,16 +1,17 @@
 """Why a word was said: the sheet over the panel, by its keys, beside the numbers that the engine gave."""
 
+import math
+import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from likely.app.looks import Inside, question
+from likely.engine.decode.control import RunControl
 from likely.engine.errors import CheckpointError
 from likely.engine.inside.why import Omission
 from tests.support.glass import Glass
-from tests.support.model import ScriptedShop, ScriptedTokenizer
+from tests.support.model import ScriptedShop
 from tests.support.screen import Screen
 
 
@@ -28,7 +29,8 @@ def why(tmp_path: Path, engine: Glass) -> Iterator[Screen]:
 
 def asked(screen: Screen) -> Screen:
     screen.say("Why is the sky blue?")
-    screen.press("tab", "left", "left", "left", "left", "w")
+    screen.press("tab", *["left"] * 4)
+    screen.do("Why")
     screen.wait(1)
     return screen
 
@@ -50,6 +52,29 @@ def parts(screen: Screen) -> tuple[float, dict[str, float]]:
     return numbers[0][1], dict(numbers[1:])
 
 
+def test_why_did_it_say_reflects(tmp_path: Path) -> None:
+    """From an empty start, by keys that the screen names: the words it needs, who wrote it, what the layers say."""
+    engine = Glass(scripts=(" Air scatters light. It reflects blue of the sky, more than red.",))
+    with Screen(tmp_path, engine) as screen:
+        look = screen.key("then arrow keys")
+        screen.say("Why is the sky blue?")
+        screen.press(look)
+        while not re.search("TOKEN .*·reflects", screen.text):
+            screen.press("left")
+        screen.do("Why")
+        screen.wait(1)
+        assert re.search(r"WHY  ·reflects .* 6/16", screen.text)
+        (asked,) = engine.looks
+        before = [*engine.calls[0][1], *(step.token for step in screen.kept[0].messages()[-1].steps[:5])]
+        found = [e for e in engine.look_inside(before, asked, RunControl()) if isinstance(e, Omission)]
+        best = max(found, key=lambda omission: omission.nats)
+        word = engine.tokenizer.piece(before[best.start]).decode().strip()
+        assert f"  {word} {best.nats / math.log(2):.1f} " in screen.text  # without it, most is lost
+        assert "  head 3.1 " in screen.text and "3.1 reads" in screen.text
+        screen.do("Line", "Line", "Open lens")
+        assert "RANK  of ·reflects by layer" in screen.text
+
+
 def test_it_is_of_the_word_that_was_said(why: Screen, engine: Glass) -> None:
     asked = engine.looks[-1]
     assert asked.method == "why"
@@ -67,17 +92,6 @@ def test_it_is_of_the_word_that_was_said(why: Screen, engine: Glass) -> None:
         name.startswith("+ ") for name in rows
     )
     assert "3.1 reads" in why.text
-
-
-def test_the_words_that_bring_most_are_named(why: Screen, engine: Glass) -> None:
-    ids = engine.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
-    steps = why.kept[0].leaf.steps  # type: ignore[union-attr]
-    before = [*ids, *(step.token for step in steps[:-5])]
-    lost = [e for e in engine.look_inside(before, question(Inside.why, 1, None), None) if isinstance(e, Omission)]  # type: ignore[arg-type]
-    best = max(lost, key=lambda each: each.nats)
-    row = next(row for row in right(why) if "rest <" in row)
-    assert f" {best.nats / 0.693147:.1f}" in row
-    assert engine.tokenizer.pieces[before[best.start]].decode().strip() in row
 
 
 def test_its_foil_swapped_or_named(why: Screen, engine: Glass) -> None:
@@ -218,11 +232,7 @@ def test_where_there_is_little_room(tmp_path: Path) -> None:
 
 
 def test_a_word_wider_than_the_screen(tmp_path: Path) -> None:
-    engine = Glass()
-    engine.scripts = (f"The rule is {'_' * 90}",)
-    engine.tokenizer = ScriptedTokenizer(engine.scripts)
-    engine.facts = replace(engine.facts, vocabulary=tuple(engine.tokenizer.pieces))
-    with Screen(tmp_path, engine, size=(80, 24)) as screen:
+    with Screen(tmp_path, Glass(scripts=(f"The rule is {'_' * 90}",)), size=(80, 24)) as screen:
         screen.say("Why is the sky blue?")
         screen.press("tab", "left", "w")
         screen.wait(1)

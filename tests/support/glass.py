@@ -1,6 +1,6 @@
 """A scripted engine that can be looked into: every look has one answer, drawn at random from its place. No mlx."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
 from likely.engine.inside import looks
 from likely.engine.inside.why import Omission, Why
-from tests.support.model import ScriptedEngine
+from tests.support.model import SCRIPTS, ScriptedEngine
 
 LAYERS, HEADS = 4, 2
 
@@ -18,8 +18,8 @@ LAYERS, HEADS = 4, 2
 class Glass(ScriptedEngine):
     """A scripted engine whose inside is drawn at random from its place: every look has one answer. Counts looks."""
 
-    def __init__(self, name: str = "scripted") -> None:
-        super().__init__(name)
+    def __init__(self, name: str = "scripted", scripts: Sequence[str] = SCRIPTS) -> None:
+        super().__init__(name, scripts)
         self.looks: list[InsideQuestion[Any]] = []
         self.refuses: tuple[str, ...] = ()  # methods
         self.first = 0  # position that is looked at first

@@ -10,6 +10,7 @@ another one. It is the whole program, without a thread and without waiting:
 
 in      `press("ctrl+p", "down")` keys one after another, each after all that the one before has brought about
         `burst("ctrl+p", "down", "enter")` the same as they come over a slow line: all at once
+        `do("Why")` the key that the screen itself names for it; `key("Why")` is that key
         `type("text")`, `say("text", ...)` and enter, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`
 time    `wait(seconds)` moves the clock, which stands still otherwise: a press takes `PRESS_S` of it
         `hold(after=5)` lets the models draw five tokens more (or a training make five steps), `release()` all the rest
@@ -27,6 +28,7 @@ is a process of its own, which no clock here moves: it is tested in a terminal.
 """
 
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +65,7 @@ FRAME_S = 1 / 60  # for each key of a burst
 LEAVING_S = 10.0
 BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
 MOST = 400  # frames until what was begun has ended
+NAMES = {"⏎": "enter", "↑": "up", "↓": "down", "←": "left", "→": "right"}  # of keys that are a sign
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # what it says of itself
 CLOCKS = tuple(f"likely.app.tui.{at}" for at in ("views.chat", "views.runs", "views.watch", "widgets.inspector"))
 
@@ -128,6 +131,21 @@ class Screen:
         for key in keys:
             self.terminal.press(key)
         self.wait(PRESS_S + FRAME_S * len(keys))
+
+    def key(self, does: str, arrow: int = -1) -> str:
+        """The key that the screen names for something: `^g Sampler` in its last line, `⏎ do it` in a palette, a key and
+        what it is for on the empty chat. Of several arrows it is the last."""
+        named: list[str] = [
+            each for line in reversed(self.lines) for each in re.findall(rf"(\S+) +{re.escape(does)}", line)
+        ]
+        assert named, f"no key does {does!r}:\n{self.text}"
+        name = named[0].lstrip("(")
+        return NAMES.get(name[arrow], name.replace("^", "ctrl+"))
+
+    def do(self, *does: str) -> None:
+        """Press the keys that the screen names for what they do, each as the one before has left the screen."""
+        for each in does:
+            self.press(self.key(each))
 
     def type(self, text: str) -> None:
         """Write a text, a key for each character, as fast as it goes."""
