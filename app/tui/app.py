@@ -64,6 +64,7 @@ def view_bindings() -> list[Binding]:
     return [
         Binding(entry.key, f"go('{name}')", entry.title.capitalize(), priority=True, id=f"app.{name}")
         for name, entry in VIEWS.items()
+        if entry.key
     ]
 
 

@@ -41,7 +41,7 @@ def test_what_is_copied_written_and_clicked(screen: Screen) -> None:
     assert screen.clipboard.startswith("The sky looks blue") and "copied" in screen.text
     screen.say("/export markdown talk.md")
     assert "Rayleigh" in (screen.folder / "talk.md").read_text()
-    screen.click("2 compare")
+    screen.click("f3 compare")
     assert "COLUMN" in screen.text.upper()
     screen.resize(60, 20)
     assert len(screen.lines) == 20 and max(map(len, screen.lines)) <= 60

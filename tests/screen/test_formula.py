@@ -9,13 +9,13 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
-def shown(screen: Screen, key: str = "f9") -> str:
-    """The sheet of the formula, on one line; closed again by the same key."""
+def shown(screen: Screen, *keys: str) -> str:
+    """The sheet of the formula, on one line, closed again; from the palette where `=` is a letter."""
     before = screen.lines[:-1]
-    screen.press(key)
+    screen.burst(*keys or ("ctrl+p", *"formula", "enter"))
     text = " ".join(" ".join(line.strip("│ ") for line in screen.lines).split())
     assert " → ".join(MAPS) in text and screen.lines[:-1] != before
-    screen.press(key)
+    screen.press("=")
     assert screen.lines[:-1] == before
     return text
 
@@ -43,7 +43,8 @@ def test_of_a_prompt_a_token_and_its_draw(tmp_path: Path) -> None:
 
 def test_of_a_text_and_of_columns(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(80, 24)) as screen:
-        screen.press("f4", "f9")
+        screen.press("f4")
+        screen.burst("ctrl+p", *"formula", "enter")
         assert "no number here yet" in screen.lines[-1]
         screen.type(" The sky looks blue")
         screen.wait(2)

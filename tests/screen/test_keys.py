@@ -86,10 +86,10 @@ SIZES = ((60, 20), (80, 24), (120, 40), (160, 50))
 LETTERS = "abcdefghijklmnopqrstuvwxyzBKNY0123456789 .,<>[]{}=+-/@?"
 MOVES = ("up", "down", "left", "right", "home", "end", "pageup", "pagedown", "tab", "shift+tab", "enter", "escape")
 COMMANDS = ("backspace", "delete", "ctrl+r", "ctrl+t", "ctrl+g", "ctrl+o", "ctrl+n", "ctrl+f", "ctrl+c", "ctrl+p",
-            "ctrl+d", "ctrl+z", "ctrl+j", "shift+left", "shift+right", "f1", "f9")  # fmt: skip
-TO_VIEWS = tuple(entry.key for entry in VIEWS.values())  # a view that is new is walked too
+            "ctrl+d", "ctrl+z", "ctrl+j", "shift+left", "shift+right", "f1")  # fmt: skip
+TO_VIEWS = tuple(entry.key for entry in VIEWS.values() if entry.key)  # a view that is new is walked too
 TYPED = ("Why is the sky blue?", "/step", "/ban sky", "/allow", "/system Be brief", "/redo 1.2", "/prefill Hello",
-         "/export markdown", "/heat rank", "/find sky", "/seed 1", "/title sky", "@")  # fmt: skip
+         "/export markdown", "/heat rank", "/find sky", "/seed 1", "/title sky", "/ladders", "/watch", "@")  # fmt: skip
 
 
 def burst(chance: random.Random) -> list[str]:

@@ -82,7 +82,7 @@ def test_a_request_is_opened_with_its_tokens_and_goes_on_while_it_is_not_looked_
         screen.press("f2")
         server.says(1, " stay")
         server.tell(1, server.done(), Closed())
-        screen.press("f10")
+        screen.go("watch")
         assert "light glow stay" in screen.text and "ended" in screen.text
         screen.press("escape")
         assert "ASKED" in screen.text and re.search(r" 3 .*ended", row(screen, "Name a"))
@@ -199,7 +199,7 @@ def test_a_server_is_started_for_the_model_that_is_loaded_and_watched(
 
 def test_without_a_server_it_says_how_one_is_watched(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
-        screen.press("f10")
+        screen.go("watch")
         assert "no server is watched" in screen.text and "likely chat --server" in screen.text
         screen.press("enter", "up", "down", "end")
         assert screen.running

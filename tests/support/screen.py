@@ -11,7 +11,8 @@ another one. It is the whole program, without a thread and without waiting:
 in      `press("ctrl+p", "down")` keys one after another, each after all that the one before has brought about
         `burst("ctrl+p", "down", "enter")` the same as they come over a slow line: all at once
         `do("Why")` the key that the screen itself names for it; `key("Why")` is that key
-        `type("text")`, `say("text", ...)` and enter, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`
+        `type("text")`, `say("text", ...)` and enter, `paste("text")`, `click("Words on the screen")`, `resize(60, 20)`,
+        `go("ladders")`
 time    `wait(seconds)` moves the clock, which stands still otherwise: a press takes `PRESS_S` of it
         `hold(after=5)` lets the models draw five tokens more (or a training make five steps), `release()` all the rest
 out     `text`, what is on the screen; `lines`; `ink("Words")`, how they are drawn, and `inked(ink)`, what is drawn so
@@ -47,6 +48,7 @@ from textual.driver import Driver
 
 from likely.app.store import Store
 from likely.app.tui.app import LikelyApp
+from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat.start import Start
 from likely.app.watch.address import ServerAddress
 from likely.app.worker import Executor, Worker
@@ -166,6 +168,11 @@ class Screen:
         """Click on the first place where these words are seen."""
         assert self.terminal.click(words), f"{words!r} is not on the screen:\n{self.text}"
         self.wait(PRESS_S)
+
+    def go(self, view: str) -> None:
+        """To another view, by its key; by the palette where it has none."""
+        key = VIEWS[view].key
+        self.burst(*((key,) if key else ("ctrl+p", *f"view: {view}", "enter")))
 
     def resize(self, width: int, height: int) -> None:
         self.terminal.resize(width, height)

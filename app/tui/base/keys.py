@@ -20,14 +20,13 @@ PRETTY = {
 
 
 MAC = sys.platform == "darwin"
-FORMULA = "f9,equals_sign"  # where text is written, and where it is not
+FORMULA = "equals_sign"  # where text is written it is a letter: the palette has it there
 HELP = "f1,ctrl+underscore,ctrl+slash"  # ctrl+/ comes as either; a Mac's F1 dims its screen
 SWALLOWED = """on a Mac Terminal.app keeps some keys for itself, so each has another here:
   pgup pgdn        , .
   home end         0 >       and for ctrl+home <
   f1               ^/, or ? in the transcript
-  f9               = outside of text that is written
-  f2 ...           the views: g and the number in the transcript, or ^p
+  f2 ...           the views: g and the digit in the transcript, or ^p
   del              the key labelled delete (⌫)
   option + letter  types a sign, unless "Use Option as Meta key" is set; no key here needs it"""
 

@@ -1,6 +1,6 @@
 """The table of full-screen views: a line each. Keys, tabs, palette, slash commands, goto keys and help derive from it.
 
-A view's module is imported when it is first shown.
+Views of the first row have a tab and its key; those of the second are in the palette. A view's module is imported when it is first shown.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from textual.screen import Screen
 
 @dataclass(frozen=True, slots=True)
 class ViewEntry:
-    """One full-screen view: the key that goes there from anywhere, its class, and what it is in words.
+    """One full-screen view: the key that goes there from anywhere ("": the palette alone), its class, and what it is in
+    words.
 
     `opens` is the kind of conversation that is shown there, `within` the view whose tab it shares.
     """
@@ -47,14 +48,14 @@ VIEWS: dict[str, ViewEntry] = {
         "f7", "likely.app.tui.views.runs:RunsScreen", "evaluations", "how good models are, and how sure that is"
     ),
     "ladders": ViewEntry(
-        "f8",
+        "",
         "likely.app.tui.views.ladders:LaddersScreen",
         "ladders",
         "laws of scale: what more compute would give",
         within="runs",
     ),
     "watch": ViewEntry(
-        "f10",
+        "",
         "likely.app.tui.views.watch:WatchScreen",
         "a server",
         "a server's requests as they run, with their tokens",
@@ -63,6 +64,6 @@ VIEWS: dict[str, ViewEntry] = {
 }
 
 
-def numbered() -> str:
-    """The views and the digits that go there, in words."""
-    return " · ".join(f"{number} {name}" for number, name in enumerate(VIEWS, 1))
+def by_digit() -> dict[str, str]:
+    """The views that have a key by its digit: F2 is 2."""
+    return {entry.key[1:]: name for name, entry in VIEWS.items() if entry.key[1:].isdigit()}

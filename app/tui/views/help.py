@@ -29,7 +29,7 @@ ABOUT = {
     "token.inside": "look inside: layers, heads, causes of this token",
     "token.near": "tokens that lie nearest, or the candidates again",
     "candidates.near": "tokens that lie nearest, or these again",
-    "token.go": "then the number of a view", "candidates.up": "pick",
+    "token.go": "then the digit of a view's key", "candidates.up": "pick",
     "candidates.branch": "branch with the picked one", "candidates.force": "force it next, while drawing",
     "candidates.ban": "ban it from now on, or allow it again", "sampler.up": "pick",
     "sampler.less": "move a step (shift: ten)", "sampler.off": "off", "sampler.default": "default",
@@ -99,7 +99,9 @@ def keys_text(view: Screen[Any], more: Sequence[str] = ()) -> str:
     everywhere = [*type(view).BINDINGS, *view.app.BINDINGS]
     parts.append(f"everywhere here\n{_rows(everywhere, view)}")
     keys_of = host(view).keys_of
-    parts[-1] += "".join(f"\n  {keys.pretty(keys_of(f'app.{name}', e.key)):<14} {e.title}" for name, e in VIEWS.items())
+    for name, entry in VIEWS.items():
+        key = keys_of(f"app.{name}", entry.key) if entry.key else "ctrl+p"
+        parts[-1] += f"\n  {keys.pretty(key):<14} {entry.title}"
     parts[-1] += "\n  tab shift+tab  from one part of the screen to the next, and back\n  ^p             palette"
     parts += more
     if keys.MAC:

@@ -15,7 +15,7 @@ from textual.widgets import TextArea
 
 from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.view_table import VIEWS, numbered
+from likely.app.tui.base.view_table import VIEWS, by_digit
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.host import ViewHost, host
@@ -217,15 +217,15 @@ class View(Screen[None]):
         self._to_field()
 
     def action_goto(self) -> None:
-        """The next digit names a view."""
+        """The next digit names a view, by its key."""
         self._going = True
-        self.hints.say(f"go to: {numbered()}")
+        self.hints.say(f"go to: {' · '.join(f'{digit} {name}' for digit, name in by_digit().items())}")
 
     def went(self, number: int) -> bool:
-        """After `goto`: to the view of a number; gives whether it was asked for."""
+        """After `goto`: to the view of a digit; gives whether it was asked for."""
         going, self._going = self._going, False
-        if going and number <= len(VIEWS):
-            self.host.go(list(VIEWS)[number - 1])
+        if going and (name := by_digit().get(str(number))):
+            self.host.go(name)
         return going
 
     def on_top_bar_view_asked(self, event: TopBar.ViewAsked) -> None:

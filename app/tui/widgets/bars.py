@@ -12,9 +12,10 @@ from textual.message import Message
 
 from likely.app.heat import BITS
 from likely.app.heat import legend as heat_legend
-from likely.app.tui.base import cells
+from likely.app.tui.base import cells, keys
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.widgets.host import host
 
 if TYPE_CHECKING:
     from likely.app.tui.chat.candidates import CandidateTable
@@ -25,10 +26,10 @@ DOUBTED = 76  # columns from which on a token's line has room for the part of it
 
 
 class TopBar(LineWidget):
-    """The program, its views, the model, what it costs, and the legend of the heat.
+    """The program, its views by their keys, the model, what it costs, and the legend of the heat.
 
-    Where space is short facts go from the right, then the word of the legend, then the facts that matter most, the
-    names of the other views and of the program, and the legend; the first `kept` facts stay.
+    Where space is short the program's name gives way to the word of the legend; then facts go from the right, that
+    word, the names of the other views, the facts that matter most, and the legend; the first `kept` facts stay.
     """
 
     class ViewAsked(Message):
@@ -60,14 +61,24 @@ class TopBar(LineWidget):
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
-        segments = [Segment(" likely ", Style(bold=True) + look.text)]
-        legend = self._legend(word=False)
-        x, self._spots = 8, []
-        names = {name: f" {number} {name} " for number, name in enumerate(VIEWS, 1) if not VIEWS[name].within}
-        if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width:
-            names = {name: text if name == self.current else f" {text[1]} " for name, text in names.items()}
-            if x + sum(map(len, names.values())) + 3 + LEAST_NAME + _width(legend) > width >= 40:
-                x, segments = 0, []
+        program = [Segment(" likely ", Style(bold=True) + look.text)]
+        legend, worded = self._legend(word=False), self._legend(word=True)
+        self._spots = []
+        shown = {name: keys.pretty(host(self).keys_of(f"app.{name}", e.key)) for name, e in VIEWS.items() if e.key}
+        names = {name: f" {key} {name} " for name, key in shown.items()}
+
+        def room(*parts: list[Segment]) -> int:
+            """Columns left beside the tabs, a short name of the model and these parts."""
+            return width - sum(map(len, names.values())) - 3 - LEAST_NAME - sum(map(_width, parts))
+
+        fact = [Segment(f"  {self.facts[0]}")] if self.facts else []
+        if room(program, legend) < 0 or room(legend, fact) < 0:
+            names = {name: text if name == self.current else f" {shown[name]}" for name, text in names.items()}
+            named = width < 40 or room(program, legend) >= 0
+        else:
+            named = room(program, worded, fact) >= 0
+        segments = program if named else []
+        x = _width(segments)
         for name, text in names.items():
             here = name == self.current
             if x + len(text) > width or (width < 40 and not here):
