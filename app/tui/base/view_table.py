@@ -1,6 +1,7 @@
 """The table of full-screen views: a line each. Keys, tabs, palette, slash commands, goto keys and help derive from it.
 
-Views of the first row have a tab and its key; those of the second are in the palette. A view's module is imported when it is first shown.
+Views of the first row have a tab and its key; those of the second are in the palette. A view's module is imported when
+it is first shown.
 """
 
 from dataclasses import dataclass
