@@ -27,7 +27,7 @@ from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
 from likely.app.tui.base.key_queue import HangUp, KeyQueue, Typed
 from likely.app.tui.base.terminal import TerminalDriver
-from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.base.view_table import VIEWS, view_bindings
 from likely.app.tui.dialogs.opening import Opening
 from likely.app.tui.widgets.bars import Hints
 from likely.app.worker import Executor, Worker
@@ -57,15 +57,6 @@ if TYPE_CHECKING:
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
 KEPT_S = 30 * 86_400.0  # how long a deleted conversation can be brought back
-
-
-def view_bindings() -> list[Binding]:
-    """The keys that go to each view."""
-    return [
-        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), priority=True, id=f"app.{name}")
-        for name, entry in VIEWS.items()
-        if entry.key
-    ]
 
 
 class LikelyApp(App[str]):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from textual.binding import Binding
 from textual.screen import Screen
 
 
@@ -63,6 +64,15 @@ VIEWS: dict[str, ViewEntry] = {
         within="chat",
     ),
 }
+
+
+def view_bindings() -> list[Binding]:
+    """The keys that go to each view that has one."""
+    return [
+        Binding(entry.key, f"go('{name}')", entry.title.capitalize(), priority=True, id=f"app.{name}")
+        for name, entry in VIEWS.items()
+        if entry.key
+    ]
 
 
 def by_digit() -> dict[str, str]:
