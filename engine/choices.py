@@ -70,7 +70,7 @@ def check(texts: Sequence[str], transforms: Sequence[Transform] = ()) -> None:
 def scored(session: "Session", ids: Sequence[int], texts: Sequence[str]) -> list[Choice]:
     """The texts as answers to the prompt `ids`, each once, scored side by side over one reading of it. Raises what
     `scoring` raises."""
-    from likely.engine.pace import whole
+    from likely.engine.pieces import whole
 
     return whole(scoring(session, ids, texts))
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from likely.engine import json_reader
@@ -21,6 +22,7 @@ from likely.metal.lock import lock
 FILE = ".lock"
 HOLDER = {"process": int, "host": str, "verb": str, "since": str}
 LONGEST = 1000  # bytes of a holder
+MISSES = 1000  # times that others come between before a folder is one that nobody can make
 Wait = Callable[[str], None] | None  # told who holds a lock that is waited for; None: it is not waited for
 
 
@@ -34,17 +36,20 @@ def silent(held: str) -> None:
 
 @contextmanager
 def claimed(folder: Path, verb: str, option: str = "", *, wait: Wait = None) -> Iterator[None]:
-    """Be the only one that writes in a folder, which is made where there is none.
+    """Be the only one that writes in a folder, which is made where there is none, and is gone again where nothing was
+    written.
 
     Raises LockTaken with its holder, or tells `wait` who that is and waits; DataError where the folder cannot be
     written or its disk has no locks. Both name the `option` by which another folder is chosen.
     """
+    new = [one for one in (folder, *folder.parents) if not os.path.lexists(one)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot make {folder}: {error.strerror}{_other(option)}") from None
-    with _held(folder, folder / FILE, verb, option, wait):
-        yield
+        with _held(folder, folder / FILE, verb, option, wait):
+            yield
+    finally:
+        with suppress(OSError):  # the first that holds something, or whose disk lets nothing go
+            for one in new:
+                one.rmdir()
 
 
 @contextmanager
@@ -68,13 +73,15 @@ def aside(target: Path, verb: str, option: str) -> Iterator[Path]:
 def locked(file: Path, verb: str, *, wait: Wait = None) -> Iterator[None]:
     """Hold the lock of a file, which is there for as long; tell `wait` of its holder and wait, or raise LockTaken.
 
-    DataError where the file cannot be made, and on a disk without locks.
+    DataError where the file or its folder cannot be made, and on a disk without locks.
     """
     try:
         descriptor = _open(file, wait)
     except OSError as error:
-        what = "lock" if os.path.lexists(file) else "write"
-        raise DataError(f"cannot {what} {file}: {error.strerror}") from None
+        made = (
+            f"{'lock' if os.path.lexists(file) else 'write'} {file}" if file.parent.is_dir() else f"make {file.parent}"
+        )
+        raise DataError(f"cannot {made}: {error.strerror}") from None
     try:
         with suppress(OSError):  # a full disk: it is held all the same
             owner = {"process": os.getpid(), "host": platform.node(), "verb": verb, "since": f"{datetime.now():%F %R}"}
@@ -105,16 +112,16 @@ def _other(option: str, word: str = ";") -> str:
 
 def _open(file: Path, wait: Wait) -> int:
     """A descriptor of a new file of that name, locked. Nothing is written into what was there, a link perhaps."""
-    while True:
-        new = True
+    for missed in count():
+        new = not os.path.lexists(file)
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        except FileExistsError:
-            new = False
-            try:
-                descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            except FileNotFoundError:
-                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            how = os.O_CREAT | os.O_EXCL if new else os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(file, os.O_RDWR | how, 0o666)
+        except (FileExistsError, FileNotFoundError):  # another has made it meanwhile, or let it go, its folder too
+            if missed > MISSES:
+                raise
+            continue
         try:
             _lock(descriptor, wait)
             if os.path.samestat(os.lstat(file), os.fstat(descriptor)):
@@ -127,6 +134,7 @@ def _open(file: Path, wait: Wait) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+    raise AssertionError("it is locked, or an error says why not")
 
 
 def _lock(descriptor: int, wait: Wait) -> None:

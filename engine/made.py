@@ -7,7 +7,7 @@ is said to be, never guessed. Knows nothing of what is in them. Light: the scree
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def note(path: Path, kind: str, base: str) -> None:
     """Remember what was made. A disk that cannot be written leaves it unsaid."""
     one = Made(path.absolute(), kind, base)
     if one not in all():
-        _change([*(other for other in all() if other.path != one.path), one])
+        _change(lambda every: [*(other for other in every if other.path != one.path), one])
 
 
 def find(name: str) -> Made | None:
@@ -106,7 +106,7 @@ def remove(one: Made) -> None:
             one.path.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"cannot remove {one.path}: {error.strerror}") from None
-    _change([other for other in all() if other.path != one.path])
+    _change(lambda every: [other for other in every if other.path != one.path])
 
 
 def strangers(one: Made) -> list[str]:
@@ -119,12 +119,12 @@ def strangers(one: Made) -> list[str]:
     return [name for name in names if not (name.endswith(known) or name in inside or name.startswith("events."))]
 
 
-def _change(every: Sequence[Made]) -> None:
+def _change(change: Callable[[Sequence[Made]], Sequence[Made]]) -> None:
+    """Put what `change` makes of the registry in its place; what another process notes meanwhile stays too."""
     path = _file()
-    with suppress(OSError, DataError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f".{path.name}.lock"), "made", wait=silent):
-            write_whole(path, [json.dumps([{**asdict(one), "path": str(one.path)} for one in every], indent=1)])
+    with suppress(OSError, DataError), locked(path.with_name(f".{path.name}.lock"), "made", wait=silent):
+        records = [{**asdict(one), "path": str(one.path)} for one in change(all())]
+        write_whole(path, [json.dumps(records, indent=1)])
 
 
 def _file() -> Path:

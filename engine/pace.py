@@ -6,26 +6,12 @@ constant serves both. Knows nothing of what is computed, but that a unit of it c
 
 import time
 from collections import deque
-from collections.abc import Generator
-from typing import Any, TypeVar
 
 from likely.metal import mx
 
 TURN_S = 0.05  # seconds of a piece: half of what a turn may take, as the next can cost more than the last
 FIRST = 16  # units of a piece before anything is known
 LEAST = 8
-
-T = TypeVar("T")
-
-
-def whole(pieces: Generator[Any, None, T]) -> T:
-    """The end of a computation in pieces, where nobody needs a turn in between."""
-    while True:
-        try:
-            next(pieces)
-        except StopIteration as end:
-            value: T = end.value
-            return value
 
 
 class Pace:

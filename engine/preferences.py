@@ -66,10 +66,8 @@ def _read(within: Path | None = None) -> dict[str, Any]:
 def _change(change: Callable[[dict[str, Any]], dict[str, Any]], within: Path | None = None) -> None:
     """Put what `change` makes of the preferences in their place; what another program changes meanwhile stays too."""
     path = _file(within)
-    with suppress(OSError, DataError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with locked(path.with_name(f".{path.name}.lock"), "preferences", wait=silent):
-            write_whole(path, [json.dumps(change(_read(within)), indent=1)])
+    with suppress(OSError, DataError), locked(path.with_name(f".{path.name}.lock"), "preferences", wait=silent):
+        write_whole(path, [json.dumps(change(_read(within)), indent=1)])
 
 
 def _file(within: Path | None) -> Path:

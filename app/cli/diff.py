@@ -55,7 +55,7 @@ def command(
     likely diff smollm2 my-adapter "Why is the sky blue?" --answers 64
     likely diff one-adapter another-adapter --json < essay.txt
     """
-    from likely.engine.pace import whole
+    from likely.engine.pieces import whole
     from likely.engine.statistics import compare
     from likely.engine.tune.tuned import open_model
 

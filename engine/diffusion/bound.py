@@ -9,16 +9,16 @@ given those before (arXiv:2503.09573, eq. 6), and of blocks of one token -log p 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import combinations
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
+from likely.engine.pieces import whole
 from likely.engine.statistics.estimates import Estimate, mean
 from likely.engine.trace.noise import sizes, times
 
 Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks -> log-probabilities [B, T, V]
-T = TypeVar("T")
 DRAWS = 128  # masks of a text where nobody says how many (arXiv:2502.09992)
 BATCH = 8  # canvases of one pass, and draws of one group whose sizes are systematic
 
@@ -49,7 +49,7 @@ def exact(
     text, positions = _positions(ids, free)
     if block:
         return math.fsum(exact(denoise, part, mask, masked) for part, masked in _by_block(text, positions, block))
-    return _result(_over_all(denoise, text, positions, mask))
+    return whole(_over_all(denoise, text, positions, mask))
 
 
 def _over_all(
@@ -81,7 +81,7 @@ def bound(
     Sizes k are systematic within each group of BATCH draws, and the error is that of the groups, which are independent
     of each other. ParameterError for fewer than two groups, and for a part of one.
     """
-    return _result(bounding(denoise, ids, mask, free, block=block, draws=draws, seed=seed))
+    return whole(bounding(denoise, ids, mask, free, block=block, draws=draws, seed=seed))
 
 
 def bounding(
@@ -122,16 +122,6 @@ def check_draws(draws: int) -> None:
     """ParameterError where masks are not drawn in whole groups, two of them or more."""
     if draws < 2 * BATCH or draws % BATCH:
         raise ParameterError(f"masks are drawn by {BATCH}, {2 * BATCH} or more: give --draws {DRAWS}, got {draws}")
-
-
-def _result(passes: Generator[int, None, T]) -> T:
-    """The value that a generator returns in the end."""
-    while True:
-        try:
-            next(passes)
-        except StopIteration as end:
-            result: T = end.value
-            return result
 
 
 def _positions(ids: Sequence[int], free: Sequence[bool] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from likely.engine.decode.branches import chunk
 from likely.engine.errors import ContextOverflow, DataError, ParameterError
-from likely.engine.pace import Pace, whole
+from likely.engine.pace import Pace
+from likely.engine.pieces import whole
 from likely.engine.session import Session
 from likely.metal import memory, mx
 from likely.models.tap import after

@@ -15,7 +15,7 @@ import likely.models as models
 from likely.engine import ranks
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.sources import gguf, hf_folder, mlx_lm_folder, packed_folder, store
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.gguf import mapping, weights

@@ -13,7 +13,7 @@ import numpy as np
 from likely.engine import arrays
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.numerics import damaged
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.statistics import measures
 from likely.engine.statistics.difference import Difference, Pair, Passage, Position, Shift
 from likely.metal import mx

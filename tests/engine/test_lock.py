@@ -5,8 +5,8 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Thread
 
@@ -38,6 +38,9 @@ def held(folder: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_whoever_comes_second_is_told_who_writes(tmp_path: Path) -> None:
     folder = tmp_path / "some" / "out"
+    with pytest.raises(ZeroDivisionError), claimed(folder, "tune"):
+        raise ZeroDivisionError
+    assert not folder.parent.exists(), "nothing was written to it"
     with held(folder) as process:
         with pytest.raises(LockTaken) as found, claimed(folder, "posterior", "--out"):
             pass
@@ -76,13 +79,15 @@ def test_a_file_is_made_beside_its_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_one_at_a_time_however_many_wait(tmp_path: Path) -> None:
-    """The name is another file's after each: nobody may take the lock of one that is gone for the lock."""
+@pytest.mark.parametrize("kind", [locked, claimed])
+def test_one_at_a_time_however_many_wait(tmp_path: Path, kind: Callable[..., AbstractContextManager[None]]) -> None:
+    """The name is another file's after each, in a folder that goes where nothing was written: nobody may take the lock
+    of one that is gone for the lock."""
     inside, most, rounds = [0], [0], [0]
 
     def work() -> None:
         for _ in range(50):
-            with locked(tmp_path / "x.lock", "work", wait=silent):
+            with kind(tmp_path / "new" / "x", "work", wait=silent):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 rounds[0] += 1
@@ -93,7 +98,7 @@ def test_one_at_a_time_however_many_wait(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == [1] and rounds == [400] and not list(tmp_path.iterdir())
+    assert most == [1] and rounds == [400] and not any(each.is_file() for each in tmp_path.rglob("*"))
 
 
 def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
