@@ -13,7 +13,7 @@ from likely.engine.evaluate.harness_tasks import PREFIX, named
 from likely.engine.evaluate.shipped import SHIPPED, shipped
 from likely.engine.evaluate.tasks import COLUMNS, Task
 from likely.engine.home import expanded
-from likely.engine.rows.training_row import read_map
+from likely.engine.rows.training_row import check_map, read_map
 from likely.engine.whole_file import read_whole
 
 
@@ -60,7 +60,7 @@ def sources(
     DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
     """
     loaded: list[TaskSource] = []
-    columns = read_map(mapped, COLUMNS)
+    columns, keys = read_map(mapped, COLUMNS), set[str]()
     for name in names:
         path = expanded(name)
         own = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
@@ -69,14 +69,17 @@ def sources(
             read, where = [own], name
         elif kind in DERIVATIONS and file:
             path = expanded(file)
+            keys |= task_files.columns(path) if columns else set()
             read, where = derived(kind, path, columns), f"{kind}:{path.absolute()}"
         else:
             if not path.exists() and path.suffix not in (*task_files.SUFFIXES, ".gz"):
                 there = ", ".join((*MAKERS, *SHIPPED, *(f"{derivation}:FILE" for derivation in DERIVATIONS)))
                 raise DataError(f"there is no task {name}: give a file ({', '.join(task_files.SUFFIXES)}), or {there}")
             read, where = task_files.read(path, names=columns), str(path.absolute())
+            keys |= task_files.columns(path) if columns else set()
         place = {"task": where, "shots": shots, "cluster": cluster, **({"map": list(mapped)} if mapped else {})}
         loaded += [TaskSource(_changed(task, shots, cluster), place) for task in read]
+    check_map(columns, keys)
     if text is not None:
         TextFile(text).read()
         loaded.append(TaskSource(TextFile(text), {"text": str(text.absolute())}))

@@ -80,7 +80,7 @@ def command(
     from likely.engine.adapters import adapters, sites
     from likely.engine.adapters import peft as forms
     from likely.engine.adapters.lora import Adapter
-    from likely.engine.rows.training_row import read_map
+    from likely.engine.rows.training_row import check_map, read_map
     from likely.engine.tune import data as sources
     from likely.engine.tune import fusion
     from likely.engine.write import gguf_adapter
@@ -108,6 +108,8 @@ def command(
             raise ParameterError(f"{adapter} does not say what it was trained on: give --data with rows to judge by")
         names = read_map(mapped or stored.map)
         data_rows = sources.read(data or stored.data, names=names, valid=0, progress=progress.show)
+        if mapped:  # those that it was trained with need not be of this file
+            check_map(names, data_rows.keys)
         held = data_rows.test or data_rows.valid or data_rows.train
         checkpoint = fusion.open_base(base, progress.show)
         texts = fusion.texts(held[:rows], checkpoint.tokenizer)

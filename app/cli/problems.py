@@ -3,9 +3,8 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +18,7 @@ from likely.engine.reason.paths import ReasoningPath
 from likely.engine.statistics.estimates import Estimate
 
 if TYPE_CHECKING:
+    from likely.engine.evaluate.tasks import Question
     from likely.engine.reason.reasoning import Reasoning
     from likely.engine.session import Session
     from likely.engine.trace.step import Recipe
@@ -26,19 +26,16 @@ if TYPE_CHECKING:
 
 def show_problems(
     session: "Session",
-    file: Path,
+    questions: "Sequence[Question]",
     way: "Reasoning",
     recipe: "Recipe",
     seed: int,
     complain: Callable[[ReasoningPath, str], None],
     *,
-    names: Mapping[str, str],
-    limit: int | None,
     analyse: bool,
     as_json: bool,
 ) -> None:
-    """Write figures over a file's problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
-    questions = problems.read(file, limit, names)
+    """Write figures over problems; with `as_json` one object at the end. Exit code 130 if it was stopped."""
     control, done = RunControl(recipe), list[problems.Attempt]()
     with stopped_by_signals(control.cancel):
         for one in problems.attempt(session, questions, way, control, seed, complain):

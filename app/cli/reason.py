@@ -128,12 +128,11 @@ def command(
 
     if file is not None:
         from likely.app.cli.problems import show_problems
+        from likely.engine.reason import problems
 
+        questions = problems.read(file, limit, read_map(mapped))
         session = open_session(model, adapters=adapters)
-        show_problems(
-            session, file, way, recipe, limits.seed, complain, names=read_map(mapped), limit=limit, analyse=analyse,
-            as_json=as_json,
-        )  # fmt: skip
+        show_problems(session, questions, way, recipe, limits.seed, complain, analyse=analyse, as_json=as_json)
         return
     text = read_text(question, "QUESTION")
     if not text.strip():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli.opening import Progress, RuledCommand, default_model, open_session
+from likely.app.cli.table_options import map_option
 from likely.app.interruption import INTERRUPTED
 from likely.engine import ranks
 from likely.engine.home import expanded
@@ -27,6 +28,7 @@ NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
 @click.option("--model", "-M", metavar="MODEL", help="In the place of generate.model.")
 @click.option("--out", metavar="FOLDER", help="In the place of out.")
 @click.option("--seed", type=click.IntRange(0), help="In the place of seed.")
+@map_option
 @click.option("--report", "reported", is_flag=True, help="Then set the rows against real ones: [report].")
 @click.option("--effect", is_flag=True, help="Then train on real rows, on made ones and on both, and compare: [train].")
 @click.option(
@@ -37,8 +39,8 @@ NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
 )
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
 def command(
-    pipeline: Path, model: str | None, out: str | None, seed: int | None, reported: bool, effect: bool,
-    generations: int | None, as_json: bool,
+    pipeline: Path, model: str | None, out: str | None, seed: int | None, mapped: tuple[str, ...], reported: bool,
+    effect: bool, generations: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Make rows as PIPELINE says, a TOML file, and write train.jsonl, valid.jsonl and dropped.jsonl to its folder.
 
@@ -49,9 +51,9 @@ def command(
     likely synth sums.toml --generations 5      what becomes of a model that learns from itself
     likely tune made/ --loss completion         train on what was made
     """
-    config = read(pipeline, model=model, out=out, seed=seed)
+    config = read(pipeline, model=model, out=out, seed=seed, map=mapped or None)
     if not config.generate.model and (named := os.environ.get("LIKELY_MODEL")):
-        config = read(pipeline, model=named, out=out, seed=seed)
+        config = read(pipeline, model=named, out=out, seed=seed, map=mapped or None)
     if model is not None and (idle := _idle(config, effect, generations is not None)):
         raise click.UsageError(f"--model: {idle}; leave it out")
     if (reported or effect or generations is not None) and ranks.joined() is not None:
@@ -79,9 +81,9 @@ def _look_up(config: PipelineConfig, *, reported: bool, effect: bool) -> None:
 
     wanted = [config.real] * (reported or effect) + [config.report.heldout] * (reported and bool(config.report.heldout))
     for source in wanted:
-        inputs.training_rows(source)
+        inputs.training_rows(source, config.names)
     if effect:
-        inputs.task_of(config.train.task)
+        inputs.task_of(config.train.task, config.names)
 
 
 def _idle(config: PipelineConfig, effect: bool, generations: bool) -> str:
@@ -137,8 +139,8 @@ def _report(config: PipelineConfig, as_json: bool) -> None:
     from likely.engine.synth.report import report
     from likely.engine.whole_file import write_whole
 
-    synthetic, real = _synthetic(config), inputs.pairs(config.real)
-    heldout = inputs.pairs(config.report.heldout) if config.report.heldout else []
+    synthetic, real = _synthetic(config), inputs.pairs(config.real, config.names)
+    heldout = inputs.pairs(config.report.heldout, config.names) if config.report.heldout else []
     features = None
     if config.report.model:
         from likely.engine.evaluate.features import pooled
@@ -161,8 +163,8 @@ def _effect(config: PipelineConfig, as_json: bool) -> None:
     from likely.engine.synth import inputs, training
 
     synthetic = inputs.rows(str(expanded(config.out) / "train.jsonl"))
-    real = inputs.training_rows(config.real)
-    task = inputs.task_of(config.train.task)
+    real = inputs.training_rows(config.real, config.names)
+    task = inputs.task_of(config.train.task, config.names)
     with Progress() as progress:
         checkpoint = load(config.generate.model or default_model(), progress.show)
     known: dict[str, training.Arm] = {}
@@ -179,7 +181,7 @@ def _generations(config: PipelineConfig, count: int, as_json: bool) -> None:
 
     if not config.real:
         raise click.UsageError("--generations begins with real rows: name them in the file, real = ... under [report]")
-    real = inputs.training_rows(config.real)
+    real = inputs.training_rows(config.real, config.names)
     c, kind = config.collapse, inputs.KIND_OF[config.collapse.kind]
     session = _learning(config) if c.learner == "model" else None
     for way in collapse.WAYS:

@@ -14,7 +14,7 @@ import numpy as np
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.trial import Trial, TrialResult
-from likely.engine.rows.training_row import TrainingRow, read_map
+from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean
 from likely.engine.tune import data
 from likely.engine.tune.open_run import check_objective
@@ -37,9 +37,9 @@ class RowPool:
 
 def pool(config: Config) -> RowPool:
     """The rows of the options' data; held out are those of a test file, else of a validation file, else a share."""
-    dataset = data.read(
-        config.data, names=read_map(config.map), valid=config.valid, keep_duplicates=config.duplicates
-    )  # fmt: skip
+    names = read_map(config.map)
+    dataset = data.read(config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates)
+    check_map(names, dataset.keys)
     check_objective(config, dataset)
     held = dataset.test or dataset.valid
     if len(held) < 2:

@@ -16,7 +16,7 @@ from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.estimate.trial import Trial, TrialDone, TrialResult, run
 from likely.engine.options import read_toml, typed, unknown
-from likely.engine.rows.training_row import TrainingRow, read_map
+from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.statistics.estimates import Estimate, mean
 from likely.engine.tune import data
 from likely.engine.tune.open_run import check_objective
@@ -146,7 +146,9 @@ def plan(config: Config, grid: OptionGrid, named: Sequence[str] = ()) -> SearchP
     dataset = data.read(config.data, names=names, valid=0, keep_duplicates=config.duplicates)
     check_objective(config, dataset)
     rows = dataset.train
-    anchors = data.read(config.kl_data, names=names, valid=0).train if config.kl_data else ()
+    beside = data.read(config.kl_data, names=names, valid=0) if config.kl_data else None
+    check_map(names, dataset.keys | beside.keys if beside else dataset.keys)
+    anchors = beside.train if beside else ()
     options = [at(config, point) for point in grid.points]
     fold = folds(rows, grid.folds, grid.seed)
     trials = []

@@ -65,6 +65,11 @@ def rows(path: Path) -> Iterator[Row]:
     values.refuse(path, faults, total)
 
 
+def columns(path: Path) -> frozenset[str]:
+    """The columns of a file of rows, by their own names; none of a .toml file."""
+    return frozenset() if path.suffix == ".toml" else frozenset(key for row in rows(path) for key in row)
+
+
 def digest(*paths: Path) -> str:
     """SHA-256 of files."""
     hasher = hashlib.sha256()

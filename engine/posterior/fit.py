@@ -24,7 +24,7 @@ from likely.engine.posterior.evidence import best_precision, log_evidence
 from likely.engine.posterior.moments import Moments
 from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
 from likely.engine.posterior.uncertainty import FEWEST, MOST
-from likely.engine.rows.training_row import read_map
+from likely.engine.rows.training_row import check_map, read_map
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import data, samples
@@ -95,7 +95,10 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
         raise ParameterError(f"{opened.folder} does not say what it was trained on: give --data with its rows")
     how: dict[str, Any] = {"length": opened.config.length, "loss": opened.config.loss, "too_long": "cut"}
     own = read_map(names or opened.config.map)
-    rows = data.read(source, names=own, valid=opened.config.valid, progress=progress).train
+    dataset = data.read(source, names=own, valid=opened.config.valid, progress=progress)
+    if names:  # those that it was trained with need not be of this file
+        check_map(own, dataset.keys)
+    rows = dataset.train
     prepared = samples.prepare(rows, opened.checkpoint.tokenizer, **how)
     if prepared.pairs:
         raise DataError(f"a posterior is by the likelihood of rows, and {source} has pairs: give --data without them")

@@ -13,11 +13,13 @@ from likely.engine.answers.extraction import canonical
 from likely.engine.answers.vote import maj_at, pass_at
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import DataError
-from likely.engine.evaluate.task_files import read as read_tasks
+from likely.engine.evaluate import task_files
 from likely.engine.evaluate.tasks import Problem, Question
 from likely.engine.reason.paths import ReasoningPath, VoteOutcome
 from likely.engine.reason.reasoning import Reasoning
 from likely.engine.reason.reflection import Flips, ends, flips
+from likely.engine.rows.training_row import check_map
+from likely.engine.rows.values import refuse
 from likely.engine.statistics.estimates import Change, Estimate, compare, mean, share
 from likely.engine.trace.step import Recipe
 
@@ -84,16 +86,20 @@ class Gain:
 def read(path: Path, limit: int | None = None, names: Mapping[str, str] = {}) -> list[Question]:
     """The problems of a file of rows with a question and an answer, by whatever names a row to train on has them.
     DataError for others, and where there are none."""
+    if names:
+        check_map(names, task_files.columns(path))
     questions: list[Question] = []
-    for task in read_tasks(path, names=names):
+    faults: list[tuple[str, str]] = []
+    for task in task_files.read(path, names=names):
         for item in task.items(limit):
             if isinstance(item, Problem):
                 if not item.scored and item.kind not in ("example", "duplicate"):
-                    raise DataError(f"{path}, row {item.number + 1}: {item.words}")
+                    faults.append((f"{path}: row {item.number + 1}", item.words))
             elif isinstance(item.body, Question):
                 questions.append(item.body)
             else:
                 raise DataError(f"{path}: problems are rows with prompt and answer, not {item.body.NAME}")
+    refuse(path, faults, len(faults) + len(questions))
     if not questions:
         raise DataError(f"{path}: no problem is in it")
     return questions

@@ -13,7 +13,7 @@ Knows nothing of files beyond the name of the place that an error is to give, an
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,7 @@ SPEAKERS = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant",
     "system": "system", "tool": "tool", "function": "tool", "observation": "tool",
 }  # fmt: skip
+LISTED = 12  # columns that an error names
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -83,7 +84,9 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
         raise RowFault(where, f"a JSON object expected, got {shown(value)}")
     if (keys := form_of(value, names)) is None:
         forms = "; ".join(map("+".join, FORMS))
-        raise RowFault(where, f"expected a row with {forms}; got {', '.join(value) or 'no keys'} (rename by --map)")
+        lost = next((f"--map {theirs}: there is none" for theirs in names or {} if theirs not in value), "")
+        got = ", ".join(value) or "no keys"
+        raise RowFault(where, f"expected a row with {forms}; got {got} ({lost or 'rename by --map'})")
     try:
         return _parse(keys, renamed(value, names), where)
     except RowFault as fault:
@@ -116,7 +119,7 @@ def read_as(value: Mapping[str, Any], names: Mapping[str, str] | None = None) ->
         "chat": f"{asked}: what the assistant says is learned",
         "sharegpt": f"{asked}: what gpt says is learned",
         "preference": f"{asked} is to be likelier than {', after '.join(rest)}",
-    }.get(form, f"{' and '.join([asked, *rest[1:]])} asks, {''.join(rest[:1])} is learned")
+    }.get(form, f"{' and '.join([asked, *rest[1:]])} {'ask' if rest[1:] else 'asks'}, {''.join(rest[:1])} is learned")
     idle = [key for key in value if key not in shown_keys]
     return words + (f"; not read: {', '.join(idle)}" if idle else "")
 
@@ -165,6 +168,14 @@ def read_map(entries: Sequence[str], also: Sequence[str] = ()) -> dict[str, str]
             raise ParameterError(f"--map must be COLUMN=NAME with a name of {', '.join(sorted(ours))}, got {entry!r}")
         names[theirs] = mine
     return names
+
+
+def check_map(names: Mapping[str, str], columns: Iterable[str]) -> None:
+    """ParameterError for a column that --map names and that is none of these, which are those of all rows."""
+    there = sorted(set(columns))
+    if lost := next((theirs for theirs in names if theirs not in there), None):
+        have = ", ".join([*there[:LISTED], *["..."] * (len(there) > LISTED)]) or "none, as they are texts"
+        raise ParameterError(f"--map {lost}={names[lost]}: no row has a column {lost}; got {have}")
 
 
 def _side(value: object, name: str, role: str, where: str) -> tuple[Message, ...]:

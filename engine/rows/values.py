@@ -49,7 +49,7 @@ class BrokenRows(DataError):
         """`faults`: place and words of each; `total`: rows of the file."""
         said: dict[str, list[str]] = {}
         for place, words in faults[:TOLD]:
-            said.setdefault(words, []).append(place.removeprefix(str(file)).removeprefix(":"))
+            said.setdefault(words, []).append(place.removeprefix(str(file)).lstrip(": "))
         count = "none of" if len(faults) == total else f"{len(faults):,} of"
         tail = "can be read" if len(faults) == total else "cannot be read"
         self.head = f"{file}: {count} its {total:,} rows {tail}"

@@ -2,6 +2,7 @@
 
     seed = 1
     out = "made"
+    map = ["frage=question"]    # columns of the rows that it reads by their names here
     [generate]                  # which method, which model, how it draws
     method = "verified"
     task = "arithmetic:items=400,seed=5,shots=8"
@@ -31,6 +32,7 @@ from typing import Any, get_type_hints
 from likely.engine.errors import ParameterError
 from likely.engine.options import SEEDS, check_ranges, option, read_toml, typed, unknown
 from likely.engine.presets import PARAMETERS, recipe
+from likely.engine.rows.training_row import read_map
 
 METHODS = ("verified", "preference", "self-instruct", "magpie", "rewrite", "document", "grid", "augment", "vae")
 WITHOUT_MODEL = ("augment", "vae")  # methods that no language model draws for
@@ -176,6 +178,7 @@ class PipelineConfig:
 
     seed: int = option(0, "of all that is drawn", low=0, high=SEEDS)
     out: str = option("made", "the folder that rows are written to")
+    map: tuple[str, ...] = option((), "columns of the rows that are read, THEIRS=OURS")
     generate: GenerateOptions = GenerateOptions()
     filter: FilterOptions = FilterOptions()
     deduplicate: DeduplicateOptions = DeduplicateOptions()
@@ -185,6 +188,11 @@ class PipelineConfig:
     report: ReportOptions = ReportOptions()
     train: TrainOptions = TrainOptions()
     collapse: CollapseOptions = CollapseOptions()
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """What files call their columns -> the names here."""
+        return read_map(self.map)
 
     @property
     def real(self) -> str:
@@ -247,6 +255,7 @@ class PipelineConfig:
         if self.balance.most and not self.balance.by:
             raise ParameterError("balance.most needs balance.by: answer, or an attribute of the grid")
         recipe(g.sampling)
+        read_map(self.map)
         return self
 
 

@@ -11,7 +11,9 @@ from likely.engine.evaluate.contamination import text_of, words
 from likely.engine.evaluate.generated import MAKERS, generated
 from likely.engine.evaluate.tasks import Item, Question, Task
 from likely.engine.home import expanded
+from likely.engine.rows import values
 from likely.engine.rows.training_row import FORMS, TrainingRow, form_of, parse, sides
+from likely.engine.synth.config import PipelineConfig
 from likely.engine.synth.row import digest
 from likely.engine.tune import data
 
@@ -25,8 +27,9 @@ class AskedProblem:
     bare: Question
 
 
-def task_of(name: str) -> Task:
-    """A generated task, or that of a file. DataError where there is none, or several."""
+def task_of(name: str, names: Mapping[str, str] = {}) -> Task:
+    """A generated task, or that of a file, whose columns `names` may rename. DataError where there is none, or
+    several."""
     if (task := generated(name)) is not None:
         return task
     path = expanded(name)
@@ -34,7 +37,7 @@ def task_of(name: str) -> Task:
         raise DataError(
             f"there is no task {name}: give a file ({', '.join(task_files.SUFFIXES)}), or {', '.join(MAKERS)}"
         )
-    suite = task_files.read(path)
+    suite = task_files.read(path, names={} if path.suffix == ".toml" else names)
     if len(suite) != 1:
         raise DataError(f"{path} is a suite of {len(suite)} tasks: name one of them")
     return suite[0]
@@ -57,9 +60,9 @@ def problems(task: Task, limit: int = 0) -> list[AskedProblem]:
     return asked_problems
 
 
-def rows(source: str, limit: int = 0) -> tuple[TrainingRow, ...]:
+def rows(source: str, limit: int = 0, names: Mapping[str, str] = {}) -> tuple[TrainingRow, ...]:
     """Rows of a file or a folder, in their order."""
-    training = data.read(source, valid=0).train
+    training = data.read(source, names=names, valid=0).train
     return training[: limit or None]
 
 
@@ -68,23 +71,36 @@ def identity(training: Iterable[TrainingRow]) -> str:
     return hashlib.sha256(repr([row.content for row in training]).encode("utf-8", "replace")).hexdigest()[:16]
 
 
-def _is_task(path: Path) -> bool:
+def columns(config: PipelineConfig) -> frozenset[str]:
+    """The columns of all files of rows that a pipeline reads, by their own names."""
+    g, keys = config.generate, frozenset[str]()
+    sources = (g.data, g.task, config.report.real, config.report.heldout, config.train.task)
+    for source in {*sources, *config.deduplicate.against, *config.decontaminate.against}:
+        path = expanded(source)
+        if not source or generated(source) is not None or path.suffix == ".toml":
+            continue
+        one_file = path.is_file() and values.kind(path) in values.KINDS
+        keys |= task_files.columns(path) if one_file else data.read(source, names=config.names, valid=0).keys
+    return keys
+
+
+def _is_task(path: Path, names: Mapping[str, str]) -> bool:
     """Whether a file's rows are items of a task rather than rows of training."""
     if path.suffix == ".toml":
         return True
     if path.is_dir() or Path(path.name.removesuffix(".gz")).suffix not in (".jsonl", ".csv"):
         return False
     first = next(iter(task_files.rows(path)), {})
-    keys = form_of(first)
+    keys = form_of(first, names)
     return keys is None or FORMS[keys] == "question"
 
 
-def training_rows(source: str) -> tuple[TrainingRow, ...]:
+def training_rows(source: str, names: Mapping[str, str] = {}) -> tuple[TrainingRow, ...]:
     """Rows of any form, or the items of a task, without its examples, as rows of prompt and completion, or of text."""
     path = expanded(source)
-    if generated(source) is None and path.exists() and not _is_task(path):
-        return rows(source)
-    task, training = task_of(source), []
+    if generated(source) is None and path.exists() and not _is_task(path, names):
+        return rows(source, names=names)
+    task, training = task_of(source, names), []
     for item in task.bare.items():
         if isinstance(item, Item):
             value = {"text": text_of(item)}
@@ -94,9 +110,9 @@ def training_rows(source: str) -> tuple[TrainingRow, ...]:
     return tuple(training)
 
 
-def pairs(source: str) -> list[tuple[str, str]]:
+def pairs(source: str, names: Mapping[str, str] = {}) -> list[tuple[str, str]]:
     """Question and answer of each of them."""
-    return [sides(row) for row in training_rows(source)]
+    return [sides(row) for row in training_rows(source, names)]
 
 
 KIND_OF: Mapping[str, Callable[[TrainingRow], str]] = {

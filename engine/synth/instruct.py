@@ -29,7 +29,7 @@ class SelfInstruct(RowMethod):
 
     @cached_property
     def rows(self) -> tuple[TrainingRow, ...]:
-        return inputs.rows(self.options.data, self.options.limit)
+        return inputs.rows(self.options.data, self.options.limit, self.config.names)
 
     @cached_property
     def seeds(self) -> list[tuple[str, str]]:
@@ -125,7 +125,7 @@ class DocumentQuestions(RowMethod):
 
     @cached_property
     def rows(self) -> tuple[TrainingRow, ...]:
-        return inputs.rows(self.options.data, self.options.limit)
+        return inputs.rows(self.options.data, self.options.limit, self.config.names)
 
     @property
     def identity(self) -> str:

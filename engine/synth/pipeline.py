@@ -19,6 +19,7 @@ from likely.engine.errors import ContextOverflow, DataError
 from likely.engine.home import expanded
 from likely.engine.lock import claimed
 from likely.engine.presets import recipe
+from likely.engine.rows.training_row import check_map
 from likely.engine.synth import filters, inputs, stages
 from likely.engine.synth.config import WITHOUT_MODEL, PipelineConfig
 from likely.engine.synth.instruct import cells
@@ -105,6 +106,8 @@ def run(config: PipelineConfig, open_model: OpenModel) -> Iterator[SynthEvent]:
 def check_lacks(config: PipelineConfig) -> None:
     """DataError with everything that the stages after drawing will want and is not here: packages, files, tasks."""
     lacks = []
+    if config.names:
+        check_map(config.names, inputs.columns(config))
     for package, wanted, what in (
         ("rensa", config.deduplicate.near, "near duplicates need rensa (or set deduplicate.near = false)"),
         ("py3langid", config.filter.languages, "filter.languages needs py3langid"),
@@ -113,7 +116,7 @@ def check_lacks(config: PipelineConfig) -> None:
             lacks.append(f"{what}: pip install 'likely[synth]'")
     for name in (*config.deduplicate.against, *config.decontaminate.against):
         try:
-            inputs.training_rows(name)
+            inputs.training_rows(name, config.names)
         except DataError as error:
             lacks.append(str(error))
     if lacks:
@@ -175,8 +178,8 @@ def _finished(
     rows = yield from _scored(config, rows, folder, session)
     after: tuple[tuple[str, Callable[[Sequence[SynthRow]], list[SynthRow]]], ...] = (
         ("filter", lambda rows: filters.tails(rows, config.filter)),
-        ("deduplicate", lambda rows: stages.deduplicate(rows, config.deduplicate)),
-        ("decontaminate", lambda rows: stages.decontaminate(rows, config.decontaminate)),
+        ("deduplicate", lambda rows: stages.deduplicate(rows, config.deduplicate, config.names)),
+        ("decontaminate", lambda rows: stages.decontaminate(rows, config.decontaminate, config.names)),
         ("balance", lambda rows: stages.balance(rows, config.balance, config.seed)),
     )
     for name, stage in after:
@@ -185,7 +188,8 @@ def _finished(
         yield stage_yield
     if choice := choices.read(folder / choices.NAME):
         before = sum(bool(row.dropped) for row in rows)
-        rows = stages.decontaminate(stages.chosen(rows, choice), config.decontaminate)  # of those that are back
+        rows = stages.chosen(rows, choice)
+        rows = stages.decontaminate(rows, config.decontaminate, config.names)  # of those that are back
         out = sum(row.dropped.startswith("choice: ") for row in rows)
         back = before + out - sum(bool(row.dropped) for row in rows)
         reasons = {why: count for why, count in (("dropped by hand", out), ("kept by hand", back)) if count}

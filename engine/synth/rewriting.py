@@ -29,7 +29,7 @@ class OfRows(RowMethod):
 
     @cached_property
     def rows(self) -> tuple[TrainingRow, ...]:
-        return inputs.rows(self.options.data, self.options.limit)
+        return inputs.rows(self.options.data, self.options.limit, self.config.names)
 
     @property
     def jobs(self) -> int:

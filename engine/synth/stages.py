@@ -19,9 +19,9 @@ from likely.engine.tune import choices
 SIDES = ("train", "valid", "test")
 
 
-def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions) -> list[SynthRow]:
+def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions, names: Mapping[str, str] = {}) -> list[SynthRow]:
     """All rows; those that repeat one before them, or one of `against`, are kept aside, with how similar they are."""
-    before = inputs.texts([pair for source in options.against for pair in inputs.pairs(source)])
+    before = inputs.texts([pair for source in options.against for pair in inputs.pairs(source, names)])
     live = [row for row in rows if not row.dropped]
     same = dict(zip((row.id for row in live), duplicates([row.text for row in live], options, before), strict=True))
     marked = []
@@ -34,9 +34,11 @@ def deduplicate(rows: Sequence[SynthRow], options: DeduplicateOptions) -> list[S
     return marked
 
 
-def decontaminate(rows: Sequence[SynthRow], options: DecontaminateOptions) -> list[SynthRow]:
+def decontaminate(
+    rows: Sequence[SynthRow], options: DecontaminateOptions, names: Mapping[str, str] = {}
+) -> list[SynthRow]:
     """All rows; those that share a run of 13 words with what is to be stayed away from, or ask the same, aside."""
-    known = [pair for source in options.against for pair in inputs.pairs(source)]
+    known = [pair for source in options.against for pair in inputs.pairs(source, names)]
     if not known:
         return list(rows)
     runs = contamination.known(inputs.texts(known))

@@ -28,7 +28,7 @@ class OfProblems(RowMethod):
 
     @cached_property
     def task(self) -> Task:
-        task = task_of(self.options.task)
+        task = task_of(self.options.task, self.config.names)
         verifiers.check(task.settings)
         return task
 

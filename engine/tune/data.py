@@ -41,6 +41,7 @@ class Data:
     split: bool  # the validation rows were taken from the train file
     left_out: int = 0  # rows that a person dropped (`engine.tune.choices`)
     columns: str = ""  # how those of the train file are read, in words
+    keys: frozenset[str] = frozenset()  # the columns of all files, by their own names
 
     @property
     def fingerprint(self) -> str:
@@ -69,18 +70,19 @@ def read(
     if not path.exists():
         path = _from_hub(str(source), progress)
     parts: dict[str, list[TrainingRow]] = {name: [] for name in PARTS}
+    keys = set[str]()
     if path.is_dir():
         check_readable(path)
         there = files(path)
         if any(there.values()):
             for part, part_files in there.items():
-                parts[part] = [row for file in part_files for row in rows(file, names)]
+                parts[part] = [row for file in part_files for row in rows(file, names, keys)]
             if not parts["train"]:
                 raise DataError(f"{path} has no train file: expected train.jsonl (or .json, .csv, .parquet)")
         else:
             parts["train"] = list(texts(path))
     else:
-        parts["train"] = list(rows(path, names))
+        parts["train"] = list(rows(path, names, keys))
     if not parts["train"]:
         raise DataError(f"{path} has no rows")
     left_out = 0
@@ -113,7 +115,8 @@ def read(
             f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
         )
     held, test = tuple(parts["valid"]), tuple(parts["test"])
-    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out, columns(path, names))
+    words = columns(path, names)
+    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out, words, frozenset(keys))
 
 
 def files(folder: Path) -> dict[str, list[Path]]:
@@ -137,9 +140,9 @@ def texts(folder: Path) -> Iterator[TrainingRow]:
             yield TrainingRow("text", str(file), text=text)
 
 
-def rows(file: Path, names: Mapping[str, str] | None = None) -> Iterator[TrainingRow]:
-    """The rows of one file; DataError for a kind that is none of KINDS, and, after the last row, for all that are
-    malformed, with their places."""
+def rows(file: Path, names: Mapping[str, str] | None = None, keys: set[str] | None = None) -> Iterator[TrainingRow]:
+    """The rows of one file, whose columns are added to `keys`; DataError for a kind that is none of KINDS, and, after
+    the last row, for all that are malformed, with their places."""
     if file.suffix in (".txt", ".md"):
         yield TrainingRow("text", str(file), text=_decode(file))
         return
@@ -152,6 +155,8 @@ def rows(file: Path, names: Mapping[str, str] | None = None) -> Iterator[Trainin
         if each.fault:
             faults.append((each.place(), each.fault))
             continue
+        if keys is not None and isinstance(each.value, dict):
+            keys.update(each.value)
         try:
             # an empty cell of a table is no value
             value = {k: v for k, v in each.value.items() if v != ""} if table else each.value

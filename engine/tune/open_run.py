@@ -11,7 +11,7 @@ from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.objectives import OF_PAIRS
-from likely.engine.rows.training_row import read_map
+from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
@@ -58,13 +58,18 @@ def open_run(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
     )
     check_objective(config, dataset)
+    keys = set(dataset.keys)
     if config.test:
         try:
             test = data.read(config.test, names=names, valid=0, progress=progress)
         except DataError as error:
             raise DataError(f"--test: {error}") from None
-        dataset = with_test(dataset, test, config)
-    anchors = data.read(config.kl_data, names=names, valid=0, progress=progress).train if config.kl_data else ()
+        dataset, keys = with_test(dataset, test, config), keys | test.keys
+    anchors: tuple[TrainingRow, ...] = ()
+    if config.kl_data:
+        beside = data.read(config.kl_data, names=names, valid=0, progress=progress)
+        anchors, keys = beside.train, keys | beside.keys
+    check_map(names, keys)
     if (place := expanded(config.data)).exists():
         config = replace(config, data=str(place.absolute()))  # so that it is found from another folder, too
     checkpoint = load(config.model, progress)

@@ -85,16 +85,6 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     assert "is forgotten" in likely("rm", "whole").out and "whole" not in likely("models").out
 
 
-def test_what_is_made_at_once_is_remembered_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
-    threads = [Thread(target=made.note, args=(tmp_path / f"{i}", made.ADAPTER, "base")) for i in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert {one.name for one in made.all()} == {f"{i}" for i in range(16)}
-
-
 def test_a_default_must_be_here(likely: Likely) -> None:
     code, _, err = likely("models", "--default", "qwen3-4b")
     assert code == 1 and err == "likely: qwen3-4b is not on this machine yet: `likely pull qwen3-4b` fetches it\n"

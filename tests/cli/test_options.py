@@ -75,6 +75,12 @@ eval t.jsonl --positions | --positions is of texts
 eval t.jsonl --temp 1 | --temp is of tasks whose answers are drawn
 eval t.jsonl --difference 0.1 | --difference is between two models
 eval --text f --by source | --by is of TASKS
+tune r.jsonl --out o --map answr=answer | no row has a column answr; got answer, frage, prompt
+tune r.jsonl --out o --search s.toml --map answr=answer | no row has a column answr; got answer, frage, prompt
+eval r.jsonl -M m --map answr=answer | no row has a column answr; got answer, frage, prompt
+reason --file r.jsonl -M m --map answr=answer | no row has a column answr; got answer, frage, prompt
+estimate curve r.jsonl -M m --map answr=answer | no row has a column answr; got answer, frage, prompt
+synth r.toml --map answr=answer | no row has a column answr; got answer, frage, prompt
 """  # a call | what it is told
 FINE = """
 explain: t --formula | t --formula --json -c x --top 3 | t -A a --samples 3 | t --json --attention
@@ -129,6 +135,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LIKELY_MODEL", raising=False)
     for name in ("f", "S"):
         (tmp_path / name).write_text("")
+    rows = (f'{{"frage": "q", "prompt": "{i}", "answer": "a"}}\n' for i in range(16))
+    (tmp_path / "r.jsonl").write_text("".join(rows))
+    (tmp_path / "s.toml").write_text("[grid]\nrank = [1, 2]\n")
+    (tmp_path / "r.toml").write_text('[generate]\nmethod = "augment"\ndata = "r.jsonl"\n')
     (tmp_path / "t.jsonl").write_text('{"good": "a", "bad": "b"}\n')
 
 

@@ -143,6 +143,13 @@ def test_columns_of_a_table_that_were_renamed_once_are_known_to_whoever_takes_th
     code, printed, err = likely("reason", "-M", model, "--file", table, *maps, "-n", 2, "--limit", 1, "--json",
                                 "--max-tokens", 2)  # fmt: skip
     assert code == 0 and json.loads(printed)["problems"] == 1, err
+    pipeline = tmp_path / "made.toml"
+    pipeline.write_text(f'out = "{tmp_path}/made"\n[generate]\nmethod = "augment"\ndata = "{table}"\n')
+    assert "got frage, antwort, nr" in likely("synth", pipeline).err
+    assert likely("synth", pipeline, *maps).code == 0
+    assert {json.loads(line)["completion"] for line in (tmp_path / "made" / "dropped.jsonl").open()} <= {
+        f"<{i}>" for i in range(14)
+    }
 
 
 @pytest.mark.slow(2)

@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from likely.engine import made
 from likely.engine.errors import DataError
 from likely.engine.lock import LockTaken, aside, claimed, locked, silent
 
@@ -99,6 +100,16 @@ def test_one_at_a_time_however_many_wait(tmp_path: Path, kind: Callable[..., Abs
     for thread in threads:
         thread.join()
     assert most == [1] and rounds == [400] and not any(each.is_file() for each in tmp_path.rglob("*"))
+
+
+def test_what_is_made_at_once_is_remembered_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
+    threads = [Thread(target=made.note, args=(tmp_path / f"{i}", made.ADAPTER, "base")) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {one.name for one in made.all()} == {f"{i}" for i in range(16)}
 
 
 def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,8 @@ def test_power_counts_what_it_rejected() -> None:
     [
         ('{"prompt": "1?", "answer": "7"}\n{"prompt": "2?"}\n', "row 2: lacks answer"),
         ('{"good": "a", "bad": "b"}\n', "problems are rows with prompt and answer, not pairs"),
+        ('{"prompt": "1?", "answer": "7"}\n{"prompt": 2, "answer": "2"}\n{"answer": "2"}\n',
+         "p.jsonl: 2 of its 3 rows cannot be read: row 2: prompt must be .*; row 3: lacks prompt"),
         ("", "no"), ("rubbish\n", "1"),
     ],
 )  # fmt: skip
