@@ -1,4 +1,4 @@
 """Reasoning: a chain of thought asked for, drawn several times, scored and checked step by step; an answer chosen.
 
-Reads: answers, decode, evaluate, statistics, trace, transforms.
+Reads: answers, decode, evaluate, rows, statistics, trace, transforms.
 """

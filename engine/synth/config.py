@@ -191,7 +191,7 @@ class PipelineConfig:
 
     @property
     def names(self) -> Mapping[str, str]:
-        """What files call their columns -> the names here."""
+        """Names that files have for their columns -> ours."""
         return read_map(self.map)
 
     @property
