@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from likely.app.heat import one_line
-from likely.app.serve import ollama, openai_responses
+from likely.app.serve import messages_api, ollama, openai_responses
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front, WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
@@ -207,9 +207,13 @@ class LoggedResponse(Response):
         self, error: RequestRefused, scope: Scope, receive: Any, send: Any, exchange: ServedExchange, sent: bool
     ) -> None:
         exchange.status, exchange.refused = error.status, error.field or error.kind
-        body = (ollama if scope.get("path", self.path).startswith("/api/") else openai_responses).refusal(error)
+        path = scope.get("path", self.path)
+        wire = ollama if path.startswith("/api/") else openai_responses
+        wire = messages_api if path.startswith("/v1/messages") else wire
+        body = wire.refusal(error)
         if sent:  # in the middle of a stream
-            line = f"data: {json.dumps(body)}\n\n" if exchange.stream == SSE else f"{json.dumps(body)}\n"
+            event = "event: error\n" if wire is messages_api else ""
+            line = f"{event}data: {json.dumps(body)}\n\n" if exchange.stream == SSE else f"{json.dumps(body)}\n"
             await send({"type": "http.response.body", "body": line.encode()})
             return
         await JSONResponse(body, error.status, headers=error.headers)(scope, receive, send)

@@ -40,14 +40,17 @@ class Guard:
             raise RequestRefused(f"pages of other origins are not served, got {origin[:80]!r}", status=403)
         if self.key and not self.holds(headers, self.key):
             raise RequestRefused(
-                "this server wants its key: Authorization: Bearer KEY", status=401, kind="authentication_error"
+                "this server wants its key: Authorization: Bearer KEY, or x-api-key: KEY",
+                status=401,
+                kind="authentication_error",
             )
 
     @staticmethod
     def holds(headers: dict[str, str], key: str) -> bool:
-        """Whether a request brings a key."""
+        """Whether a request brings a key, as OpenAI's clients do or as Anthropic's."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), key.encode())
+        given = (token if scheme.lower() == "bearer" else "", headers.get("x-api-key", ""))
+        return any(hmac.compare_digest(each.strip().encode("latin-1"), key.encode()) for each in given)
 
 
 def headers_of(scope: MutableMapping[str, Any]) -> dict[str, str]:
@@ -55,7 +58,7 @@ def headers_of(scope: MutableMapping[str, Any]) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in scope["headers"]:
         key = name.decode("latin-1").lower()
-        if key in values and key in ("host", "origin", "authorization", "content-length"):
+        if key in values and key in ("host", "origin", "authorization", "x-api-key", "content-length"):
             raise RequestRefused(f"the header {key} came twice")
         values[key] = value.decode("latin-1")
     return values

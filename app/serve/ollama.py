@@ -125,9 +125,9 @@ def embed_prompt(data: bytes) -> EmbeddingRequest:
 def _message(turn: Json, i: int) -> Json:
     if turn.get("images"):
         raise RequestRefused(f"messages[{i}].images: only text is read here", f"messages[{i}].images")
-    calls = turn.get("tool_calls")
     message = {"role": turn.get("role"), "content": turn.get("content")}
-    return message | ({"tool_calls": calls} if calls else {})
+    more = {"tool_calls": turn.get("tool_calls"), "reasoning_content": turn.get("thinking")}
+    return message | {name: value for name, value in more.items() if value}
 
 
 def _chat_request(body: Json, messages: list[Json]) -> AnswerRequest:

@@ -56,11 +56,7 @@ def checked(body: Body, schema: Mapping[str, Any]) -> Body:
     for name in ("messages", "input"):
         if isinstance(items := body.get(name), list) and len(items) > BOUNDS.messages and isinstance(items[0], dict):
             raise RequestRefused(f"{name} has at most {BOUNDS.messages:,} messages, got {len(items):,}", name)
-    try:
-        json_reader.check(body, schema)
-    except ValueError as error:
-        line = str(error)
-        raise RequestRefused(line, line.partition(":" if ":" in line else " ")[0]) from None
+    fitting(body, schema)
     ours = body.get("likely") or {}
     for name in ours:
         if f"{name}?" not in OURS:
@@ -70,6 +66,15 @@ def checked(body: Body, schema: Mapping[str, Any]) -> Body:
     if body.get("store"):
         raise RequestRefused("store: nothing is kept here, leave it out or set it to false", "store")
     return {name: value for name, value in body.items() if value is not None}
+
+
+def fitting(value: Any, schema: Any, where: str = "") -> None:
+    """Refuse a value that is not as a schema says, by the name of its field."""
+    try:
+        json_reader.check(value, schema, where)
+    except ValueError as error:
+        line = str(error)
+        raise RequestRefused(line, line.partition(":" if ":" in line else " ")[0]) from None
 
 
 def chat(body: Body) -> AnswerRequest:
@@ -86,7 +91,9 @@ def chat(body: Body) -> AnswerRequest:
     if len(turns) > 1 and turns[-1]["role"] == "assistant" and not turns[-1].get("tool_calls"):
         turns, parts = turns[:-1], (turns[-1]["content"],)  # words that the answer begins with
     tools, constraint, called, note = _tools(body)
-    if note:
+    if note and turns[0]["role"] == "system":
+        turns = ({**turns[0], "content": f"{turns[0]['content']}\n\n{note}"}, *turns[1:])
+    elif note:
         turns = ({"role": "system", "content": note}, *turns)
     if (form := _format(body)) is not None:
         if constraint is not None:

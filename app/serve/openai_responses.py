@@ -38,6 +38,7 @@ def usage(prompt_tokens: int, reader: AnswerReader) -> Json:
         "completion_tokens": drawn,
         "total_tokens": prompt_tokens + drawn,
         "prompt_tokens_details": {"cached_tokens": reader.reused},
+        "completion_tokens_details": {"reasoning_tokens": sum(text.thought_tokens for text in reader.texts.values())},
     }
 
 
@@ -242,8 +243,10 @@ def text_chunk(
 
 
 def model(name: str) -> Json:
-    """A model that may be asked for."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
+    """A model that may be asked for, with the fields of OpenAI's clients and of Anthropic's."""
+    both = {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
+    anthropic = {"type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
+    return {**both, **anthropic}
 
 
 def embeddings(embedded: Embedded, model: str, as_base64: bool) -> Json:

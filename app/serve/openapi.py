@@ -5,7 +5,7 @@ from importlib.metadata import version
 from types import NoneType
 from typing import Any
 
-from likely.app.serve import ollama, openai_fields, responses_api
+from likely.app.serve import messages_api, ollama, openai_fields, responses_api
 
 Json = dict[str, Any]
 POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -13,6 +13,8 @@ POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "/v1/completions": ("A text's continuation.", openai_fields.COMPLETION),
     "/v1/embeddings": ("Mean hidden states of texts.", openai_fields.EMBEDDING),
     "/v1/responses": ("A response, of which nothing is kept.", responses_api.REQUEST),
+    "/v1/messages": ("Anthropic's next message.", messages_api.REQUEST),
+    "/v1/messages/count_tokens": ("The tokens of what it would read.", messages_api.COUNT),
     "/api/chat": ("Ollama's chat.", ollama.CHAT),
     "/api/generate": ("Ollama's answer to one prompt.", ollama.GENERATE),
     "/api/embed": ("Mean hidden states of texts, of length 1.", ollama.EMBED),
@@ -45,7 +47,7 @@ def description() -> Json:
     """The whole description, OpenAPI 3.1."""
 
     def answers(path: str) -> Json:
-        error = _json(_LINE if path.startswith("/api/") else _ERROR)
+        error = _json(_LINE if path.startswith("/api/") else _ERROR["messages" if "/messages" in path else ""])
         refusals = {code: {"description": line, "content": error} for code, line in REFUSALS.items()}
         return {"200": {"description": "The answer.", "content": _json({"type": "object"})}, **refusals}
 
@@ -62,10 +64,13 @@ def description() -> Json:
     return {"openapi": "3.1.0", "info": {"title": "likely serve", "version": version("likely")}, "paths": paths}
 
 
-_ERROR: Json = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {"error": {"type": "object", "required": ["message", "type", "param", "code"]}},
+_ERROR: Mapping[str, Json] = {
+    name: {
+        "type": "object",
+        "required": ["error"],
+        "properties": {"error": {"type": "object", "required": ["message", "type", *more]}},
+    }
+    for name, more in (("", ("param", "code")), ("messages", ()))
 }
 _LINE: Json = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 

@@ -21,6 +21,7 @@ class PartedText(GrownText):
 
     splitter: MarkSplitter = field(default_factory=MarkSplitter)
     parts: list[tuple[Kind, str]] = field(default_factory=list)
+    thought_tokens: int = 0  # of its tokens those of a thought, the marks included
 
     def push(self, text: str, last: bool = False) -> tuple[tuple[Kind, str], ...]:
         """The parts that are certain now that `text` has come."""
@@ -82,7 +83,10 @@ class AnswerReader:
         for event in self.texts.follow(events if self._figures else map(_light, events)):
             match event:
                 case Emitted(number, step):
-                    yield TextDelta(number, self.texts[number].push(self._thinking.text(step)), (step,))
+                    text = self.texts[number]
+                    before, new = text.splitter.kind, text.push(self._thinking.text(step))
+                    text.thought_tokens += "thought" in (before, text.splitter.kind)
+                    yield TextDelta(number, new, (step,))
                 case Done(number, reason, _, rest):
                     self.ended.append(self.texts[number])
                     yield TextDelta(number, self.texts[number].push(rest, last=True), (), reason)

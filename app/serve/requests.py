@@ -64,6 +64,7 @@ class ResponseShape:
     usage: bool = False  # at the end of a stream
     steps: bool = False  # all of a token's figures
     snapshot: bool = False  # its candidates, and which transform cut each
+    thought: bool = True  # what was thought, where a protocol may leave it out
 
 
 def _few(prompts: Sequence[Prompt]) -> bool:

@@ -109,13 +109,13 @@ def _tool(tool: Json, i: int) -> Json:
     return {"type": "function", "function": function}
 
 
-def head(model: str) -> Json:
+def head(opened: AnswerOpened) -> Json:
     """The fields of a response that are known when it begins."""
     return {
         "id": openai_responses.identity("resp"),
         "object": "response",
         "created_at": int(time.time()),
-        "model": model,
+        "model": opened.facts.name,
         "status": "in_progress",
         "error": None,
         "incomplete_details": None,
@@ -156,7 +156,7 @@ def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader,
             "input_tokens": opened.prompt_tokens,
             "input_tokens_details": {"cached_tokens": reader.reused},
             "output_tokens": drawn,
-            "output_tokens_details": {"reasoning_tokens": 0},
+            "output_tokens_details": {"reasoning_tokens": text.thought_tokens},
             "total_tokens": opened.prompt_tokens + drawn,
         },
     }
@@ -170,9 +170,8 @@ def _message(status: str, content: list[Json]) -> Json:
 class StreamWriter:
     """The events of a streamed response, in their order."""
 
-    def __init__(self, head: Json, tool_call: bool) -> None:
-        """`tool_call`: what is said is a call of a tool, which comes whole at the end."""
-        self._head, self._called = head, tool_call
+    def __init__(self, request: AnswerRequest, head: Json) -> None:
+        self._head, self._called = head, request.called  # a call of a tool comes whole at the end
         self._item = _message("in_progress", [])
         self._text = ""
         self._thought = False  # before anything was said: that is the first item then

@@ -32,6 +32,7 @@ from likely.engine.beside import Helper
 from likely.engine.decode.batch import ContinuousBatch
 from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
+from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.thinking import THINK, end_of, opens, thinking_of
@@ -169,6 +170,13 @@ class ServingJobs:
             bound = Constraint(*request.constraint, len(ids))
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
+        strategy = request.strategy
+        if strategy != PLAIN:
+            try:
+                strategy = yield from self._helper.do(lambda: request.strategy.bind(others, tokenizer))
+            except ParameterError as error:
+                field = "thinking" if request.prompt.thinking else "likely.strategy"
+                raise RequestRefused(f"{field}: {error}", field) from None
         opened, marks = opens(end_of(ids, tokenizer.piece)), thinking_of(tokenizer) or THINK
         facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
         yield AnswerOpened(facts, len(ids), opened, tuple(ids), ignored, marks)
@@ -178,9 +186,6 @@ class ServingJobs:
             yield r.Scored(tuple(steps[0 if request.prompt.whole else len(nobodys) :]))
         if request.max_tokens == 0:
             return
-        strategy = request.strategy
-        if strategy != PLAIN:
-            strategy = yield from self._helper.do(lambda: request.strategy.bind(others, tokenizer))
         with ExitStack() as seat:
             batch = (
                 seat.enter_context(model.seat(request.drawn, request.brief))

@@ -10,7 +10,7 @@ from typing import Any
 
 from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.engine.prompt import Prompt
-from likely.engine.thinking import EFFORT, switch
+from likely.engine.thinking import EFFORT, switch, thinking_of
 from likely.engine.tokenizer.template import Message
 
 THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
@@ -24,6 +24,8 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
     """The prompt as the template of `tokenizer` takes it, and the fields that change nothing there. RequestRefused
     where there is no template for what it alone could read."""
     prompt = request.prompt
+    if prompt.thinking is not None:
+        prompt = replace(prompt, thinking=_told(prompt.thinking, tokenizer, model))
     if tokenizer.chat_template is None:
         if prompt.options or prompt.tools:
             name = "tools" if prompt.tools else "chat_template_kwargs"
@@ -41,6 +43,20 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
     if (option := switch(reads, request.effort not in THOUGHTLESS)) is not None:
         return replace(prompt, options=(*prompt.options, option)), ()
     return prompt, ("reasoning_effort",)
+
+
+def _told(thinking: bool, tokenizer: Any, model: str) -> bool | None:
+    """What the template is told of whether to think: nothing where that is so anyway. RequestRefused where it cannot
+    be told."""
+    if thinking_of(tokenizer) is None:
+        if thinking:
+            raise RequestRefused(f"thinking: {model} does not think", "thinking")
+        return None
+    if tokenizer.chat_template is not None and switch(tokenizer.templates["default"].variables, thinking) is not None:
+        return thinking
+    if thinking:
+        return None
+    raise RequestRefused(f"thinking: {model} cannot be told not to think: leave it out", "thinking")
 
 
 def with_tools(prompt: Prompt) -> tuple[Message, ...]:

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -18,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from likely.app import requests as r
-from likely.app.serve import ollama, openai_fields, openai_requests, openai_responses, responses_api
+from likely.app.serve import messages_api, ollama, openai_fields, openai_requests, openai_responses, responses_api
 from likely.app.serve.exchange import Handler, Lines, LoggedResponse, Reply, ServedExchange, ServerState
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
@@ -54,6 +55,8 @@ class Endpoint:
             "/v1/completions": self.completions,
             "/v1/embeddings": self.embeddings,
             "/v1/responses": self.responses,
+            "/v1/messages": self.messages,
+            "/v1/messages/count_tokens": self.message_tokens,
             "/api/chat": self.ollama_chat,
             "/api/generate": self.ollama_generate,
             "/api/show": self.ollama_show,
@@ -287,39 +290,48 @@ class Endpoint:
 
     async def responses(self, body: bytes, exchange: ServedExchange) -> Reply:
         request = await self._read(body, exchange, lambda: responses_api.read(body))
+        return await self._told(request, exchange, responses_api)
+
+    async def _told(self, request: AnswerRequest, exchange: ServedExchange, wire: ModuleType) -> Reply:
+        """An answer in a wire format whose streams have named events."""
         opened, events = await self._opened(request, exchange)
-        head = responses_api.head(opened.facts.name)
-        reader = self._reader(request, opened, exchange)
+        head, reader = wire.head(opened), self._reader(request, opened, exchange)
+
+        async def lines() -> AsyncIterator[str]:
+            writer = wire.StreamWriter(request, head)
+            for line in writer.begin():
+                yield _named_sse(line)
+            async for event in events:
+                for grown in reader.read(event):
+                    self._first(exchange, grown)
+                    for line in writer.grown(grown):
+                        yield _named_sse(line)
+            whole = wire.response
+            for text in await self.state.aside(
+                lambda: [_named_sse(line) for line in writer.end(whole(request, opened, reader, head))]
+            ):
+                yield text
+
         if request.shown.stream:
-            return Lines(self._response_stream(request, opened, events, reader, head, exchange))
+            return Lines(lines())
         async for event in events:
             for grown in reader.read(event):
                 self._first(exchange, grown)
-        return lambda: responses_api.response(request, opened, reader, head)
+        return lambda: wire.response(request, opened, reader, head)
 
-    async def _response_stream(
-        self,
-        request: AnswerRequest,
-        opened: AnswerOpened,
-        events: AsyncIterator[Any],
-        reader: AnswerReader,
-        head: Json,
-        exchange: ServedExchange,
-    ) -> AsyncIterator[str]:
-        writer = responses_api.StreamWriter(head, request.called)
-        for line in writer.begin():
-            yield _named_sse(line)
-        async for event in events:
-            for grown in reader.read(event):
-                self._first(exchange, grown)
-                for line in writer.grown(grown):
-                    yield _named_sse(line)
+    # -- Anthropic ---------------------------------------------------------------------------------------------------
 
-        def end() -> list[str]:
-            return [_named_sse(line) for line in writer.end(responses_api.response(request, opened, reader, head))]
+    async def messages(self, body: bytes, exchange: ServedExchange) -> Reply:
+        request = await self._read(body, exchange, lambda: messages_api.read(body))
+        return await self._told(request, exchange, messages_api)
 
-        for text in await self.state.aside(end):
-            yield text
+    async def message_tokens(self, body: bytes, exchange: ServedExchange) -> Reply:
+        request = await self._read(body, exchange, lambda: messages_api.count(body))
+        opened, events = await self._opened(request, exchange)
+        async for _ in events:
+            pass
+        exchange.prompt_tokens = 0  # none of them was read
+        return {"input_tokens": opened.prompt_tokens}
 
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
@@ -385,7 +397,8 @@ class Endpoint:
 
     async def models(self, body: bytes, exchange: ServedExchange) -> Reply:
         names = await asyncio.to_thread(self.names)
-        return {"object": "list", "data": [openai_responses.model(name) for name in names]}
+        ends = {"first_id": names[0], "last_id": names[-1], "has_more": False} if names else {}
+        return {"object": "list", "data": [openai_responses.model(name) for name in names], **ends}
 
     async def model(self, name: str) -> Reply:
         if name not in (names := await asyncio.to_thread(self.names)):

@@ -1,4 +1,5 @@
-"""The openai and ollama packages, llm and LiteLLM as clients of a server; the last two in an environment that has them.
+"""The openai, ollama and anthropic packages, llm and LiteLLM as clients of a server; the last two in an environment
+that has them.
 
     python tests/serve/clients.py PORT FOLDER
 
@@ -76,6 +77,60 @@ def by_ollama(base: str) -> list[str]:
     except ResponseError as error:
         assert error.status_code == 404 and "there is no POST /api/pull" in error.error
     return ["chat", "stream", "generate", "raw", "tools", "embed", "ps", "errors"]
+
+
+def by_anthropic(base: str) -> list[str]:
+    from anthropic import Anthropic, BadRequestError, NotFoundError
+
+    client = Anthropic(base_url=base.removesuffix("/v1"), api_key="none", max_retries=0)
+    say: Any = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
+
+    def blocks(message: Any) -> list[Any]:
+        return [block.to_dict() for block in message.content]
+
+    given: Any = say | {"max_tokens": 8, "system": "Be short.", "extra_body": {"temperature": 0}}
+    whole = client.messages.create(**given)
+    read = whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
+    assert client.messages.count_tokens(**say, system="Be short.").input_tokens == read
+    with client.messages.stream(**given) as stream:
+        streamed = "".join(stream.text_stream)
+        last = stream.get_final_message()
+    assert [block.text for block in last.content if block.type == "text"] == [streamed]
+    assert blocks(last) == blocks(whole) and last.stop_reason == whole.stop_reason
+    assert last.usage.output_tokens == whole.usage.output_tokens == 8
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    tools: Any = [{"name": "f", "input_schema": schema}]
+    more: Any = say | {"max_tokens": 1999, "tools": tools, "extra_body": {"temperature": 1}}
+    called = client.messages.create(**more, tool_choice={"type": "any"})
+    (use,) = called.content
+    assert called.stop_reason == "tool_use" and use.type == "tool_use" and use.input["a"] in (1, 2)
+    with client.messages.stream(**more, tool_choice={"type": "tool", "name": "f"}) as stream:
+        (streamed_use,) = stream.get_final_message().content
+    assert streamed_use.type == "tool_use" and streamed_use.input["a"] in (1, 2)
+    result: Any = {"type": "tool_result", "tool_use_id": use.id, "content": "ok"}
+    turns = [*say["messages"], {"role": "assistant", "content": called.content}, {"role": "user", "content": [result]}]
+    assert client.messages.create(**more | {"messages": turns, "max_tokens": 9}).type == "message"
+    thinks: Any = {"model": "thinks", "system": "", "thinking": {"type": "enabled", "budget_tokens": 3}}
+    thought = client.messages.create(**given | thinks)
+    assert [block.type for block in thought.content][:1] == ["thinking"] and thought.usage.output_tokens_details
+    assert thought.usage.output_tokens_details.thinking_tokens == 5, "three tokens, and the marks"
+    with client.messages.stream(**given | thinks) as stream:
+        assert blocks(stream.get_final_message()) == blocks(thought)
+    turns = [*say["messages"], {"role": "assistant", "content": thought.content}, *say["messages"]]
+    assert client.messages.create(**given | thinks | {"messages": turns}).type == "message"
+    for wrong, kind, line in (
+        ({"model": "none"}, NotFoundError, "there is no model 'none'"),
+        (thinks | {"model": "tiny"}, BadRequestError, "thinking: tiny does not think"),
+        ({"extra_body": {"top_k": -5}}, BadRequestError, "top_k"),
+    ):
+        for stream_ in (False, True):
+            try:
+                client.messages.create(**given | wrong, stream=stream_)
+                raise AssertionError(line)
+            except kind as error:
+                assert line in str(error) and error.body["error"]["type"], error
+    assert "tiny" in [each.id for each in client.models.list()]
+    return ["messages", "stream", "tools", "thinking", "count_tokens", "errors", "models"]
 
 
 def by_litellm(base: str) -> list[str]:

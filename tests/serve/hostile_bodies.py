@@ -10,7 +10,7 @@ from typing import Any
 WAYS = ("read", "read", "read", "leave", "half", "deaf")  # how a client behaves
 PATHS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"),
-    *("/api/chat", "/api/generate", "/api/show", "/v1/nothing"),
+    *("/v1/messages", "/v1/messages/count_tokens", "/api/chat", "/api/generate", "/api/show", "/v1/nothing"),
 )
 REGEXES = ("([a-z]{1,1000}){1,1000}", "(a+)+$", ".*(a.{50}b|b.{50}a|c.{60}d).*", "[ab]*a[ab]{20}[cd]*", "(", "a" * 9000)
 STRATEGIES = [
@@ -35,7 +35,7 @@ def request(seed: int) -> tuple[str, bytes, str]:
     ids = [r.randrange(1, 250) for _ in range(r.randrange(1, 1500))]
     turns = [{"role": "user", "content": text}] * r.choice([1, 1, 1, 2, 40, 3000])
     body: dict[str, Any] = {"model": r.choice(["", "", "", "none", "../x"]), "max_tokens": r.choice([1, 4, 30, 200])}
-    body |= {"messages": turns} if path.endswith(("chat/completions", "api/chat")) else {}
+    body |= {"messages": turns} if path.endswith(("chat/completions", "api/chat", "messages", "count_tokens")) else {}
     body |= {"prompt": r.choice([text, ids, [ids, ids], [text] * 9])} if path.endswith("v1/completions") else {}
     body |= {"input": r.choice([text, ids, [text] * 70])} if path.endswith(("embeddings", "responses")) else {}
     for name, values in r.sample(sorted(MORE.items()), r.randrange(6)):
@@ -69,7 +69,12 @@ MORE: dict[str, Any] = {
         {"type": "json_object"},
         {"type": "json_schema", "json_schema": {"schema": {"anyOf": [{"pattern": f"a{{{i}}}b"} for i in range(90)]}}},
     ],
-    "tools": [[{"type": "function", "function": {"name": "f"}}] * n for n in (1, 65)],
+    "system": ["be", [{"type": "text", "text": "be"}], [{"type": "text"}], [{}]],
+    "thinking": [{"type": kind, "budget_tokens": n} for kind in ("enabled", "adaptive", "") for n in NUMBERS],
+    "stop_sequences": [["a"], ["b"] * 17, [""]],
+    "tool_choice": ["auto", "none", {"type": "any"}, {"type": "tool"}, {"type": "tool", "name": "f"}],
+    "tools": [[{"type": "function", "function": {"name": "f"}}] * n for n in (1, 65)]
+    + [[{"name": "f", "input_schema": schema}] for schema in ({}, {"type": "object"}, {"enum": list(range(999))})],
 }
 
 

@@ -1,8 +1,8 @@
 """Clients that we did not write, and requests made of the description.
 
-The openai and ollama packages are installed to develop with. The others bring some hundred packages (LiteLLM alone has
-200 MB, and its import takes seconds), so they want an environment of their own: `pip install llm litellm schemathesis`,
-whose python LIKELY_CLIENTS names; not run without.
+The openai, ollama and anthropic packages are installed to develop with. The others bring some hundred packages (LiteLLM
+alone has 200 MB, and its import takes seconds), so they want an environment of their own:
+`pip install llm litellm schemathesis`, whose python LIKELY_CLIENTS names; not run without.
 """
 
 import json
@@ -13,18 +13,21 @@ from pathlib import Path
 import pytest
 
 from tests.processes import ROOT
-from tests.serve.clients import by_ollama, by_openai
+from tests.serve.clients import by_anthropic, by_ollama, by_openai
 from tests.serve.served import server, write_model
+from tests.support import thinkers
 
 PYTHON = os.environ.get("LIKELY_CLIENTS", "")
+THINKS = thinkers.THINKERS["qwen3"]
 elsewhere = pytest.mark.skipif(not PYTHON, reason="LIKELY_CLIENTS names no python with clients")
 
 
 @pytest.mark.slow
-def test_openai_and_ollama_are_served(tmp_path: Path) -> None:
-    with server(tmp_path, [write_model(tmp_path / "tiny")], "-q") as client:
+def test_openai_ollama_and_anthropic_are_served(tmp_path: Path) -> None:
+    models = [write_model(tmp_path / "tiny"), thinkers.write(tmp_path / "thinks", THINKS, THINKS.says("hmmm", "So."))]
+    with server(tmp_path, models, "-q") as client:
         base = f"http://127.0.0.1:{client.port}/v1"
-        assert "tools" in by_openai(base) and "embed" in by_ollama(base)
+        assert "tools" in by_openai(base) and "embed" in by_ollama(base) and "thinking" in by_anthropic(base)
 
 
 @pytest.mark.slow

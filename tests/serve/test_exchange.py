@@ -20,7 +20,7 @@ from likely.engine.errors import LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
-CHAT = "/v1/chat/completions"
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
 class Clock:
@@ -68,12 +68,16 @@ async def test_a_failure_is_a_status_before_anything_is_sent(
     error: BaseException, status: int, kind: str, param: str | None, logged: int
 ) -> None:
     line = "a fault of this server: no" if status == 500 else "no"
-    for path, body in ((CHAT, SAY | {"stream": True}), ("/api/chat", {"model": "m", **SAY})):
+    asked = SAY | {"stream": True}
+    for path, body in ((CHAT, asked), ("/api/chat", {"model": "m", **SAY}), (MESSAGES, asked | {"max_tokens": 9})):
         served = Asked(ScriptedFront(error=error))
         answer = await served.send(path, body)
         assert answer.status == status and answer.headers["content-type"] == "application/json"
         if path == CHAT:
             assert answer.json == {"error": {"message": line, "type": kind, "param": param, "code": None}}
+        elif path == MESSAGES:
+            named = {404: "not_found_error", 500: "api_error"}.get(status, "invalid_request_error")
+            assert answer.json == {"type": "error", "error": {"type": named, "message": line}}
         else:
             assert answer.json == {"error": line}
         assert len(served.log) == logged and served.log[-1].endswith(f"({param or kind})")
@@ -91,6 +95,10 @@ async def test_a_failure_in_a_stream_is_its_last_line(error: BaseException) -> N
     assert last.startswith("data: ") and json.loads(last[6:])["error"]["message"].endswith("no")
     status = error.status if isinstance(error, RequestRefused) else 400 if isinstance(error, LikelyError) else 500
     assert served.metrics.requests == {(CHAT, status): 1}
+    asked = SAY | {"stream": True, "max_tokens": 9}
+    told = await Asked(ScriptedFront(drawn(0), error=error, after=4)).send(MESSAGES, asked)
+    named, data, *_ = told.body.decode().split("\n\n")[-2].split("\n")
+    assert named == "event: error" and json.loads(data[6:])["error"]["message"].endswith("no")
     lines = await Asked(ScriptedFront(drawn(0), error=error, after=4)).send("/api/chat", {"model": "m", **SAY})
     assert list(json.loads(lines.body.splitlines()[-1])) == ["error"] and lines.body.endswith(b"}\n")
 
@@ -162,6 +170,8 @@ async def test_a_client_that_leaves_ends_its_work() -> None:
         ("/v1/models", {"authorization": "bearer  k "}, 200),
         ("/v1/models", {"authorization": "Basic k"}, 401),
         ("/v1/models", {"authorization": "Bearer kk"}, 401),
+        ("/v1/models", {"x-api-key": "k"}, 200),
+        ("/v1/models", {"x-api-key": "kk"}, 401),
         ("/health", {}, 200),
         ("/health", {"host": "evil.example"}, 403),
         (WATCH, {"authorization": "Bearer k"}, 401),

@@ -163,14 +163,16 @@ FIELDS = sorted({name.removesuffix("?") for _, schema in openapi.POSTS.values() 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5), st.booleans())
 def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -> None:
     """Every reader, with fields of all: nothing but RequestRefused comes of it."""
-    from likely.app.serve import ollama, responses_api
+    from likely.app.serve import messages_api, ollama, responses_api
 
     if valid:
         fields = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "model": "m"} | fields
+        fields = {"max_tokens": 9} | fields
     for path, (_, schema) in openapi.POSTS.items():
         mine = {name: value for name, value in fields.items() if name in schema or f"{name}?" in schema}
         data = json.dumps(mine).encode()
         readers = {"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/v1/responses": responses_api.read}
+        readers |= {"/v1/messages": messages_api.read, "/v1/messages/count_tokens": messages_api.count}
         readers["/api/show"] = ollama.shown_name  # type: ignore[assignment]
         readers |= {"/api/embed": ollama.embed, "/api/embeddings": ollama.embed_prompt}  # type: ignore[dict-item]
         try:

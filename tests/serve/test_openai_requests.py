@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve import ollama, openai_requests, responses_api
+from likely.app.serve import messages_api, ollama, openai_requests, responses_api
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.app.serve.openai_fields import CHAT, COMPLETION, EMBEDDING
 from likely.app.serve.openai_requests import message, read
@@ -19,6 +19,7 @@ from likely.engine.prompt import Prompt
 
 USER = {"role": "user", "content": "x"}
 TOOLS = [{"type": "function", "function": {"name": name}} for name in "fg"]
+HAND = {"name": "f", "description": "d", "input_schema": {"type": "object"}}
 INPUT = [{"type": "function", "name": name, "description": "d", "more": 1} for name in "fg"]
 
 
@@ -40,6 +41,10 @@ def respond(**more: Any) -> AnswerRequest:
 
 def local(**more: Any) -> AnswerRequest:
     return ollama.chat(json.dumps({"model": "m", "messages": [USER]} | more).encode())
+
+
+def ask(**more: Any) -> AnswerRequest:
+    return messages_api.read(json.dumps({"messages": [USER], "max_tokens": 9} | more).encode())
 
 
 def said(call: Callable[..., Any], **more: Any) -> tuple[str, str]:
@@ -254,6 +259,42 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (local, {"format": "xml"}, "format must be json or a schema, got 'xml'", "format"),
     (local, {"messages": [USER, {"role": "user", "images": ["i"]}]},
      "messages[1].images: only text is read here", "messages[1].images"),
+    (ask, {"max_tokens": None}, "max_tokens: a whole number expected, got nothing", "max_tokens"),
+    (ask, {"mcp_servers": []}, "mcp_servers is not supported here: leave it out", "mcp_servers"),
+    (ask, {"stop_sequences": [""]}, "stop_sequences is at most 16 texts of 1 to 256 characters", "stop_sequences"),
+    (ask, {"messages": [{"role": "tool", "content": ""}]},
+     "messages[0].role must be user, assistant, system, got tool", "messages[0].role"),
+    (ask, {"messages": [USER, {"role": "user", "content": [{"type": "image", "source": {}}]}]},
+     "messages[1].content[0].type: text or tool_result is read here, got image", "messages[1].content[0].type"),
+    (ask, {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "i", "content": [{}]}]}]},
+     "messages[0].content[0].content[0].type: text is read here, got None", "messages[0].content[0].content[0].type"),
+    (ask, {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+     "messages[0].content[0].text is missing", "messages[0].content[0].text"),
+    (ask, {"messages": [USER, {"role": "assistant", "content": [{"type": "thinking", "thinking": "t"}]}]},
+     "messages[1].content: an answer that is begun for the model is text alone, without a thought",
+     "messages[1].content"),
+    (ask, {"system": [{"type": "document"}]}, "system[0].type: text is read here, got document", "system[0].type"),
+    (ask, {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+     "tools[0].type must be custom, got bash_20250124", "tools[0].type"),
+    (ask, {"tools": [HAND | {"defer_loading": True}]},
+     "tools[0].defer_loading is not supported here: leave it out", "tools[0].defer_loading"),
+    (ask, {"tools": [HAND | {"strict": True}]},
+     "tools: strict goes with a tool_choice of any, or of a tool by its name", "tools"),
+    (ask, {"tools": [HAND], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+     "tool_choice.disable_parallel_tool_use goes with any or tool, which call one: a model that may call calls many",
+     "tool_choice.disable_parallel_tool_use"),
+    (ask, {"tools": [HAND], "tool_choice": {"type": "tool", "name": "h"}},
+     "tool_choice names h, which is not among tools", "tool_choice"),
+    (ask, {"thinking": {"type": "between_tools"}},
+     "thinking.type must be enabled, disabled or adaptive, got between_tools", "thinking.type"),
+    (ask, {"thinking": {"type": "enabled", "budget_tokens": 9}},
+     "thinking.budget_tokens must be 1 to 8, got 9", "thinking.budget_tokens"),
+    (ask, {"thinking": {"type": "enabled", "budget_tokens": 5}, "tools": [HAND], "tool_choice": {"type": "any"}},
+     "thinking: an answer that is bound to a form has no room for a thought", "thinking"),
+    (ask, {"output_config": {"effort": "hard"}},
+     "output_config.effort must be none, minimal, low, medium, high or xhigh, got hard", "output_config.effort"),
+    (ask, {"output_config": {"format": {"type": "json", "schema": {}}}},
+     "output_config.format.type must be json_schema, got json", "output_config.format.type"),
 ]  # fmt: skip
 
 
@@ -322,6 +363,10 @@ def test_tools_are_told_of_or_have_to_be_called() -> None:
     first = call | {"properties": {"name": {"const": "f"}, "arguments": {"type": "array"}}}
     assert every.constraint == ("json", json.dumps({"anyOf": [first, call]}))
     assert every.prompt.turns[0]["content"].count("\n") == 2  # type: ignore[call-overload]
+    system = chat(
+        tools=TOOLS, tool_choice="required", messages=[{"role": "system", "content": "be"}, USER]
+    ).prompt.turns
+    assert len(system) == 2 and system[0]["content"].startswith("be\n\nAnswer by")  # type: ignore[call-overload]
 
 
 def test_a_response_is_a_chat() -> None:
@@ -353,6 +398,45 @@ def test_a_response_is_a_chat() -> None:
     assert chosen.called and '"const": "g"' in str(chosen.constraint)
 
 
+def test_a_message_of_anthropic_is_a_chat() -> None:
+    used = {"type": "tool_use", "id": "i", "name": "f", "input": {"a": 1}}
+    text, cache = {"type": "text", "text": "4"}, {"cache_control": {"type": "ephemeral"}}
+    turns = [
+        {"role": "user", "content": [text, text | {"text": "?"} | cache]},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": "t", "signature": ""}, text, used]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "i", "content": [text], "is_error": True},
+            {"type": "tool_result", "tool_use_id": "j"}, text,
+        ]},
+    ]  # fmt: skip
+    given = {"model": "m", "system": [{"type": "text", "text": "be"}], "messages": turns, "tools": [HAND | cache]}
+    found = ask(
+        **given, stop_sequences=["s"], stream=True, temperature=0.5, top_p=0.9, top_k=4, metadata={"user_id": "u"},
+        thinking={"type": "enabled", "budget_tokens": 8, "display": "omitted"}, output_config={"effort": "max"},
+    )  # fmt: skip
+    call = {"id": "i", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    assert found.prompt.turns == (
+        {"role": "system", "content": "be"}, {"role": "user", "content": "4?"},
+        {"role": "assistant", "content": "4", "tool_calls": [call], "reasoning_content": "t"},
+        {"role": "tool", "content": "error: 4", "tool_call_id": "i"},
+        {"role": "tool", "content": "", "tool_call_id": "j"}, {"role": "user", "content": "4"},
+    )  # fmt: skip
+    function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
+    assert found.tools == ({"type": "function", "function": function},) and found.stop == ("s",)
+    assert found.control.recipe == recipe({"temp": 0.5, "top_p": 0.9, "top_k": 4}, ORDERS["mlx-lm"])
+    assert (found.prompt.thinking, str(found.strategy), found.effort) == (True, "budget 8", "xhigh")
+    assert found.shown == ResponseShape(stream=True, thought=False) and found.ignored == ("metadata",)
+    assert [ask(thinking={"type": kind}).prompt.thinking for kind in ("disabled", "adaptive")] == [False, None]
+    begun = ask(messages=[USER, {"role": "assistant", "content": "so"}])
+    assert begun.prompt == Prompt(turns=(USER,), parts=("so",)) and begun.seed != ask().seed
+    chosen = [ask(tools=[HAND], tool_choice=choice) for choice in ({"type": "any"}, {"type": "tool", "name": "f"})]
+    assert all(each.called and '"const": "f"' in str(each.constraint) for each in chosen)
+    form = {"format": {"type": "json_schema", "schema": {"type": "null"}}}
+    assert ask(output_config=form).constraint == ("json", '{"type": "null"}')
+    counted = messages_api.count(json.dumps(given).encode())
+    assert (counted.max_tokens, counted.prompt) == (0, replace(found.prompt, thinking=None))
+
+
 def test_ollama_asks_by_other_names() -> None:
     options = {
         "temperature": 0.5, "top_p": 0.8, "top_k": 5, "min_p": 0.05, "seed": 3, "num_predict": 7, "stop": ["a"],
@@ -373,7 +457,8 @@ def test_ollama_asks_by_other_names() -> None:
     assert local(format="json").constraint == ("json", '{"type": "object"}') and local(format="").constraint is None
     assert local(format={"type": "null"}).constraint == ("json", '{"type": "null"}')
     call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}
-    assert local(messages=[USER, call | {"thinking": "t"}]).prompt.turns == (USER, call)
+    turns = local(messages=[USER, call | {"thinking": "t"}]).prompt.turns
+    assert turns == (USER, call | {"reasoning_content": "t"})
     made = ollama.generate(json.dumps({"model": "m", "prompt": "q", "system": "s"}).encode())
     assert made.prompt.turns == ({"role": "system", "content": "s"}, {"role": "user", "content": "q"})
     assert ollama.generate(b'{"model": "m", "prompt": "q"}').prompt.turns == ({"role": "user", "content": "q"},)

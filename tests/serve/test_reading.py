@@ -185,7 +185,7 @@ def test_every_route_says_its_answers() -> None:
             assert answers["200"] == {"description": "Text.", "content": {"text/plain": {}}}
             continue
         streamed = {"/api/chat": "application/x-ndjson", "/api/generate": "application/x-ndjson"}.get(path)
-        if path.startswith("/v1/") and method == "post" and path != "/v1/embeddings":
+        if path.startswith("/v1/") and method == "post" and not path.endswith(("embeddings", "count_tokens")):
             streamed = "text/event-stream"
         more = {streamed: {"schema": {"type": "string"}}} if streamed else {}
         assert answers["200"]["content"] == whole | more

@@ -13,7 +13,8 @@ from tests.serve.scripted import STATS, Answer, Asked, ScriptedFront, drawn, for
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
 CALL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-CHAT, TEXT, RESPONSE = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+HAND = {"name": "f", "input_schema": {"type": "object"}}
+CHAT, TEXT, RESPONSE, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"
 PLAIN = drawn(0, 1, 4)  # "Hi there", and an end that is not said
 THOUGHT = drawn(6, 7, 0, reason="length", thinking=True)  # "so" in a thought, then "Hi"
 CALLED = drawn(rest='{"name": "f", "arguments": {"é": 1}}')
@@ -143,6 +144,57 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
     )
 
 
+@pytest.mark.parametrize(
+    ("script", "more", "blocks", "stop"),
+    [
+        (PLAIN, {}, [("text", "Hi there")], ("end_turn", None)),
+        (THOUGHT, {}, [("thinking", "so"), ("text", "Hi")], ("model_context_window_exceeded", None)),
+        (THOUGHT, {"max_tokens": 3}, [("thinking", "so"), ("text", "Hi")], ("max_tokens", None)),
+        (THOUGHT, {"thinking": {"type": "adaptive", "display": "omitted"}}, [("thinking", ""), ("text", "Hi")],
+         ("model_context_window_exceeded", None)),
+        (drawn(rest="\n<think>\n so \n\n</think>\n\n Hi \n"), {}, [("thinking", "so"), ("text", "Hi \n")],
+         ("end_turn", None)),
+        (drawn(rest="<think>\n</think>\n Hi"), {}, [("text", "\n Hi")], ("end_turn", None)),
+        (drawn(6, thinking=True, reason="length"), {"max_tokens": 1}, [("thinking", "so")], ("max_tokens", None)),
+        (drawn(0, 1, reason="stop"), {"stop_sequences": ["b", "there"]}, [("text", "Hi there")],
+         ("stop_sequence", "there")),
+        (MARKED, {"tools": [HAND]}, [("text", "Hi"), ("tool_use", {})], ("tool_use", None)),
+        (CALLED, {"tools": [HAND], "tool_choice": {"type": "any"}}, [("tool_use", {"é": 1})], ("tool_use", None)),
+        (drawn(rest='{"name": "f"'), {"tools": [HAND], "tool_choice": {"type": "any"}}, [("text", '{"name": "f"')],
+         ("end_turn", None)),
+        (drawn(rest=" \n"), {}, [("text", " \n")], ("end_turn", None)),
+        (drawn(), {}, [], ("end_turn", None)),
+    ],
+)  # fmt: skip
+async def test_messages(script: Any, more: dict[str, Any], blocks: Any, stop: Any) -> None:
+    whole, events = await both(script, MESSAGES, {"messages": SAY["messages"], "max_tokens": 9} | more)
+    content: list[Any] = []
+    for event in events[1:-2]:  # as its clients put them together
+        if event["type"] == "content_block_start":
+            assert event["index"] == len(content)
+            content.append(event["content_block"])
+        elif event["type"] == "content_block_delta":
+            delta, block = event["delta"], content[event["index"]]
+            name = delta["type"].removesuffix("_delta")
+            if name == "input_json":
+                block["input"] = json.loads(delta["partial_json"])
+            else:
+                block[name] += delta[name]
+    assert [event["index"] for event in events if event["type"] == "content_block_stop"] == list(range(len(content)))
+    assert events[0]["message"]["content"] == [] and events[-1] == {"type": "message_stop"}
+    end = events[-2]
+    for found, last in ((whole["content"], whole), (content, end["delta"])):
+        assert [
+            (b["type"], b["input" if b["type"] == "tool_use" else b["type"].split("_")[0]]) for b in found
+        ] == blocks
+        assert (last["stop_reason"], last["stop_sequence"]) == stop
+    assert whole["usage"] == end["usage"] and whole["usage"].items() >= {
+        "input_tokens": 3, "cache_read_input_tokens": 2, "output_tokens": 4,
+    }.items()  # fmt: skip
+    if script is THOUGHT:
+        assert whole["usage"]["output_tokens_details"] == {"thinking_tokens": 2}, "the mark that ends it is of it"
+
+
 async def test_lines_of_ollama() -> None:
     for script, said, thought, reason in ((PLAIN, "Hi there", "", "stop"), (THOUGHT, "Hi", "so", "length")):
         for path, ask in (("/api/chat", SAY | {"model": "m:latest"}), ("/api/generate", {"model": "m", "prompt": "x"})):
@@ -169,12 +221,14 @@ async def test_the_rest() -> None:
     assert np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4").tolist() == [0.0, -1.0]
     assert packed["model"] == "m" and front.places == 2
     assert [each["id"] for each in (await Asked(front).send("/v1/models")).json["data"]] == ["tiny", "other"]
+    counted = await Asked(front).send(f"{MESSAGES}/count_tokens", {"messages": SAY["messages"]})
+    assert counted.json == {"input_tokens": 5} and front.asked[-1].max_tokens == 0
     for alive, status in ((True, 200), (False, 503)):
         assert (await Asked(ScriptedFront(alive=alive)).send("/health")).status == status
     assert (await Asked(front).send("/api/version")).json == {"version": "0.6.4"}
     text = (await Asked(front).send("/metrics")).body.decode()
     assert "likely_requests_running 1\n" in text and "likely_requests_waiting 2\n" in text
-    assert front.places == 2, "only a body takes a place"
+    assert front.places == 3, "only a body takes a place"
 
 
 def nothing(ask: Any) -> list[Any]:
