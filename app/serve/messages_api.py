@@ -363,7 +363,7 @@ class BlockWriter:
             yield {"type": "content_block_stop", "index": len(self.blocks) - 1}
 
 
-class StreamWriter:
+class MessageWriter:
     """The events of a streamed message, in their order."""
 
     def __init__(self, request: AnswerRequest, head: Json) -> None:
@@ -389,3 +389,6 @@ class StreamWriter:
         ended = {name: whole[name] for name in ("stop_reason", "stop_sequence")}
         yield {"type": "message_delta", "delta": ended, "usage": whole["usage"]}
         yield {"type": "message_stop"}
+
+
+writer = MessageWriter

@@ -167,7 +167,7 @@ def _message(status: str, content: list[Json]) -> Json:
     return {"type": "message", "id": identity, "status": status, "role": "assistant", "content": content}
 
 
-class StreamWriter:
+class ResponseWriter:
     """The events of a streamed response, in their order."""
 
     def __init__(self, request: AnswerRequest, head: Json) -> None:
@@ -229,3 +229,6 @@ class StreamWriter:
     def _event(self, kind: str, **more: Any) -> Json:
         self._number += 1
         return {"type": kind, "sequence_number": self._number, **more}
+
+
+writer = ResponseWriter

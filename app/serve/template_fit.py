@@ -46,8 +46,8 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
 
 
 def _told(thinking: bool, tokenizer: Any, model: str) -> bool | None:
-    """What the template is told of whether to think: nothing where that is so anyway. RequestRefused where it cannot
-    be told."""
+    """Whether the template is told to think, or not to: None where that is so anyway. RequestRefused where it cannot be
+    told."""
     if thinking_of(tokenizer) is None:
         if thinking:
             raise RequestRefused(f"thinking: {model} does not think", "thinking")

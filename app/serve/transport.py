@@ -298,7 +298,7 @@ class Endpoint:
         head, reader = wire.head(opened), self._reader(request, opened, exchange)
 
         async def lines() -> AsyncIterator[str]:
-            writer = wire.StreamWriter(request, head)
+            writer = wire.writer(request, head)
             for line in writer.begin():
                 yield _named_sse(line)
             async for event in events:
