@@ -40,6 +40,7 @@ VERBS = {
     "models": "List the models and adapters that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a model that was fetched, or what was made here.",
+    "prove": "Prove, live, that samplers and searches have the laws that they should.",
     "doctor": "Say what this machine offers and how to mend what is slow.",
     "completion": "Print the completion script for a shell.",
 }

@@ -126,8 +126,8 @@ UNEVEN = rows({PROMPT[-1]: {97: 0.55, EOS: 0.45}, 97: {98: 0.7, EOS: 0.3}, 98: {
 Texts = dict[tuple[int, ...], float]
 
 
-def power_law(table: np.ndarray, length: int, alpha: float) -> Texts:
-    every = {ids: alpha * p for ids, p in texts(table, length).items()}
+def power_law(table: np.ndarray, length: int, alpha: float, tokens: int = 4) -> Texts:
+    every = {ids: alpha * p for ids, p in texts(table, length, tokens).items()}
     total = np.logaddexp.reduce([*every.values()])
     return {ids: math.exp(p - total) for ids, p in every.items()}
 
@@ -144,9 +144,9 @@ def sharp_texts(table: np.ndarray, begin: tuple[int, ...], most: int, alpha: flo
     return found
 
 
-def proposed(state: Texts, table: np.ndarray, most: int, alpha: float) -> Texts:
+def proposed(state: Texts, table: np.ndarray, most: int, alpha: float, tokens: int = 4) -> Texts:
     """The law of the text after one more proposal: Metropolis and Hastings as in a textbook, each cut by itself."""
-    goal, after = power_law(table, most, alpha), dict.fromkeys(state, 0.0)
+    goal, after = power_law(table, most, alpha, tokens), dict.fromkeys(state, 0.0)
     for x, mass in state.items():
         for cut in range(len(x)):
             ways = sharp_texts(table, x[:cut], most, alpha)

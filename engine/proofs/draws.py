@@ -1,0 +1,224 @@
+"""Draws of the bigram over six letters, by what a chat draws with: session, sampler, transforms, strategies.
+
+Draw i has a seed of its own, `first + i`, so that a run goes on where it stopped. Knows nothing of what should come of
+it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.draft import Draft, Drafter, PromptLookup
+from likely.engine.decode.power import Power
+from likely.engine.decode.resampling import log_weight
+from likely.engine.decode.resampling import resampled as drawn_again
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.speculative import Speculative
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.decode.texts import GrownText, texts_of
+from likely.engine.diffusion.bound import BATCH, bound
+from likely.engine.proofs.bigram import session, smaller
+from likely.engine.proofs.enumeration import (
+    END,
+    LETTERS,
+    MASK,
+    MOST,
+    PLACES,
+    chained,
+    padded,
+    unmasked,
+)
+from likely.engine.statistics.estimates import Estimate, share
+from likely.engine.trace.step import Recipe
+from likely.engine.trace.unmasking import Unmasking, fill
+from likely.engine.transforms import Constraint, Transform, uniform
+
+if TYPE_CHECKING:
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
+    from likely.engine.session import Session
+
+Draw = Callable[[int, int], Iterator[Any]]  # the first seed, and how many: places of outcomes, numbers or intervals
+PLAIN, BY_LETTERS = Recipe(), Sample()
+ABREAST = 50  # texts of one run
+ITEMS, SHARE = 40, 0.62  # of an evaluation: questions, and how many of them are answered right in the long run
+WORD = tuple(map(LETTERS.index, "neatness"))  # whose bound is drawn
+PROMPT = tuple(map(LETTERS.index, "∎te∎se∎te∎"))  # in which there is something to guess from
+
+
+def _place(text: GrownText) -> int:
+    """Which of the texts it is, as far as they go."""
+    ids = tuple(text.ids[:MOST])
+    return PLACES[ids[: ids.index(END) + 1] if END in ids else ids]
+
+
+def _run(made: "Session", seed: int, recipe: Recipe = PLAIN, **how: Any) -> list[GrownText]:
+    """The texts of one run of a session behind ∎, by their branches."""
+    return texts_of(made.generate([END], RunControl(recipe), seed=seed, **{"max_tokens": MOST} | how))
+
+
+def sample(*transforms: Transform, strategy: Strategy = BY_LETTERS) -> Draw:
+    """Texts one letter after another, many abreast."""
+
+    def draw(first: int, count: int) -> Iterator[int]:
+        made = session()
+        for seed in range(first, first + count, ABREAST):
+            n = min(ABREAST, first + count - seed)
+            yield from map(_place, _run(made, seed, Recipe(transforms), n=n, strategy=strategy))
+
+    return draw
+
+
+def single(strategy: Callable[[], Strategy], prompt: Sequence[int] = (END,), most: int = MOST) -> Draw:
+    """Texts of a strategy that has one answer a run, as far as `MOST` letters of at most `most`."""
+
+    def draw(first: int, count: int) -> Iterator[int]:
+        made, how = session(), strategy()
+        for seed in range(first, first + count):
+            (text,) = texts_of(made.generate(prompt, RunControl(), seed=seed, max_tokens=most, strategy=how))
+            yield _place(text)
+
+    return draw
+
+
+def beams(strategy: StochasticBeam) -> Draw:
+    """One of the texts that stochastic beams find at once, at a place that is drawn."""
+
+    def draw(first: int, count: int) -> Iterator[int]:
+        made = session()
+        for seed in range(first, first + count):
+            found = sorted(_run(made, seed, strategy=strategy), key=lambda text: -text.score)
+            yield _place(found[int(uniform((seed, 0), "place") * len(found))])
+
+    return draw
+
+
+def pairs(strategy: Strategy = BY_LETTERS) -> Draw:
+    """The first letters of two branches of one run: the place of the pair among all, in the order of the letters."""
+
+    def draw(first: int, count: int) -> Iterator[int]:
+        made = session()
+        for seed in range(first, first + count):
+            one, other = _run(made, 2 * seed, n=2, max_tokens=1, strategy=strategy)
+            yield (one.ids[0] - 1) * (len(LETTERS) - 1) + other.ids[0] - 1
+
+    return draw
+
+
+def power(alpha: float, proposals: int) -> Draw:
+    """Texts of power sampling."""
+    return single(lambda: Power(alpha, proposals))
+
+
+@dataclass(frozen=True, slots=True)
+class DraftedBy(Strategy):
+    """Guesses of a drafter, always so many: how many would pay is a matter of time, which is in no law."""
+
+    NAME: ClassVar[str] = "drafted"
+    TITLE: ClassVar[str] = "drafted"
+    ABOUT: ClassVar[str] = "always so many guesses"
+
+    drafter: Drafter
+    length: int = 2
+
+    def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
+        return Speculative(self.drafter, self.length).steps(branches, sampler, control, limit=limit)
+
+
+def speculative(drafter: Callable[[], Drafter] = lambda: Draft(smaller())) -> Draw:
+    """Texts with a draft by a smaller model; beyond the last letter, so that guesses reach all of them."""
+    return single(lambda: DraftedBy(drafter()), most=MOST + 2)
+
+
+def guessing() -> Draw:
+    """Texts with guesses from what stands before."""
+    return single(lambda: DraftedBy(PromptLookup(), 3), PROMPT, MOST + 3)
+
+
+def rule() -> Constraint:
+    """Three letters, the last an n, behind ∎."""
+    return Constraint("regex", "[aenst]{2}n", 1)
+
+
+def resampled(count: int) -> Draw:
+    """One of `count` texts that were masked letter by letter, drawn again by its weight."""
+
+    def draw(first: int, n: int) -> Iterator[int]:
+        made, recipe = session(), Recipe((rule(),))
+        for seed in range(first, first + n):
+            found = _run(made, count * seed, recipe, n=count)
+            yield _place(found[drawn_again([log_weight(text.steps) for text in found], seed)])
+
+    return draw
+
+
+def surprises(first: int, count: int) -> Iterator[float]:
+    """Surprisal less entropy, nats, of texts that the model draws, as their steps say them."""
+    made = session()
+    for seed in range(first, first + count, ABREAST):
+        for text in _run(made, seed, n=min(ABREAST, first + count - seed)):
+            yield -math.fsum((step.logprob or 0.0) + (step.entropy or 0.0) for step in text.steps)
+
+
+# -- any order ---------------------------------------------------------------------------------------------------------
+
+
+class ExactDenoiser:
+    """The denoiser that knows the law: log-probabilities [B, T, 7] of ids [B, T], no mass on the mask."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def row(self, ids: np.ndarray) -> np.ndarray:
+        """[T, 7] of one canvas [T]."""
+        key = tuple(ids.tolist())
+        if key not in self._known:
+            with np.errstate(divide="ignore"):
+                self._known[key] = np.log(np.pad(unmasked(key), ((0, 0), (0, 1))))
+        return self._known[key]
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        return np.stack([self.row(canvas) for canvas in ids])
+
+
+def orders(first: int, count: int) -> Iterator[int]:
+    """Texts of masked diffusion, one letter a pass, in an order that is drawn."""
+    denoise, places = ExactDenoiser(), {padded(text): place for text, place in PLACES.items()}
+    for seed in range(first, first + count):
+        canvas = [MASK] * MOST
+        steps = fill(
+            lambda ids, at: denoise.row(ids)[at].astype(np.float32), canvas, MASK, Unmasking(by="random"), Recipe(),
+            seed=seed,
+        )  # fmt: skip
+        for event in (event for step in steps for event in step.unmasked):
+            canvas[event.token.position] = event.token.token
+        yield places[tuple(canvas)]
+
+
+Bounding = Callable[..., Estimate]  # `engine.diffusion.bound.bound`
+
+
+def bounds(by: Bounding = bound) -> Draw:
+    """How far a bound from random masks is above -log p of a word, nats: nothing in the mean, as the denoiser knows."""
+
+    def draw(first: int, count: int) -> Iterator[float]:
+        denoise, logprob = ExactDenoiser(), chained(WORD)
+        for seed in range(first, first + count):
+            yield by(denoise, WORD, MASK, draws=2 * BATCH, seed=seed).mean + logprob
+
+    return draw
+
+
+# -- figures -----------------------------------------------------------------------------------------------------------
+
+
+def intervals(first: int, count: int) -> Iterator[tuple[float, float]]:
+    """The intervals of evaluations of so many questions each."""
+    for seed in range(first, first + count):
+        right = np.random.default_rng(seed).random(ITEMS) < SHARE
+        yield share(right.astype(float).tolist()).interval

@@ -1,0 +1,227 @@
+"""Table of the proofs: each law by name, what draws it, and the fault that is planted in its place.
+
+`proving` draws on, from evidence that there is or from nothing: yields it again after every few draws.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+
+from likely.engine.decode.stochastic_beam import StochasticBeam
+from likely.engine.errors import ParameterError
+from likely.engine.proofs import bounds, draws, enumeration, faults
+from likely.engine.proofs.bigram import smaller
+from likely.engine.proofs.claim import Bound, Bracketed, Centred, Claim, Covering, Evidence, Listed
+from likely.engine.proofs.draws import Draw
+from likely.engine.statistics.estimates import Z
+from likely.engine.transforms import RepetitionPenalty, Temperature, TopP
+
+DRAWS = 2000  # of each law, where nobody says how many
+AT_ONCE = 50  # draws between two looks
+SPREAD = 1 << 32  # seeds of a run's draws
+
+TOP_P, PENALTY, ALPHA, PROPOSALS, BEAMS, KEPT = 0.72, 2.0, 2.0, 8, 2, 4
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A claim and what draws for it, or the numbers that are bounded."""
+
+    claim: Claim
+    draw: Draw | None = None
+    bounds: Callable[[], Iterator[Bound]] | None = None
+
+
+@dataclass(frozen=True)
+class PlantedFault:
+    """Draws of a law with one thing wrong, which its proof has to see."""
+
+    name: str
+    law: str
+    about: str
+    draw: Draw
+
+
+def _listed(
+    name: str,
+    title: str,
+    exact: str,
+    p: np.ndarray,
+    draw: Draw,
+    *why: str,
+    page: str = "enumeration",
+    names: tuple[str, ...] = enumeration.NAMES,
+    fails: bool = False,
+) -> Proof:
+    return Proof(Listed(name, page, title, exact, why, names, p, fails=fails), draw)
+
+
+@cache
+def proofs() -> dict[str, Proof]:
+    """Every law by name, in the order of the pages; what is listed is computed once."""
+    e, p = enumeration, enumeration.probabilities()
+    listed = "Every text is listed; Σ p = 1.", "Nothing is estimated on this side."
+    names, both = e.pairs()
+    square, stepped = e.normalised(p**ALPHA), e.walked(ALPHA, PROPOSALS)
+    tempered = e.probabilities(e.tempered(1 / ALPHA))
+    apart = float(np.abs(stepped - square).sum() / 2)
+    kl = float((tempered * np.log2(tempered / square)).sum())
+    letters, whole = e.masked(), e.conditional()
+    fits = whole > 0
+    kl_letters = float((letters[fits] * np.log2(letters[fits] / whole[fits])).sum())
+    tv_letters, tv_again = (float(np.abs(law - whole).sum() / 2) for law in (letters, e.resampled(KEPT)))
+    every = (
+        _listed("sample", "sample", "p", p, draws.sample(), *listed),
+        _listed(
+            "top-p", f"top-p {TOP_P:g}", "p of the nucleus", e.probabilities(e.nucleus(TOP_P)),
+            draws.sample(TopP(TOP_P)), f"Behind each letter the least set that holds {TOP_P:g}.", *listed,
+        ),
+        _listed(
+            "penalty", f"penalty {PENALTY:g}", "p under the penalty", e.probabilities(e.repeated(PENALTY)),
+            draws.sample(RepetitionPenalty(PENALTY)), f"A letter that was there has p to the power of {PENALTY:g}.",
+            *listed,
+        ),
+        _listed(
+            "branches", "two branches", "p · p", both, draws.pairs(),
+            "Two answers side by side know nothing of each", "other: first letters are drawn as p times p.",
+            names=names,
+        ),
+        _listed(
+            "stochastic-beams", f"stochastic beams {BEAMS}", "p to be among them", e.included(p, BEAMS),
+            draws.beams(StochasticBeam(BEAMS)), f"{BEAMS} texts at once, none twice; one of them, at a",
+            "place that is drawn. By all that stand before it.",
+        ),
+        _listed(
+            "power", f"power {ALPHA:g}", f"p^{ALPHA:g} by {PROPOSALS} proposals", stepped,
+            draws.power(ALPHA, PROPOSALS),
+            "The chain's every step is listed, too.", f"TV to p²/Σp² after {PROPOSALS} proposals: {apart:.3f}.",
+        ),
+        _listed(
+            "speculative", "speculative", "p", p, draws.speculative(),
+            "Guesses of a model that forgets even the last", "letter; taken or not, the law is p.",
+        ),
+        _listed(
+            "guessing", "guessing", "p", p, draws.guessing(),
+            "Guesses of what stood there before; right or", "wrong, each letter is drawn as always.",
+        ),
+        _listed(
+            "low-temperature", "low temperature ½", "p²/Σp²", square, draws.sample(Temperature(1 / ALPHA)),
+            "½ sharpens every letter, p² whole texts: it has", f"to fail. KL(temperature ‖ power) = {kl:.2f} bits.",
+            fails=True,
+        ),
+        _listed(
+            "token-by-token", "letter by letter", "q, each letter masked", letters, draws.sample(draws.rule()),
+            f"KL {kl_letters:.2f} bits and TV {tv_letters:.2f} from p(x | rule):", "a mask looks one letter ahead.",
+            page="constraint",
+        ),
+        _listed(
+            "resampling", f"resampled {KEPT}", f"one of {KEPT}, by p/q", e.resampled(KEPT), draws.resampled(KEPT),
+            f"One of {KEPT} by its weight p/q: TV {tv_again:.2f} from", "p(x | rule), and less the more there are.",
+            page="constraint",
+        ),
+        Proof(
+            Bracketed("mode", "mode", "the mode", "log p of the likeliest text", (
+                "An open prefix can only lose: every further", "letter has p ≤ 1, so its bits so far bound all",
+                "its texts. That is the whole proof.",
+            ), "nats"),
+            bounds=bounds.mode,
+        ),
+        _listed(
+            "orders", "any order", "p", p, draws.orders,
+            "Masked diffusion with the exact denoiser: one", "letter a pass, in an order that is drawn, is p.",
+            page="orders",
+        ),
+        Proof(
+            Centred("bound", "orders", "the bound", "bound − (−log p) is 0 in the mean", (
+                "L/k times what k masked letters cost, over", "masks: where the denoiser knows the law, the",
+                "bound on −log p is −log p.",
+            ), None),
+            draws.bounds(),
+        ),
+        Proof(
+            Centred("martingale", "martingale", "surprisal − entropy", "0 in the mean", (
+                "E(−log p(x)) is the entropy by definition, so", "that the sum of differences is a martingale.",
+            ), float(np.sqrt((p * e.surprises() ** 2).sum()))),
+            draws.surprises,
+        ),
+        Proof(
+            Covering("intervals", "intervals", "intervals", "coverage, listed", (
+                f"Of all {draws.ITEMS + 1} numbers of right answers it is", "known whose interval holds the share.",
+            ), ("too low", "holds it", "too high"), e.covered(draws.SHARE, draws.ITEMS, Z), draws.SHARE),
+            draws.intervals,
+        ),
+        Proof(
+            Bracketed("precision", "precision", "packed − float64", "what rounding allows", (
+                "float32 rounds each of the sum's terms by half", "a unit in its last place, at most.",
+            ), ""),
+            bounds=bounds.precision,
+        ),
+    )  # fmt: skip
+    return {proof.claim.name: proof for proof in every}
+
+
+FAULTS = {
+    fault.name: fault
+    for fault in (
+        PlantedFault(
+            "top-p-renormalised", "top-p", "top-p measures its share again on what it left, normalised",
+            draws.sample(faults.RenormalisedTopP(TOP_P)),
+        ),
+        PlantedFault(
+            "stale-penalty", "penalty", "the penalty never hears of the letters that are drawn",
+            draws.sample(faults.StalePenalty(PENALTY)),
+        ),
+        PlantedFault(
+            "shared-key", "branches", "two branches draw with one key", draws.pairs(faults.SharedKey()),
+        ),
+        PlantedFault(
+            "biased-acceptance", "speculative", "guesses are accepted as if they had been drawn evenly",
+            draws.speculative(lambda: faults.BoastfulDraft(smaller())),
+        ),
+        PlantedFault(
+            "free-gumbels", "stochastic-beams", "noise is not held below that of the beginning",
+            draws.beams(faults.FreeGumbels(BEAMS)),
+        ),
+        PlantedFault(
+            "unweighted-bound", "bound", "masks have no weights L/k", draws.bounds(faults.unweighted),
+        ),
+    )
+}  # fmt: skip
+
+
+def chosen(name: str = "", fault: str = "") -> list[Proof]:
+    """The proofs of a law or of a page, all where none is named; of the law of a fault, with that planted.
+
+    ParameterError for names that there are not, and a fault of another law.
+    """
+    known = proofs()
+    found = [proof for proof in known.values() if name in ("", proof.claim.name, proof.claim.page)]
+    if not found:
+        pages = {proof.claim.page: None for proof in known.values()}
+        raise ParameterError(f"there is no law {name}: {', '.join(known)}; or a page of them: {', '.join(pages)}")
+    if not fault:
+        return found
+    if fault not in FAULTS:
+        raise ParameterError(f"there is no fault {fault}: {', '.join(FAULTS)}")
+    planted = FAULTS[fault]
+    if not any(proof.claim.name == planted.law for proof in found):
+        raise ParameterError(f"the fault {fault} is one of {planted.law}, not of {name}: name that law, or none")
+    return [replace(known[planted.law], draw=planted.draw)]
+
+
+def proving(proof: Proof, count: int = DRAWS, *, seed: int = 0, evidence: Evidence | None = None) -> Iterator[Evidence]:
+    """So many draws more, from `evidence` on: after every few of them what there is by then. Where nothing is drawn,
+    after every number."""
+    evidence = evidence or Evidence(proof.claim)
+    if proof.bounds is not None:
+        for bound in proof.bounds():
+            evidence = evidence.with_bounds([bound])
+            yield evidence
+    elif proof.draw is not None:
+        drawn = proof.draw(seed * SPREAD + evidence.draws, count)
+        while batch := list(islice(drawn, AT_ONCE)):
+            evidence = evidence.with_draws(batch)
+            yield evidence
