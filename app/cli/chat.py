@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from likely.app import system_prompts
 from likely.app.cli.opening import (
     RuledCommand,
     adapter_option,
@@ -15,6 +16,7 @@ from likely.app.cli.opening import (
     on_terminal,
     open_session,
     parallel_option,
+    system_option,
     weighed_adapter,
 )
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
-@click.option("--system", metavar="TEXT", help="System prompt.")
+@system_option
 @click.option("--server", metavar="URL", help="Watch the requests of a server of likely's, as they run.")
 @click.option(
     "--server-key",
@@ -59,6 +61,7 @@ def command(
     likely chat --plain --temp 0.7    lines; ctrl-c stops an answer, ctrl-d ends
     likely chat --server http://127.0.0.1:8080    the requests of a likely serve, token by token
     """
+    system = system_prompts.read(home(), system) if system else system
     if not plain and draws_no_screen():
         if resume is not None:
             raise click.UsageError("--resume is for the full screen, which this terminal does not draw (TERM=dumb)")

@@ -6,8 +6,8 @@ SAMPLING = ("preset", "temp", "top_p", "top_k", "min_p", "repetition_penalty", "
 EVERYDAY: dict[str, tuple[str, ...]] = {
     "chat": ("model", "adapters", "plain", "resume", "system", "server", *SAMPLING),
     "run": (
-        "model", "adapters", "system", "raw", "save", "replay", "answers", "as_json", "quiet", "strategy", "choice",
-        "json_schema", *SAMPLING,
+        "model", "adapters", "files", "system", "raw", "save", "replay", "answers", "as_json", "quiet", "strategy",
+        "choice", "json_schema", *SAMPLING,
     ),
     "reason": ("model", "adapters", "method", "paths", "file", "mapped", "as_json", "temp", "seed", "max_tokens"),
     "tune": (

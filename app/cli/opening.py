@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,10 +13,12 @@ from click.shell_completion import CompletionItem
 from likely.app.heat import one_line
 from likely.engine import ranks
 from likely.engine.errors import DataError
-from likely.engine.whole_file import read_bounded
+from likely.engine.whole_file import read_bounded, read_whole
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
+
+WAIT_S = 2.0  # for standard input, before a person is told
 
 model_option = click.option(
     "--model",
@@ -34,6 +37,10 @@ adapter_option = click.option(
     metavar="FOLDER[=WEIGHT]",
     help="Put an adapter on the model, by its folder or by the name of one that was made here: mlx-lm's or PEFT's. "
     "FOLDER/best has the weights of the least validation loss, FOLDER the last. Several add up.",
+)
+
+system_option = click.option(
+    "--system", metavar="TEXT|FILE", help="System prompt: the name of one that was kept in the chat, a file, or words."
 )
 
 activation_option = click.option(
@@ -56,6 +63,36 @@ def read_text(argument: str | None, what: str) -> str:
         return argument
     if argument is None and sys.stdin.isatty():
         raise click.UsageError(f"missing {what}: give it as an argument or on standard input")
+    return _read_input()
+
+
+def read_prompt(argument: str | None, what: str, files: Sequence[Path] = (), *, alone: bool = True) -> str:
+    """The argument, files, and what is piped in, with a blank line between two; a terminal and what is empty add
+    nothing. Of several ranks none reads what is piped in beside an argument: they are not `alone`.
+
+    Raises as `read_text`, and DataError for a file that cannot be read as text.
+    """
+    if (argument is None and not files) or argument == "-":
+        return _joined([read_text(argument, what), *map(read_whole, files)])
+    given = [argument or "", *map(read_whole, files)]
+    if not alone or sys.stdin is None or sys.stdin.isatty():
+        return _joined(given)
+    waits = Timer(WAIT_S, tell, ["waiting for the end of standard input, which is read too: < /dev/null leaves it out"])
+    waits.daemon = True
+    waits.start()
+    try:
+        return _joined([*given, _read_input()])
+    finally:
+        waits.cancel()
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Texts that say something, with a blank line between two; one alone as it is."""
+    said = [text for text in texts if text.strip()]
+    return said[0] if len(said) == 1 else "\n\n".join(text.strip("\n") for text in said)
+
+
+def _read_input() -> str:
     data = read_bounded(sys.stdin.buffer, "standard input")
     try:
         return data.decode("utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session, read_text
+from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session, read_prompt
 from likely.app.cli.sampling import read_recipe, sampling_options
 from likely.app.cli.table_options import map_option
 from likely.app.cli.walks import walk_lines
@@ -134,7 +134,7 @@ def command(
         session = open_session(model, adapters=adapters)
         show_problems(session, questions, way, recipe, limits.seed, complain, analyse=analyse, as_json=as_json)
         return
-    text = read_text(question, "QUESTION")
+    text = read_prompt(question, "QUESTION")
     if not text.strip():
         raise ParameterError("there is nothing to think about: the question is empty")
     session = open_session(model, adapters=adapters)

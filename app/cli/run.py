@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from likely.app import system_prompts
 from likely.app.cli.factorisation import is_diffusion, unmasking
 from likely.app.cli.opening import (
     RuledCommand,
@@ -18,7 +19,8 @@ from likely.app.cli.opening import (
     model_option,
     open_session,
     parallel_option,
-    read_text,
+    read_prompt,
+    system_option,
 )
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
@@ -26,6 +28,7 @@ from likely.app.cli.speed import bound, cache_options, read_strategy, speed_opti
 from likely.app.cli.table_options import table_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
+from likely.engine.home import home
 from likely.engine.prompt import single_turn
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
@@ -38,7 +41,15 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @model_option
 @adapter_option
-@click.option("--system", metavar="TEXT", help="System prompt.")
+@click.option(
+    "--file",
+    "-f",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Read a file too, after PROMPT and a blank line. Several follow each other.",
+)
+@system_option
 @click.option("--raw", is_flag=True, help="Continue the prompt as it is, without the chat template.")
 @click.option("--prefill", metavar="TEXT", help="Words that the answer begins with.")
 @click.option("--think", metavar="on|off|N", help="Whether to think, for models that can; N: for at most N tokens.")
@@ -68,6 +79,7 @@ def command(
     prompt: str | None,
     model: str,
     adapters: tuple[str, ...],
+    files: tuple[Path, ...],
     system: str | None,
     raw: bool,
     prefill: str | None,
@@ -91,12 +103,13 @@ def command(
     eos: tuple[int, ...],
     **values: Any,
 ) -> None:
-    """Answer PROMPT (or standard input) on stdout, with statistics on stderr.
+    """Answer PROMPT, and what is piped in after it, on stdout, with statistics on stderr.
 
     \b
     likely run "Name three birds." --temp 0
     likely run --raw "Once upon a time" --max-tokens 40 --top-p 0.9
-    git diff | likely run --system "Write a commit message."
+    git diff | likely run "A commit message for this:"
+    likely run "Summarise:" -f notes.txt --system editor.txt
     likely run "Where is Rome?" --beam 4 -n 2
     likely run "Tea?" --choice yes --choice no     drawn by p(text) among the choices
     likely run "When?" --regex "[0-9]{4}" -n 16 --resample
@@ -120,7 +133,7 @@ def command(
                 "--ngram": ngram,
                 "--prefix-cache": prefix_cache,
                 "--kv-budget": kv_budget,
-                "no PROMPT": prompt in (None, "-"),
+                "no PROMPT": prompt == "-" or (prompt is None and not files),
             }
         )
     if replay is not None:
@@ -138,12 +151,13 @@ def command(
     decoding = read_strategy(strategy, draft_model, ngram, search, answers, constrained=is_constrained(values))
     if resample and (answers or 1) < 2:
         raise click.UsageError("--resample draws one of several answers: say of how many with -n")
+    system = system_prompts.read(home(), system) if system else system
     if raw and system:
         raise ParameterError(
             "--raw gives the model the prompt alone, so there is no place for --system: drop one of them"
         )
     check_place(save)
-    text = read_text(prompt, "PROMPT")
+    text = read_prompt(prompt, "PROMPT", files, alone=ranks.joined() is None)
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
     session = open_session(

@@ -24,13 +24,12 @@ Likely = Callable[..., Ended]
 
 @pytest.fixture
 def likely(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Likely:
-    """`likely WORDS`, of somebody with an empty home; `stdin` is what is typed or piped."""
+    """`likely WORDS`, of somebody with an empty home; `stdin` is what is piped in."""
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
 
-    def run(*words: object, stdin: bytes | None = None) -> Ended:
+    def run(*words: object, stdin: bytes = b"") -> Ended:
         monkeypatch.setattr(sys, "argv", ["likely", *map(str, words)])
-        if stdin is not None:
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capfd.readouterr()

@@ -15,7 +15,7 @@ import click
 import numpy as np
 import pytest
 
-from likely.app import cli
+from likely.app import cli, system_prompts
 from likely.app.cli.sampling import MAX_TOKENS
 from likely.engine.trace.file import load, save
 from likely.engine.trace.step import Recipe
@@ -44,8 +44,32 @@ def test_run_writes_the_answer_to_stdout_and_statistics_to_stderr(likely: Likely
     assert "4 tokens" in err and "seed 3" in err and "eot" in err
 
 
-def test_run_reads_standard_input(likely: Likely) -> None:
-    assert likely("run", "--temp", "0", "-q", stdin=b"hello")[:2] == (0, "xyz\n")
+@pytest.mark.parametrize(
+    ("words", "stdin", "prompt", "system"),
+    [
+        ((), b"in\n", "in\n", ""),
+        (("Sum:",), b"a\n\nb\n", "Sum:\n\na\n\nb", ""),
+        (("Sum:",), b" \n", "Sum:", ""),  # as good as nothing
+        (("Sum:", "-f", "one", "-f", "two"), b"in", "Sum:\n\n1\n\n2\n\nin", ""),
+        (("-", "-f", "one"), b"in", "in\n\n1", ""),
+        (("-f", "one", "--system", "two"), b"", "1\n", "2"),
+        (("Sum:", "--system", "brief"), b"", "Sum:", "Say little."),
+    ],
+)
+def test_a_prompt_is_words_files_and_what_is_piped_in(
+    likely: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], stdin: bytes, prompt: str,
+    system: str,
+) -> None:  # fmt: skip
+    """The model reads what it reads of one argument; a system prompt may be a file's, or be kept by its name."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("one", "1\n"), ("two", "2\n")):
+        Path(name).write_text(text)
+    (tmp_path / "home").mkdir()
+    system_prompts.keep(tmp_path / "home", "brief", "Say little.")
+    how = ("--temp", "0", "-q", "--save")
+    assert likely("run", *words, *how, "read.jsonl", stdin=stdin)[:2] == (0, "xyz\n")
+    likely("run", prompt, *how, "told.jsonl", *(("--system", system) if system else ()))
+    assert load(Path("read.jsonl"))[0].prompt == load(Path("told.jsonl"))[0].prompt
 
 
 def test_run_json_is_an_object_a_token(likely: Likely) -> None:
@@ -194,6 +218,8 @@ def test_plain_chat_talks_line_by_line(likely: Likely) -> None:
         (["run", "hi", "--seed", "x"], 2, "seed"),
         (["run", "--replay", "/nowhere/at/all.jsonl"], 1, "/nowhere/at/all.jsonl"),
         (["run", "hi", "--save", ""], 1, "the name of a file"),
+        (["run", "hi", "-f", "/nowhere"], 1, "cannot read /nowhere: No such file"),
+        (["run", "hi", "-f", "/dev/zero"], 1, "it is a device, and a file is wanted"),
         (["run", "hi", "--logit-bias", "99999999999999999999=1"], 1, "the id of a token"),
         (["run", "hi", "--kv-budget", "nan"], 2, "--kv-budget"),
         (["run", "hi", "--kv-budget", "inf"], 2, "--kv-budget"),

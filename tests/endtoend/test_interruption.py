@@ -34,8 +34,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return lambda *words: subprocess.Popen([*MAIN, *words], text=True, **pipes)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    typed = {"chat": subprocess.PIPE}  # `run` reads all that is piped in before it begins
+    return lambda verb, *words: subprocess.Popen(
+        [*MAIN, verb, *words], text=True, stdin=typed.get(verb, subprocess.DEVNULL), **pipes
+    )
 
 
 @pytest.mark.slow

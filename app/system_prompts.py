@@ -1,0 +1,47 @@
+"""Library of system prompts: those that a person has kept by name, in one file of likely's folder beside the presets.
+
+Knows nothing of models, and not what is said to one.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from likely.engine import json_reader
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
+from likely.engine.whole_file import read_whole, write_whole
+
+FILE = "system-prompts.json"
+
+
+def kept(home: Path) -> dict[str, str]:
+    """The texts by their names, in alphabetical order; what cannot be read is left out."""
+    rows: dict[str, Any] = {}
+    with suppress(DataError):
+        rows = json_reader.read(home / FILE)
+    return {name: text for name, text in sorted(rows.items()) if isinstance(text, str)}
+
+
+def keep(home: Path, name: str, text: str) -> None:
+    """Keep a text under a name; an empty one takes away what is kept there. Raises DataError where the file cannot be
+    read, since the others would be lost, or not be written."""
+    rows = json_reader.read(home / FILE) if (home / FILE).exists() else {}
+    rows.pop(name, None)
+    write_whole(home / FILE, [json.dumps(rows | ({name: text} if text else {}), indent=1, ensure_ascii=False)])
+
+
+def read(home: Path, words: str) -> str:
+    """What words stand for: the text that is kept under such a name, that of such a file, or the words themselves.
+
+    Raises DataError for a file that cannot be read as text.
+    """
+    texts = kept(home)
+    if words in texts:
+        return texts[words]
+    path = expanded(words)
+    with suppress(OSError, ValueError):  # words that no path can be
+        if path.is_file():
+            return read_whole(path).strip()
+    return words
