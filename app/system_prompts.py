@@ -33,7 +33,7 @@ def keep(home: Path, name: str, text: str) -> None:
 
 
 def read(home: Path, words: str) -> str:
-    """What words stand for: the text that is kept under such a name, that of such a file, or the words themselves.
+    """The text that words stand for: what is kept under such a name, what is in such a file, or the words themselves.
 
     Raises DataError for a file that cannot be read as text.
     """
