@@ -171,6 +171,8 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             ("bits", "group", "mode", "recipe", "awq"),
             beside=("kind",),
         ),
+        OptionRule("of one width: --bits all writes none of them", ("target",), beside=("bits=all",)),
+        OptionRule("says the bits itself: leave out --bits all", ("mode", "recipe"), beside=("bits=all",)),
     ),
     "reason": (
         *SAMPLING,

@@ -8,6 +8,6 @@ Reads: sources, statistics, tokenizer.
 
 from likely.engine.quantize.measure import QuantizationReport
 from likely.engine.quantize.plan import RECIPES, Settings
-from likely.engine.quantize.run import quantize
+from likely.engine.quantize.run import quantize, widths
 
-__all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize"]
+__all__ = ["RECIPES", "QuantizationReport", "Settings", "quantize", "widths"]

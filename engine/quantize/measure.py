@@ -27,7 +27,7 @@ WINDOW = 128  # tokens that are read as one text
 class QuantizationReport:
     """A model before and after. KL is that of the approximation from the original, per token of a text held out."""
 
-    path: Path
+    path: Path | None  # None: nothing was written
     weight_bits: float  # bits a weight over all tensors, scales included
     nbytes: int  # of the weights
     nbytes_before: int  # of those on the disk
@@ -39,6 +39,7 @@ class QuantizationReport:
     perplexity: float
     perplexity_before: float
     cost: Estimate  # by how many nats a token the text's surprisal rose, window by window
+    bits: int = 0  # asked for of a matrix, where it is one number of all
     errors: dict[str, float] = field(default_factory=dict)  # of each layer's output, relative to what the layer adds
 
     @property

@@ -6,8 +6,8 @@ it as it was and as it became. What is written is under another name until all o
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from likely.engine.lock import aside
 from likely.engine.numerics import damaged_at, not_finite
 from likely.engine.quantize import measure
 from likely.engine.quantize.measure import QuantizationReport, forward, logprobs
-from likely.engine.quantize.pack import pack, packable, record, rounded, scale_channels
-from likely.engine.quantize.plan import Settings, allocate, lowest
+from likely.engine.quantize.pack import Recorder, pack, packable, record, rounded, scale_channels
+from likely.engine.quantize.plan import BITS, Settings, allocate, lowest
 from likely.engine.quantize.source import Arrays, Source
 from likely.engine.sources import array_file
 from likely.engine.sources.fetch.progress import Report as Progress
@@ -49,9 +49,32 @@ def quantize(
         _check_new(target)  # by another process
         require_space(target.parent, info.nbytes, "--to")
         plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
-        report = _write(source, partial, target, settings, plan, tokens, progress)
+        out = _Folder(source, partial, settings.layout)
+        rounding = _Rounding(source, out, settings, plan)
+        _read(source, [rounding], tokens, progress)
+        report = rounding.report(target)
+        out.close()
         os.replace(partial, target)
     return report
+
+
+def widths(
+    info: ModelInfo, settings: Settings, *, text: str | None = None, progress: Progress = silent
+) -> list[QuantizationReport]:
+    """What each number of bits of BITS would take and cost, measured as `quantize` does, fewest first; nothing is
+    written.
+
+    Errors as `quantize`; ParameterError for settings that say the bits themselves.
+    """
+    if settings.recipe or settings.mode != "affine":
+        said = f"recipe {settings.recipe}" if settings.recipe else f"mode {settings.mode}"
+        raise ParameterError(f"{said} says the bits itself: leave it out, or --bits all")
+    source = Source(info)
+    tokens = measure.windows(source.tokenizer, source.shape, text)
+    every = [replace(settings, bits=bits) for bits in BITS]
+    roundings = [_Rounding(source, _Folder(source, None, each.layout), each) for each in every]
+    _read(source, roundings, tokens, progress)
+    return [rounding.report() for rounding in roundings]
 
 
 def _check_new(target: Path) -> None:
@@ -65,118 +88,134 @@ def matrices(parts: Sequence[ModelPart], arrays: Arrays, layout: PackedLayout) -
     return {part.path: part.role for part in large if packable(arrays[f"{part.path}.weight"], layout)}
 
 
-def _write(
-    source: Source,
-    folder: Path,
-    target: Path,
-    settings: Settings,
-    plan: Mapping[str, PackedLayout] | None,
-    tokens: mx.array,
-    progress: Progress,
-) -> QuantizationReport:
-    shape, layers = source.shape, source.shape.layers
-    default = settings.layout
-    out = _Folder(source, folder, default, layers + 2)
+def _read(source: Source, roundings: Sequence["_Rounding"], tokens: mx.array, progress: Progress) -> None:
+    """Read the model a layer at a time, round each as every rounding says, and have both read the text held out."""
+    layers = source.shape.layers
     held, calibration = tokens[1::2], tokens[::2]
-
-    def layout_of(path: str, role: str, layer: int | None = None) -> PackedLayout:
-        return plan[path] if plan is not None and path in plan else settings.choose(path, layer, layers, role)
-
-    embed = source.path("embed")
-    table = source.top("embed")[f"{embed}.weight"]
-    how = layout_of(embed, "embed")
-    packed = packable(table, how)
+    table = source.top("embed")[f"{source.path('embed')}.weight"]
+    positions = source.top("positions") if "positions" in source.parts else {}
     x = _finite(source, _embed(source, table, held), 0)
-    activations = _embed(source, table, calibration) if settings.awq else None
-    small = rounded(table, how) if packed else table
-    y = _embed(source, small, held)
-    first = pack(embed, table, how) if packed else {f"{embed}.weight": table}
-    weights = table.size
-    if "positions" in source.parts:
-        first |= (positions := source.top("positions"))
-        weights += sum(a.size for a in positions.values())
-    out.write(first, {embed: how} if packed else {}, weights)
-    del table, small, first
-    errors: dict[str, float] = {}
+    scaled = any(rounding.settings.awq for rounding in roundings)
+    activations = _embed(source, table, calibration) if scaled else None
+    for rounding in roundings:
+        rounding.embed(table, positions, held)
+    del table, positions
     for i in range(layers):
         progress("quantising", i, layers)
         arrays = source.layer(i)
         layer = source.block(i, dict(arrays))
         before = x
         x = _finite(source, forward(layer, x), i + 1)
-        weights = sum(a.size for a in arrays.values())
-        if settings.awq and activations is not None:
+        inputs: dict[str, Recorder] = {}
+        if activations is not None:
             inputs = record(layer.block)
             # one window's inputs, then the others without the recorders' interest in them
             following = [forward(layer, activations[n : n + 1]) for n in range(len(activations))]
             activations = mx.concatenate(following)
-            scale_channels(arrays, layer.parts, shape, inputs, default)
-        roles = matrices(layer.parts, arrays, default)
+        parts = layer.parts
         del layer
-        chosen = {p: layout_of(p, role, i) for p, role in roles.items()}
-        for path, how in chosen.items():
-            arrays |= pack(path, arrays.pop(f"{path}.weight"), how)
-        twin = source.block(i, dict(arrays))
-        added = forward(twin, before) - x
-        errors[f"layer {i}"] = float(mx.sqrt(mx.sum(added**2) / mx.maximum(mx.sum((x - before) ** 2), 1e-20)))
-        y = forward(twin, y)
-        del twin, before, added
-        out.write(arrays, chosen, weights)
-        del arrays
+        for rounding in roundings:
+            rounding.layer(i, dict(arrays), parts, inputs, before, x)
+        del arrays, before, inputs
         mx.clear_cache()
     progress("quantising", layers, layers)
-    score = _finish(source, out, layout_of, x, y, held)
-    if not out.packed:
-        raise ParameterError(
-            f"no matrix of {source.info.name} has rows of whole groups of {default.group_size}, so there is nothing to "
-            "quantise: give a smaller --group, or --gguf f16"
+    role = "embed" if source.shape.tied else "head"
+    last, head = source.top("norm"), source.top(role)[f"{source.path(role)}.weight"]
+    for rounding in roundings:
+        rounding.head(dict(last), head, x, held)
+
+
+class _Rounding:
+    """An approximation of a model: what its tensors become, and how it reads a text beside the model."""
+
+    def __init__(
+        self, source: Source, out: "_Folder", settings: Settings, plan: Mapping[str, PackedLayout] | None = None
+    ) -> None:
+        self.source, self.out, self.settings, self.plan = source, out, settings, plan or {}
+        self.errors: dict[str, float] = {}
+        self.score = Comparison(["reverse_kl", "same_top"])
+        self._y = mx.zeros(0)  # what the text has become in it so far
+
+    def _layout(self, path: str, role: str, layer: int | None = None) -> PackedLayout:
+        return self.plan.get(path) or self.settings.choose(path, layer, self.source.shape.layers, role)
+
+    def embed(self, table: mx.array, positions: Arrays, tokens: mx.array) -> None:
+        """The table that embeds, and learned positions, which stay as they are."""
+        path = self.source.path("embed")
+        how = self._layout(path, "embed")
+        packed = packable(table, how)
+        self._y = _embed(self.source, rounded(table, how) if packed else table, tokens)
+        first = pack(path, table, how) if packed else {f"{path}.weight": table}
+        weights = table.size + sum(a.size for a in positions.values())
+        self.out.write(first | positions, {path: how} if packed else {}, weights)
+
+    def layer(
+        self, i: int, arrays: Arrays, parts: Sequence[ModelPart], inputs: Mapping[str, Recorder], before: mx.array,
+        after: mx.array,
+    ) -> None:  # fmt: skip
+        """A layer's tensors, and what it makes of the text; the model's own makes `after` of `before`."""
+        weights = sum(a.size for a in arrays.values())
+        if self.settings.awq:
+            scale_channels(arrays, parts, self.source.shape, inputs, self.out.default)
+        roles = matrices(parts, arrays, self.out.default)
+        chosen = {path: self._layout(path, role, i) for path, role in roles.items()}
+        for path, how in chosen.items():
+            arrays |= pack(path, arrays.pop(f"{path}.weight"), how)
+        twin = self.source.block(i, dict(arrays))
+        added = forward(twin, before) - after
+        whole = mx.maximum(mx.sum((after - before) ** 2), 1e-20)
+        self.errors[f"layer {i}"] = float(mx.sqrt(mx.sum(added**2) / whole))
+        self._y = forward(twin, self._y)
+        self.out.write(arrays, chosen, weights)
+
+    def head(self, last: Arrays, head: mx.array, x: mx.array, tokens: mx.array) -> None:
+        """The norm and the head, written and read by both: what each says of every token."""
+        source = self.source
+        role = "embed" if source.shape.tied else "head"
+        path = source.path(role)
+        how = self._layout(path, role)
+        packed = packable(head, how)
+        small = rounded(head, how) if packed else head
+        norm = _norm(source, last)
+        if not source.shape.tied:
+            last |= pack(path, head, how) if packed else {f"{path}.weight": head}
+        own = packed and not source.shape.tied
+        weights = source.shape.width + (0 if source.shape.tied else head.size)
+        self.out.write(last, {path: how} if own else {}, weights)
+        for n, window in enumerate(tokens):
+            p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, self._y)))
+            if not np.isfinite(p[:, 0]).all():
+                raise damaged_at(source.info.name, f"in the text's window {n + 1} (the head is the first)")
+            if not np.isfinite(q[:, 0]).all():
+                raise NotFinite(
+                    "what was quantised gives NaN where the model does not: take more bits, or larger groups"
+                )
+            self.score.add(p, q, np.asarray(window))
+
+    def report(self, target: Path | None = None) -> QuantizationReport:
+        """What it costs. ParameterError where nothing could be packed."""
+        if not self.out.packed:
+            raise ParameterError(
+                f"no matrix of {self.source.info.name} has rows of whole groups of {self.out.default.group_size}, so "
+                "there is nothing to quantise: give a smaller --group, or --gguf f16"
+            )
+        kl, perplexities = self.score.estimate("reverse_kl"), self.score.perplexity
+        return QuantizationReport(
+            path=target,
+            weight_bits=8 * self.out.nbytes / self.out.weights,
+            nbytes=self.out.nbytes,
+            nbytes_before=weight_bytes(self.source.info),
+            tokens=self.score.tokens,
+            predicted=self.score.predicted,
+            kl=kl.mean,
+            kl_interval=kl.within(0.0).interval,
+            flips=1 - self.score.estimate("same_top").mean,
+            perplexity=perplexities[1],
+            perplexity_before=perplexities[0],
+            cost=self.score.cost,
+            errors=self.errors,
+            bits=self.settings.layout.bits,
         )
-    out.close()
-    kl = score.estimate("reverse_kl")
-    perplexities = score.perplexity
-    return QuantizationReport(
-        path=target,
-        weight_bits=8 * out.nbytes / out.weights,
-        nbytes=out.nbytes,
-        nbytes_before=weight_bytes(source.info),
-        tokens=score.tokens,
-        predicted=score.predicted,
-        kl=kl.mean,
-        kl_interval=kl.within(0.0).interval,
-        flips=1 - score.estimate("same_top").mean,
-        perplexity=perplexities[1],
-        perplexity_before=perplexities[0],
-        cost=score.cost,
-        errors=errors,
-    )
-
-
-def _finish(
-    source: Source, out: "_Folder", layout_of: Callable[..., PackedLayout], x: mx.array, y: mx.array, held: mx.array
-) -> Comparison:
-    """The norm and the head, written and read by both: what each says of every token."""
-    last = source.top("norm")
-    path = source.path("embed" if source.shape.tied else "head")
-    head = source.top("embed" if source.shape.tied else "head")[f"{path}.weight"]
-    how = layout_of(path, "embed" if source.shape.tied else "head")
-    packed = packable(head, how)
-    small = rounded(head, how) if packed else head
-    if not source.shape.tied:
-        last |= pack(path, head, how) if packed else {f"{path}.weight": head}
-        weights = head.size
-    else:
-        weights = 0
-    norm = _norm(source, last)
-    out.write(last, {path: how} if packed and not source.shape.tied else {}, weights + source.shape.width)
-    score = Comparison(["reverse_kl", "same_top"])
-    for n in range(len(held)):
-        p, q = (logprobs(_logits(source, norm, table, z[n])) for table, z in ((head, x), (small, y)))
-        if not np.isfinite(p[:, 0]).all():
-            raise damaged_at(source.info.name, f"in the text's window {n + 1} (the head is the first)")
-        if not np.isfinite(q[:, 0]).all():
-            raise NotFinite("what was quantised gives NaN where the model does not: take more bits, or larger groups")
-        score.add(p, q, np.asarray(held[n]))
-    return score
 
 
 def _auto(source: Source, settings: Settings, tokens: mx.array, progress: Progress) -> dict[str, PackedLayout]:
@@ -267,10 +306,10 @@ def _logits(source: Source, norm: Norm, head: mx.array, hidden: mx.array) -> mx.
 
 
 class _Folder:
-    """A model folder that grows a shard at a time."""
+    """A model folder that grows a shard at a time; without a path its bytes are counted alone."""
 
-    def __init__(self, source: Source, path: Path, default: PackedLayout, shards: int) -> None:
-        self.source, self.path, self.default, self.shards = source, path, default, shards
+    def __init__(self, source: Source, path: Path | None, default: PackedLayout) -> None:
+        self.source, self.path, self.default, self.shards = source, path, default, source.shape.layers + 2
         self.nbytes = self.weights = self.packed = self._written = 0
         self._place: dict[str, str] = {}
         self._own: dict[str, Any] = {}
@@ -281,7 +320,8 @@ class _Folder:
         chosen = {self.source.spell(path): layout for path, layout in chosen.items()}
         self._written += 1
         name = f"model-{self._written:05}-of-{self.shards:05}.safetensors"
-        array_file.write(self.path / name, arrays, {"format": "mlx"})
+        if self.path is not None:
+            array_file.write(self.path / name, arrays, {"format": "mlx"})
         self._place |= dict.fromkeys(arrays, name)
         self.nbytes += sum(a.nbytes for a in arrays.values())
         self.weights += weights
@@ -293,6 +333,7 @@ class _Folder:
 
     def close(self) -> None:
         """The index, the config and the tokenizer."""
+        assert self.path is not None
         index = {"metadata": {"total_size": self.nbytes}, "weight_map": self._place}
         (self.path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         packing = {**asdict(self.default), **self._own}

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize
+from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize, widths
 from likely.engine.quantize.pack import rounded
 from likely.engine.quantize.plan import BITS, allocate, lowest
 from likely.engine.sources.checkpoint import load
@@ -206,6 +207,9 @@ def test_more_bits_cost_less(tmp_path: Path) -> None:
         worst, middle, least = (report.errors[f"layer {i}"] for report in found)
         assert 1 > worst > 2 * middle > 8 * least > 0
     assert all(len(report.errors) == 3 for report in found)
+    told = widths(info, Settings(group_size=32), text=TEXT)
+    assert [report.bits for report in told] == list(BITS)
+    assert [replace(told[BITS.index(one.bits)], path=one.path) for one in found] == found
 
 
 @pytest.mark.slow(5)
