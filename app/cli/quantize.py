@@ -106,7 +106,7 @@ def command(
 
 
 def in_words(report: "QuantizationReport") -> str:
-    """What a person notices of it, by how many of the likeliest next tokens are others."""
+    """Words for what a person notices of it, by how many of the likeliest next tokens are others."""
     return next(words for least, words in NOTICED if report.flips >= least)
 
 

@@ -61,7 +61,7 @@ def quantize(
 def widths(
     info: ModelInfo, settings: Settings, *, text: str | None = None, progress: Progress = silent
 ) -> list[QuantizationReport]:
-    """What each number of bits of BITS would take and cost, measured as `quantize` does, fewest first; nothing is
+    """Reports of what each number of bits of BITS would take and cost, measured as `quantize` does, fewest first; nothing is
     written.
 
     Errors as `quantize`; ParameterError for settings that say the bits themselves.
@@ -193,7 +193,7 @@ class _Rounding:
             self.score.add(p, q, np.asarray(window))
 
     def report(self, target: Path | None = None) -> QuantizationReport:
-        """What it costs. ParameterError where nothing could be packed."""
+        """Its figures. ParameterError where nothing could be packed."""
         if not self.out.packed:
             raise ParameterError(
                 f"no matrix of {self.source.info.name} has rows of whole groups of {self.out.default.group_size}, so "

@@ -165,7 +165,7 @@ def test_an_adapter_of_a_base_of_few_bits_is_fused_into_as_many_as_keep_it(
     for line, one in zip(lines[1:7], told.values(), strict=True):
         assert f"{one['flips']:.1%}" in line and f" {one['kl'] / math.log(2):.4f} " in line and one["words"] in line
     fewest = next((bits for bits, one in told.items() if one["words"] in ("hardly told apart", "as the original")), 0)
-    assert f"--bits {fewest} writes" in lines[-1] and told[fewest]["flips"] < 0.06 <= told[3]["flips"]
+    assert f"--bits {fewest} --group 32 writes" in lines[-1] and told[fewest]["flips"] < 0.06 <= told[3]["flips"]
     assert likely("quantize", model, "--bits", 3, "--group", 32, "--to", small).code == 0
     options = ("--length", 64, "--rate", 1e-3, "--steps", 2, "--layers", 1)
     code, _, err = likely("tune", rows, "-M", small, "--out", out, *options)
