@@ -61,9 +61,9 @@ def quantize(
 def widths(
     info: ModelInfo, settings: Settings, *, text: str | None = None, progress: Progress = silent
 ) -> list[QuantizationReport]:
-    """Reports of what each number of bits of BITS would take and cost, measured as `quantize` does, fewest first; nothing is
-    written.
+    """Reports of what each number of bits of BITS would take and cost, measured as `quantize` does, fewest first.
 
+    Nothing is written.
     Errors as `quantize`; ParameterError for settings that say the bits themselves.
     """
     if settings.recipe or settings.mode != "affine":
