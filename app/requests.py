@@ -162,6 +162,7 @@ class ModelFacts:
     eos: frozenset[int] = field(default_factory=frozenset)
     mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
     warning: str = ""  # that it is near the limit of this machine's memory
+    sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends, where a server asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,6 +235,11 @@ def shown(facts: ModelFacts) -> Json:
         "details": _details(facts.family, facts.quantization),
         "model_info": {"general.architecture": facts.family, f"{facts.family}.context_length": facts.context},
         "capabilities": ["completion"],
+        "parameters": "\n".join(
+            f"{theirs} {facts.sampling[ours]:g}"
+            for theirs, openai in OPTIONS.items()
+            if (ours := openai_fields.SAMPLED.get(openai, "")) in facts.sampling
+        ),
     }
 
 

@@ -230,7 +230,8 @@ def _drawn(
     n = within("n", body.get("n", 1), 1, BOUNDS.texts)
     constrained = constraint is not None or "regex" in ours or "choices" in ours
     strategy = _strategy(body, ours, n, constrained=constrained)
-    recipe_ = sampling(values, ours.get("order", "mlx-lm"), _biases(body.get("logit_bias", {})))
+    order = ours.get("order", "mlx-lm")
+    recipe_ = sampling(values, order, _biases(body.get("logit_bias", {})))
     if strategy.SEARCHES and (recipe_.greedy or body.get("stream") or best_of):
         name = "stream" if body.get("stream") else "best_of" if best_of else "temperature"
         raise RequestRefused(f"{name}: a search such as {strategy} has no use for it, leave it out", name)
@@ -275,6 +276,8 @@ def _drawn(
         constraint=constraint,
         choices=among,
         adapter=adapter,
+        sampling=values,
+        order=order,
         tools=tools,
         called=called,
         effort=effort,

@@ -89,6 +89,8 @@ class AnswerRequest:
     constraint: tuple[str, str] | None = None  # kind and grammar of what the answer must be
     choices: tuple[str, ...] = ()  # texts that it is one of, drawn by their law
     adapter: tuple[str, float] | None = None  # a name that the server was started with, and its weight
+    sampling: Mapping[str, float] = field(default_factory=dict)  # what it says of `control`; the rest is the model's
+    order: str = "mlx-lm"  # of the transforms
     tools: tuple[Any, ...] = ()
     called: bool = False  # the answer is a call of a tool, as its constraint says
     effort: str = ""  # of thinking, where the model's template has a place for it

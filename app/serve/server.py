@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h11
@@ -114,10 +114,14 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from likely.app import model_provider
         from likely.engine import machine, room
         from likely.engine.adapters.adapters import read
+        from likely.engine.recommended import recommended
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
             nbytes = machine.memory() // KEPT_SHARE
-            return model_provider.opening(name, names.stands_for(name), kept=KEPT, kept_nbytes=nbytes)
+            path = names.stands_for(name)
+            loaded = yield from model_provider.opening(name, path, kept=KEPT, kept_nbytes=nbytes)
+            loaded.facts = replace(loaded.facts, sampling=recommended(loaded.info.path))
+            return loaded
 
         adapters = {}
         for name, folder in _by_name(options.adapters, adapter_name, "adapters").items():

@@ -33,9 +33,11 @@ from likely.engine.decode.batch import ContinuousBatch
 from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.errors import ParameterError
+from likely.engine.presets import ORDERS, PRESETS, Values, recipe
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.thinking import THINK, end_of, opens, thinking_of
+from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, LogitBias
 
 
@@ -161,6 +163,8 @@ class ServingJobs:
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
+        if not (request.strategy.SEARCHES or request.choices):  # they go by the model's own law
+            control.recipe = completed(request, model.facts.sampling or PRESETS["balanced"])
         check_numbers(request, len(ids), model.facts.context)
         if request.choices:
             yield from self._line.read(session.read(ids))
@@ -303,6 +307,13 @@ class ServingJobs:
             session.adapt("add", self._adapters[adapter[0]].folder, adapter[1])
         model.adapter = adapter
         model.joins = session.model.make_cache().joins
+
+
+def completed(request: AnswerRequest, others: Values) -> Recipe:
+    """The recipe of a request, what it does not say by `others`."""
+    biases = [dict(t.bias) for t in request.control.recipe.transforms if isinstance(t, LogitBias)]
+    bias = biases[0] if biases else None
+    return recipe({**others, **request.sampling}, ORDERS[request.order], bias=bias)
 
 
 def check_numbers(request: AnswerRequest, count: int, context: int) -> None:

@@ -65,6 +65,7 @@ def test_log_probabilities_are_those_of_run_under_load(client: Client) -> None:
     for one, (status, answer) in zip(asked, answers, strict=True):
         assert status == 200, answer
         args = ["run", "hi", "-M", str(client.home / "tiny"), "--json", "-q", "--max-tokens", "12"]
+        args += ["--preset", "balanced"]  # for what a request does not say
         for name, value in one.items():
             if name == "logit_bias":
                 args += ["--logit-bias", "65=5"]
@@ -107,7 +108,7 @@ def test_requests_choose_their_adapters(client: Client) -> None:
             "hi",
             "-M",
             str(client.home / "tiny"),
-            *["--json", "-q", "--max-tokens", "6", "--seed", "2", "--temp", "1"],
+            *["--json", "-q", "--max-tokens", "6", "--seed", "2", "--temp", "1", "--preset", "balanced"],
         ]
         args += [] if weight is None else ["-A", f"{client.home / 'style'}={weight}"]
         lines = CliRunner().invoke(program, args).stdout.splitlines()

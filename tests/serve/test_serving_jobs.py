@@ -1,11 +1,14 @@
 """The executor of a server's requests over sessions of a script: what it asks of them, and when others have a turn."""
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from gguf import GGUFWriter
 
 from likely.app import requests as r
 from likely.app.serve import openai_requests
@@ -14,7 +17,9 @@ from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting
 from likely.engine.decode.strategies import parse
+from likely.engine.presets import PRESETS, recipe
 from likely.engine.prompt import Prompt
+from likely.engine.recommended import recommended
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import step
 
@@ -193,3 +198,47 @@ def test_a_model_and_its_draft_stand_side_by_side_and_an_adapter_has_its_turn() 
     assert begun and executor.models["m"].adapter == ("x", 0.5)
     list(later)
     assert one.changed == [("add", "folder/x", 0.5), ("remove", "x", 0.0)]
+
+
+def test_what_a_request_does_not_say_is_as_the_model_was_published_else_as_in_the_chat() -> None:
+    told = {"temp": 0.6, "top_k": 20}
+    for published, defaults in (({}, dict(PRESETS["balanced"])), (told, told)):
+        session = ScriptedSession("m", [END])
+        session.facts = replace(session.facts, sampling=published)
+        executor = jobs(session)
+        for given, ours in (
+            ({}, {}),
+            ({"temperature": 0.5, "logit_bias": {"65": 2}}, {"temp": 0.5}),
+            ({"top_p": 1}, {"top_p": 1}),
+        ):
+            asked = openai_requests.chat({"messages": [{"role": "user", "content": "q"}], **given})
+            run(executor, asked)
+            bias = {65: 2.0} if "logit_bias" in given else None
+            assert session.asked[-1][1]["recipe"] == recipe({**defaults, **ours}, bias=bias)
+        run(executor, ask(strategy=parse("beam 2")))
+        assert session.asked[-1][1]["recipe"] == recipe({}), "a search is of the model's own law"
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        (None, {}), ({"eos_token_id": 2}, {}), ({"do_sample": False, "temperature": 0.7}, {"temp": 0.0}),
+        ({"do_sample": True, "temperature": 0.6, "top_k": 20}, {"temp": 0.6, "top_k": 20}),
+        ({"temperature": -1, "top_p": 7, "top_k": True, "min_p": "x", "typical_p": None, "repetition_penalty": 1.1},
+         {"repetition_penalty": 1.1}),
+    ],
+)  # fmt: skip
+def test_sampling_that_a_publisher_recommends(written: Any, values: dict[str, float], tmp_path: Path) -> None:
+    if written is not None:
+        (tmp_path / "generation_config.json").write_text(json.dumps(written))
+    assert recommended(tmp_path) == values
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_sampling_temp(0.5), writer.add_sampling_top_k(40), writer.add_sampling_penalty_last_n(-5)
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    assert recommended(tmp_path / "m.gguf") == {"temp": 0.5, "top_k": 40}
