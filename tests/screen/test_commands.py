@@ -137,6 +137,22 @@ def test_presets_are_kept_and_come_back(screen: Screen) -> None:
     assert "mine" in (screen.home / "presets.json").read_text()
 
 
+def test_a_system_prompt_is_kept_taken_by_its_name_and_dropped(screen: Screen) -> None:
+    assert "there is no system prompt: /system writes one" in screen.say("/save-system brief")
+    (screen.folder / "long.txt").write_text("Say a lot.\n")
+    screen.say("/system Say little.", "/save-system brief")
+    for words, told in (("Sing.", "Sing."), ("long.txt", "Say a lot."), ("brief", "Say little.")):
+        screen.say(f"/system {words}")
+        assert screen.lines[1].startswith(f" ▸ system  {told}")
+    screen.press("ctrl+n")
+    screen.burst("ctrl+p", *"system prompt brief", "enter")
+    assert "system  Say little." in screen.lines[1]
+    screen.press("ctrl+n")
+    assert "brief is kept no more" in screen.say("/save-system brief")
+    screen.say("/system brief")  # words, now
+    assert "system  brief" in screen.lines[1]
+
+
 def test_an_answer_begins_with_given_words(screen: Screen) -> None:
     assert "say something first" in screen.say("/prefill Hello ,")
     screen.say(ASK, "/prefill Hello ,")

@@ -5,6 +5,7 @@ from functools import partial
 
 from textual.widget import Widget
 
+from likely.app import system_prompts
 from likely.app.heat import HEATS
 from likely.app.tui.base import presets
 from likely.app.tui.base.answer_settings import ANSWERS, SEED, TAKES
@@ -133,13 +134,15 @@ def offered(screen: ChatParts) -> Iterator[Command]:
             if strategy != chat.settings.strategy:
                 name = "plain" if strategy == PLAIN else str(strategy)
                 yield f"strategy: {name}", strategy.about, partial(slash.run, screen, f"/strategy {name}")
+    yield "session: System prompt…", "what the model is told first", partial(slash.run, screen, "/system")
+    for name, text in system_prompts.kept(host.home).items():
+        yield f"session: System prompt {name}", text, partial(slash.run, screen, f"/system {name}")
     if conversation.nodes:
         yield "session: Find…", "words, on any branch", pane.action_find
         yield "token: Bookmark", "where the cursor is, or take the mark away", pane.action_mark
         if conversation.marks:
             yield "session: Bookmarks…", "go to one", pane.action_marks
         yield "session: Rename…", "its name", partial(slash.run, screen, "/title")
-        yield "session: System prompt…", "what the model is told first", partial(slash.run, screen, "/system")
         for kind, name in (
             ("markdown", "Markdown"),
             ("html", "HTML with heat"),

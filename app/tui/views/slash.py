@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from likely.app import export
+from likely.app import export, system_prompts
 from likely.app.heat import HEATS, bits_of
 from likely.app.recipes import BAN
 from likely.app.tui.base import cells, presets
@@ -198,11 +198,20 @@ def steered(screen: ChatParts) -> str:
 
 
 def _system(screen: ChatParts, text: str) -> None:
-    """Set the system prompt; without a text, edit the one that is there."""
+    """Set the system prompt, by its words, a file or the name it is kept under; without any, edit the one there is."""
     if text:
-        screen.instruct(text)
+        screen.instruct(system_prompts.read(screen.host.home, text))
     else:
         screen.pane.edit_system()
+
+
+def _save_system(screen: ChatParts, name: str) -> None:
+    """Keep the system prompt under a name; where there is none, what was kept there is kept no more."""
+    home, text = screen.host.home, screen.chat.conversation.system
+    if not name or (not text and name not in system_prompts.kept(home)):
+        raise ParameterError("/save-system wants a name" if text else "there is no system prompt: /system writes one")
+    system_prompts.keep(home, name, text)
+    screen.hints.say(f"kept: /system {name} takes it" if text else f"{name} is kept no more")
 
 
 def _title(screen: ChatParts, text: str) -> None:
@@ -399,7 +408,13 @@ COMMANDS: dict[str, Slash] = {
     "adapter": Slash("[folder or name] [weight]", "put one on the model; a number, only, off", _adapter, _adapters),
     "steer": Slash("name: texts | others", "move the model from the others to the texts; ; between two", _steer),
     "reload": Slash("", "load the model again", lambda s, _: s.host.reload_model()),
-    "system": Slash("[text]", "the system prompt of this conversation", _system),
+    "system": Slash(
+        "[text, file or name]",
+        "the system prompt of this conversation",
+        _system,
+        lambda s: [*system_prompts.kept(s.host.home)],
+        others=True,
+    ),
     "new": Slash("", "a new conversation", lambda s, _: s.action_new()),
     "sessions": Slash("", "all conversations", lambda s, _: s.action_sessions()),
     "title": Slash("[text]", "name this conversation", _title),
@@ -416,6 +431,7 @@ COMMANDS: dict[str, Slash] = {
     "think": Slash("on, off, n", "whether to think, or for how many tokens", _think, lambda _: list(THINKS)),
     "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
+    "save-system": Slash("name", "keep the system prompt by a name; an empty one drops it", _save_system),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),
     "set": Slash("name value …", "a slider, seed, answers, or a constraint", _set, lambda _: SETTABLE),
     "undo": Slash("", "take back the last change of those settings", lambda s, _: asking.undo(s)),
