@@ -82,6 +82,7 @@ class Config:
     eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
     patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
     save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)
+    keep_state: bool = option(False, "keep the optimiser's state when a run has ended, so that more steps are its own")
     verdict: bool = option(True, "look at the end at what was learned and what was forgotten")
     tensorboard: bool = option(False, "write TensorBoard's events too")
 

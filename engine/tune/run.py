@@ -147,6 +147,8 @@ def prepare(
         state.check(folder, before, trained.parameters(), run.groups)
         trained.set(before.parameters)
         run.optimiser, run.counters, run.saved = before.optimiser, before.counters, before.counters.step
+        if before.ended:
+            run.chosen = "a new start of the optimiser, whose state went as the run had ended (--keep-state keeps it)"
         run.steps = amounts.steps_of(config, rows.train) if wanted.steps or wanted.epochs else steps
         if run.steps < before.counters.step:
             raise DataError(
@@ -198,12 +200,14 @@ def settle(run: TrainingRun) -> None:
     mx.reset_peak_memory()
 
 
-def save(run: TrainingRun) -> Saved:
-    """Write what was trained, then the state, each landing whole."""
+def save(run: TrainingRun, *, ended: bool = False) -> Saved:
+    """Write what was trained, then the state, each landing whole; of a run that has ended without the optimiser's,
+    unless that is to be kept."""
     run.saved = run.counters.step
     if run.leads:
         write(run, run.folder)
-        snapshot = State(run.trained.parameters(), run.optimiser, run.counters)
+        gone = ended and not run.config.keep_state
+        snapshot = State(run.trained.parameters(), run.optimiser, run.counters, gone)
         state.save(run.folder, snapshot, run.config, run.rows.fingerprint, run.steps)
         run.stamp = state.stamp(run.folder)
         if run.made_as:

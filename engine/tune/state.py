@@ -23,7 +23,7 @@ from likely.metal import mx
 FILE = begun.STATE
 # what may differ between a run and its resumption: where things are, how long and how often
 FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data",
-        "test", "verdict")  # fmt: skip
+        "test", "verdict", "keep_state")  # fmt: skip
 
 CHOSEN = ("batch", "packing")  # together, by the data, where no batch is asked for
 
@@ -41,6 +41,7 @@ class Counters:
     best_step: int = 0
     waited: int = 0  # validations since
     elapsed_s: float = 0.0
+    begun: int = 0  # the step after which the optimiser began: 0, unless its state went when the run ended
     signal: float = 0.0  # running means for the gradient's noise scale: |G|^2, and the trace of its covariance
     noise: float = 0.0
 
@@ -51,23 +52,27 @@ FACTS = {
     "config": dict,
     "data": str,
     "steps": int,
+    "ended?": bool,  # whether the optimiser's state went, as the run had ended
 }
 
 
 @dataclass
 class State:
-    """Parameters, optimiser and counters."""
+    """Parameters, optimiser and counters; of a run that has `ended` and kept no more, without its optimiser."""
 
     parameters: dict[str, mx.array]
     optimiser: dict[str, dict[str, mx.array]]
     counters: Counters
+    ended: bool = False
 
 
 def save(folder: Path, state: State, config: Config, data: str, steps: int) -> None:
     """Write the state; DataError where the disk is full, with the state before it untouched."""
     arrays = {f"parameter/{name}": a for name, a in state.parameters.items()}
-    arrays |= {f"{key}/{name}": a for name, slots in state.optimiser.items() for key, a in slots.items()}
+    optimiser = {} if state.ended else state.optimiser
+    arrays |= {f"{key}/{name}": a for name, slots in optimiser.items() for key, a in slots.items()}
     facts = {"counters": asdict(state.counters), "config": asdict(config), "data": data, "steps": steps}
+    facts["ended"] = state.ended
     write_arrays(folder / FILE, arrays, {"likely": json.dumps(facts)})
 
 
@@ -108,7 +113,10 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
             parameters[name] = array
         else:
             optimiser.setdefault(name, {})[kind] = array
-    return State(parameters, optimiser, counters), facts["steps"], _chosen(config, then)
+    ended = bool(facts.get("ended"))
+    if ended:
+        counters.begun = counters.step
+    return State(parameters, optimiser, counters, ended), facts["steps"], _chosen(config, then)
 
 
 def check(
@@ -122,7 +130,7 @@ def check(
     after = optimisers.update(parameters, still, {}, groups, 1, 0.0)[1]
     wanted = {f"parameter {name}": array for name, array in parameters.items()}
     there = {f"parameter {name}": array for name, array in stored.parameters.items()}
-    if stored.counters.step or stored.optimiser:
+    if stored.optimiser or (stored.counters.step and not stored.ended):
         wanted |= {f"{key} of {name}": array for name, slots in after.items() for key, array in slots.items()}
         there |= {f"{key} of {name}": array for name, slots in stored.optimiser.items() for key, array in slots.items()}
     for name in sorted({*wanted, *there}):

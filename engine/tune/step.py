@@ -106,7 +106,8 @@ def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int) -
     if c.clip and norm > c.clip:
         gradients = {name: g * (c.clip / norm) for name, g in gradients.items()}
     parameters = run.trained.parameters()
-    new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, run.groups, t, rate, c.l1)
+    own = t - run.counters.begun  # steps of the optimiser
+    new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, run.groups, own, rate, c.l1)
     mx.eval(new, run.optimiser)
     run.trained.set(new)
     return rate

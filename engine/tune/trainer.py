@@ -90,7 +90,7 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
                     break
             if not last and c.save_every and t % c.save_every == 0:
                 yield save(run)
-    yield save(run) if end.reason not in FAILED else _go_back(run)
+    yield save(run, ended=end.reason != "stopped") if end.reason not in FAILED else _go_back(run)
     renew(run.base)
     yield end if end.reason != "done" else replace(end, step=counters.step)
 

@@ -39,7 +39,8 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
     "packing": {"packing": False},
     "map": {"data": "mapped.jsonl", "map": ("question=prompt",)},
 }
-SAME = {"checkpointing", "test", "verdict"}  # the same numbers for less memory (test_trainer.py), or only looked at
+# the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
+SAME = {"checkpointing", "keep_state", "test", "verdict"}
 
 
 @pytest.fixture(scope="module")

@@ -317,6 +317,23 @@ def test_a_run_can_be_stopped_and_says_how_to_go_on(tmp_path: Path) -> None:
             run(tmp_path, **changes)
 
 
+def test_the_optimiser_s_state_of_a_run_that_has_ended_goes_unless_it_is_asked_for(tmp_path: Path) -> None:
+    """Kept, more steps are those of one run; gone, AdamW's next step is a first one: as long as the rate."""
+    how: dict[str, Any] = {"schedule": "constant", "rate": 0.01, "clip": 0.0}
+    for name, kept in (("kept", True), ("gone", False), ("whole", True)):
+        finish(run(tmp_path / name, steps=4 if name == "whole" else 3, keep_state=kept, **how))
+    slots = {name.split("/")[0] for name in mx.load(str(tmp_path / "gone" / state.FILE))}
+    assert slots == {"parameter"}, "and no more than what was trained"
+    ends = {name: run(tmp_path / name, resume=True, steps=4, keep_state=True, **how) for name in ("kept", "gone")}
+    before = ends["gone"].trained.parameters()
+    for each in ends.values():
+        finish(each)
+    assert same(at(tmp_path / "kept"), at(tmp_path / "whole")) and "--keep-state" in ends["gone"].chosen
+    moved = mx.concatenate([mx.abs(a - before[name]).flatten() for name, a in at(tmp_path / "gone").items()])
+    assert mx.max(moved).item() == pytest.approx(0.01, rel=1e-3) and mx.mean(moved).item() > 0.0099
+    assert run(tmp_path / "gone", resume=True, steps=5, **how).counters.step == 4
+
+
 def test_a_run_that_was_prepared_before_another_wrote_does_not_begin(tmp_path: Path) -> None:
     """Neither over one that has come to its end meanwhile, nor from a state that is not the last any more."""
     early = run(tmp_path, steps=2)
