@@ -32,7 +32,7 @@ def test_an_answer_that_is_stopped_keeps_its_words_and_goes_on(screen: Screen) -
     screen.say(ASK)
     assert "The sky looks blue because" in screen.text and "esc Stop" in screen.lines[-1]
     screen.say("and red?")
-    assert "│ and red?" in screen.text and "esc" in screen.lines[-1]  # it waits in the prompt
+    assert "‖ 1  and red?" in screen.text and "esc" in screen.lines[-1]  # it waits
     screen.press("escape")
     assert screen.said[1] == " The sky looks blue because" and "5 tok · ppl" in screen.text
     assert "stopped" in screen.text and "esc Stop" not in screen.lines[-1]

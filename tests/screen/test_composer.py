@@ -168,6 +168,41 @@ def test_what_is_attached_is_counted_before_it_is_sent(tmp_path: Path) -> None:
             screen.press("end", "ctrl+u")
 
 
+def test_what_is_said_while_it_answers_waits_is_edited_and_is_sent_in_turn(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("Blue light\n")
+    with Screen(tmp_path, ScriptedEngine(scripts=[" Blue light."]), size=(60, 20)) as screen:
+        screen.hold(after=2)
+        screen.say(ASK, "and sunsets?", "why red", "see @a.txt", "Hello")
+        rows = [line for line in screen.lines if line.startswith(" ‖")]
+        assert [row[3:].split()[0] for row in rows] == ["1", "2", "3"] and rows[2].endswith("1 more")
+        screen.type("draft")
+        screen.press("up", "ctrl+u", "enter")  # taken back
+        screen.press("up", "up")
+        assert written(screen) == ["why red"]
+        screen.type(" then")
+        screen.press("up")  # what was changed stays, and the first is not sent while it is edited
+        assert written(screen) == ["and sunsets?"] and " ‖ 2  why red then" in screen.lines
+        screen.release()
+        assert len(screen.kept[0].nodes) == 2
+        screen.burst("end", *" too", "enter")
+        screen.wait()
+        asked = [node.text for node in screen.kept[0].nodes.values() if node.role == "user"]
+        assert asked == [ASK, "and sunsets? too", "why red then", "see @a.txt\n\n```a.txt\nBlue light\n```"]
+        assert written(screen) == ["draft"] and not any(line.startswith(" ‖") for line in screen.lines)
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+n"])
+def test_where_an_answer_is_stopped_what_waits_is_written_again(screen: Screen, key: str) -> None:
+    screen.hold(after=2)
+    screen.say(ASK, "and sunsets?", "why red")
+    screen.type("draft")
+    screen.press("up", key)
+    screen.release()
+    assert written(screen) == ["and sunsets?", "", "why red", "", "draft"] and len(screen.kept[-1].nodes) == 2
+    screen.press("enter")
+    assert screen.said[-2] == "and sunsets?\n\nwhy red\n\ndraft"
+
+
 @pytest.mark.parametrize("size", [(100, 30), (60, 20)])
 def test_a_text_is_edited_where_it_stands(tmp_path: Path, size: tuple[int, int]) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[" Blue light."]), size=size) as screen:

@@ -48,6 +48,7 @@ from likely.app.tui.widgets.system_line import SystemLine
 from likely.app.tui.widgets.token_view import TokenView
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.waiting import MessageQueue
 from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.engine.conversation import Conversation
 from likely.engine.decode.strategy import Strategy
@@ -101,6 +102,7 @@ class ChatScreen(View, Steering):
             yield Inspector(id="inspector", strategies=True)
             yield DiffusionPane(lambda: self.chat, self.names)
         yield InspectorLine(id="glance")
+        yield MessageQueue(id="queue")
         yield Suggestions(id="suggestions")
         yield Composer(placeholder=WAITING, id="prompt")
         yield Caption(id="diffusion-formula")
@@ -119,7 +121,7 @@ class ChatScreen(View, Steering):
         self.composer.busy, self.composer.room = lambda: self.chat.running, lambda: self.chat.room()
         self.composer.example = lambda: "" if self.chat.diffuses else self.pane.example
         self.composer.turn = self.pane.turn_example
-        self.composer.list = self.query_one(Suggestions)
+        self.composer.list, self.composer.queue = self.query_one(Suggestions), self.query_one(MessageQueue)
         self._open_first()
         self.composer.focus()
         self.set_interval(1.0, self.tick)
@@ -179,6 +181,7 @@ class ChatScreen(View, Steering):
         if self.chat.stepping:
             self.chat.step_off()
         self.chat.stop()
+        self.composer.take_back()
         self.chat.settle()
         self.save()
 
@@ -229,6 +232,8 @@ class ChatScreen(View, Steering):
             self.inspector.inspect()
         if heard.ended:
             self._finished()
+            if not chat.stepping:
+                (self.composer.next if heard.failure is None else self.composer.take_back)()
         elif heard.reshow:
             self.save()
             self.reshow()
@@ -455,6 +460,7 @@ class ChatScreen(View, Steering):
         elif self.diffusion.leave():
             self.status()
         elif self.chat.stop(hear=True):
+            self.composer.take_back()
             self.save()
             self.reshow()
             self._name_it()

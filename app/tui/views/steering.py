@@ -14,6 +14,7 @@ from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.suggestions import Suggestions
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
+from likely.app.tui.widgets.waiting import MessageQueue
 from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.engine.errors import LikelyError
 
@@ -101,6 +102,10 @@ class Steering:
 
     def on_suggestions_taken(self: ChatParts, event: Suggestions.Taken) -> None:
         self.composer.take(event.suggestion.text)
+        self.composer.focus()
+
+    def on_message_queue_picked(self: ChatParts, event: MessageQueue.Picked) -> None:
+        self.composer.edit_waiting(event.waiting)
         self.composer.focus()
 
     def on_composer_commanded(self: ChatParts, event: Composer.Commanded) -> None:

@@ -74,7 +74,7 @@ class TopBar(LineWidget):
         fact = [Segment(f"  {self.facts[0]}")] if self.facts else []
         if room(program, legend) < 0 or room(legend, fact) < 0:
             names = {name: text if name == self.current else f" {shown[name]}" for name, text in names.items()}
-            named = width < 40 or room(program, legend) >= 0
+            named = width < 40 or room(program, legend, fact) >= 0
         else:
             named = room(program, worded, fact) >= 0
         segments = program if named else []

@@ -1,6 +1,7 @@
 """The composer: where a message is written, with what is attached to it, its history and its completions.
 
-It counts what is attached before it lets the message go. What is said, and what a command does, is the screen's.
+It counts what is attached before it lets the message go; one that is sent while an answer is under way waits, and can
+be edited until then. What is said, and what a command does, is the screen's.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from likely.app.tui.chat.attach import Attachment
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.suggestions import Suggestion, Suggestions
+from likely.app.tui.widgets.waiting import NEWS, MessageQueue, WaitingMessage
 from likely.app.worker import Failed
 from likely.engine.errors import DataError
 
@@ -40,17 +42,22 @@ class Composer(PromptInput):
     def __init__(self, *, placeholder: str, id: str | None = None) -> None:
         super().__init__(placeholder=placeholder, id=id)
         self.attached: list[Attachment] = []
-        self.busy: Callable[[], bool] = lambda: False  # an answer is under way: nothing can be said
+        self.busy: Callable[[], bool] = lambda: False  # an answer is under way: what is said waits
         self.room: Callable[[], int] = lambda: 0  # tokens left of the context
         self.commands: Callable[[str], Sequence[Suggestion]] = lambda _: ()  # completes a command
         self.complete = lambda text: [suggestion.text for suggestion in self._suggested(text)]
         self.example: Callable[[], str] = lambda: ""  # what enter says where nothing is written
         self.turn: Callable[[], object] = lambda: None  # to another example
         self.list = Suggestions()  # shows completions as one types
+        self.queue = MessageQueue()  # shows what waits
+        self._counting = False  # what is attached
         self._listed = ""  # the words that it is for
 
     def drop(self) -> bool:
-        """Give up what is attached; gives whether there was anything."""
+        """Give up editing what waits, else what is attached; gives whether there was anything."""
+        if self.queue.edited is not None:
+            self._leave_edited(self._draft)
+            return True
         had = bool(self.attached)
         if had:
             self.attached, self.text = [], ""
@@ -76,38 +83,82 @@ class Composer(PromptInput):
             self.post_message(self.Commanded(text))
             return
         text = text.removeprefix("/") if text.startswith("//") else text
-        if not text.strip() and not self.attached:
-            if self.example() and not self.busy():  # nothing was said yet: a newcomer can begin with enter
+        queue = self.queue
+        if queue.edited is not None:
+            queue.edited_as(text)
+            self._leave_edited(self._draft)
+        elif not text.strip() and not self.attached:
+            if queue.messages:
+                self.next()
+            elif self.example() and not self.busy():  # nothing was said yet: a newcomer can begin with enter
                 self._say(self.example())
-            return
-        if self.busy():
-            host(self).say("still answering: esc stops it, then enter sends")
-            return
+        elif self.busy() or self._counting:
+            queue.put(*queue.messages, WaitingMessage(text, self.attached))
+            self.attached, self.text = [], ""
+            host(self).say(NEWS)
+        else:
+            self._send(WaitingMessage(text, self.attached))
+
+    def next(self) -> None:
+        """Send the message that has waited longest, unless it is being edited or an answer is under way."""
+        queue = self.queue
+        if queue.messages and queue.messages[0] is not queue.edited and not (self.busy() or self._counting):
+            self._send(queue.messages[0])
+
+    def take_back(self) -> None:
+        """Put what waits before what is being written: the answer was stopped, or has failed."""
+        queue = self.queue
+        if queue.messages:
+            draft = self.text if queue.edited is None else self._draft
+            if queue.edited is not None:
+                queue.edited_as(self.text)
+            for message in queue.messages:
+                self._remember(message.text)
+            self.attached = [*(item for message in queue.messages for item in message.attached), *self.attached]
+            self._at = None
+            self.take("\n\n".join(filter(None, (*(message.text for message in queue.messages), draft))))
+            queue.put()
+
+    def _leave_edited(self, draft: str) -> None:
+        self.queue.edit(None)
+        self._at = None
+        self.take(draft)
+        self.next()
+
+    def _send(self, message: WaitingMessage) -> None:
+        text = message.text
         try:
-            attached = [*self.attached, *attach.attachments(text)]
+            attached = [*message.attached, *attach.attachments(text)]
         except DataError as error:
             host(self).say(str(error), alarm=True)
             return
         if attached:
-            self._count(text, attached)
+            self._count(message, attached)
         else:
-            self._say(text, attach.mistaken(text))
+            self._say(text, attach.mistaken(text), message)
 
-    def _say(self, text: str, news: str = "") -> None:
+    def _say(self, text: str, news: str = "", message: WaitingMessage | None = None) -> None:
         self._remember(text)
         self.post_message(self.Said(text, news))
-        self.attached, self.text = [], ""
+        if message in self.queue.messages:
+            self.queue.put(*(each for each in self.queue.messages if each is not message))
+        else:
+            self.attached, self.text = [], ""
 
-    def _count(self, text: str, attached: Sequence[Attachment]) -> None:
+    def _count(self, message: WaitingMessage, attached: Sequence[Attachment]) -> None:
         """Attach files: their tokens are counted first, and what does not fit is refused."""
+        text = message.text
         facts = host(self).engine.current
         whole = attach.joined(text, attached)
         if facts is None:
             host(self).say("files are attached once the model is loaded, since it counts their tokens")
             return
 
+        self._counting = True
+
         def counted(job: int, events: list[Any]) -> None:
             for event in events:
+                self._counting = False
                 if isinstance(event, Failed):
                     host(self).say(event.line, alarm=True)
                     return
@@ -115,7 +166,7 @@ class Composer(PromptInput):
                 if len(event) >= room:
                     host(self).say(f"{names}: {len(event)} tokens, and {room} are left of the context", True)
                     return
-                self._say(whole, f"attached {names}: {len(event)} tokens")
+                self._say(whole, f"attached {names}: {len(event)} tokens", message)
 
         host(self).engine.submit(call(calls.tokens, facts.name, whole), counted)
 
@@ -129,6 +180,28 @@ class Composer(PromptInput):
         if text.strip() and text not in self.prompts[-1:]:
             self.prompts.append(text)
             attach.append_history(host(self).home / attach.HISTORY, text)
+
+    # -- what was written before, and what waits ----------------------------------------------------------------------
+
+    def earlier(self) -> Sequence[str]:
+        return [*self.prompts, *(message.text for message in self.queue.messages)]
+
+    def _recall(self, by: int) -> None:
+        """To the text before or after: of one that waits it is edited, until enter or another is gone to."""
+        if self.queue.edited is not None:
+            self.queue.edited_as(self.text)
+        super()._recall(by)
+        at = len(self.prompts) if self._at is None else self._at - len(self.prompts)
+        waits = self._at is not None and 0 <= at < len(self.queue.messages)
+        self.queue.edit(self.queue.messages[at] if waits else None)
+        if not waits:
+            self.next()
+
+    def edit_waiting(self, message: WaitingMessage) -> None:
+        """Have a message that waits in the prompt."""
+        if message in self.queue.messages:
+            self._at = len(self.prompts) + self.queue.messages.index(message) + 1
+            self._recall(-1)
 
     # -- completions -------------------------------------------------------------------------------------------------
 

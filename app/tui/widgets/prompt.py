@@ -80,7 +80,7 @@ class PromptInput(TextArea, CachedWidget):
             event.stop()
             event.prevent_default()
             return
-        if event.key == "up" and self.cursor_location[0] == 0 and self.prompts:
+        if event.key == "up" and self.cursor_location[0] == 0 and self.earlier():
             event.stop()
             event.prevent_default()
             self._recall(-1)
@@ -107,13 +107,18 @@ class PromptInput(TextArea, CachedWidget):
         lines = event.text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         self.insert("\n".join(clean(line.expandtabs(4)) for line in lines))
 
+    def earlier(self) -> Sequence[str]:
+        """What was written before, oldest first."""
+        return self.prompts
+
     def _recall(self, by: int) -> None:
+        earlier = self.earlier()
         if self._at is None:
             self._draft = self.text
-            self._at = len(self.prompts)
-        self._at = min(max(self._at + by, 0), len(self.prompts))
-        self.take(self.prompts[self._at] if self._at < len(self.prompts) else self._draft)
-        if self._at == len(self.prompts):
+            self._at = len(earlier)
+        self._at = min(max(self._at + by, 0), len(earlier))
+        self.take(earlier[self._at] if self._at < len(earlier) else self._draft)
+        if self._at == len(earlier):
             self._at = None
 
     def _complete(self) -> bool:
