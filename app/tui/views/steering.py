@@ -104,7 +104,7 @@ class Steering:
         self.composer.take(event.suggestion.text)
         self.composer.focus()
 
-    def on_message_queue_picked(self: ChatParts, event: MessageQueue.Picked) -> None:
+    def on_message_queue_edit_asked(self: ChatParts, event: MessageQueue.EditAsked) -> None:
         self.composer.edit_waiting(event.waiting)
         self.composer.focus()
 

@@ -108,7 +108,7 @@ class PromptInput(TextArea, CachedWidget):
         self.insert("\n".join(clean(line.expandtabs(4)) for line in lines))
 
     def earlier(self) -> Sequence[str]:
-        """What was written before, oldest first."""
+        """Texts that were written before, oldest first."""
         return self.prompts
 
     def _recall(self, by: int) -> None:

@@ -29,7 +29,7 @@ class WaitingMessage:
 class MessageQueue(LineWidget):
     """A row a message; out of sight while none waits."""
 
-    class Picked(Message):
+    class EditAsked(Message):
         """A person clicks on one."""
 
         def __init__(self, waiting: WaitingMessage) -> None:
@@ -84,4 +84,4 @@ class MessageQueue(LineWidget):
 
     def on_click(self, event: events.Click) -> None:
         if 0 <= self.top + event.y < len(self.messages):
-            self.post_message(self.Picked(self.messages[self.top + event.y]))
+            self.post_message(self.EditAsked(self.messages[self.top + event.y]))
