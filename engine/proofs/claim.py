@@ -16,19 +16,19 @@ from likely.engine.statistics.goodness import Goodness, above, chi_square
 REFUSED = 1e-4  # of p, below which a claim does not hold
 LATEST = 100  # draws that are kept as they came
 PAGES = {
-    "enumeration": "All {n} texts this model can write, and what is drawn. If the sampler is right, the lower half "
+    "enumeration": "All 155 texts this model can write, and what is drawn. If the sampler is right, the lower half "
     "mirrors the upper.",
     "constraint": "Three letters, the last an n: what masking letter by letter draws, and what is drawn here.",
     "mode": "Is there a likelier text? The best so far rises, what nothing unseen can exceed falls; where they meet is "
     "the proof.",
     "orders": "Letters in any order: one a pass is the law itself, and weighted masks bound its surprise.",
     "martingale": "On its own texts a model is as surprised as it expected: surprisal less entropy is 0 in the mean.",
-    "intervals": "A hundred evaluations, each with its interval of 95 %: so many miss as should.",
+    "intervals": "Evaluations of 40 questions, each with its interval of 95 %: as many miss as should.",
     "precision": "Packed weights against float64, token by token: each is within what rounding allows.",
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """A law by name, on a page of its kind. `fails`: it is known not to hold, and has to be seen to fail."""
 
@@ -36,7 +36,7 @@ class Claim:
     page: str
     title: str  # as a tab has it
     exact: str  # how the exact side is called
-    why: Sequence[str]  # lines that say why it is a proof
+    why: str  # it is a proof
     fails: bool = field(default=False, kw_only=True)
 
     def fit(self, evidence: "Evidence") -> Goodness:
@@ -53,12 +53,13 @@ class Claim:
         return p is None or p >= REFUSED
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listed(Claim):
     """Outcomes, each drawn with a probability that is listed: `names` and `p` [n], as many as there can be."""
 
     names: tuple[str, ...]
     p: np.ndarray
+    meant: np.ndarray | None = field(default=None, kw_only=True)  # [n], the law that this one stands for, if another
 
     def cells(self, drawn: Sequence[Any]) -> np.ndarray:
         return np.bincount(np.array(drawn, int), minlength=len(self.p))
@@ -67,7 +68,7 @@ class Listed(Claim):
         return chi_square(evidence.counts, self.p) if evidence.draws else Goodness()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Covering(Listed):
     """Intervals that lie below a known number, hold it, or lie above it."""
 
@@ -78,7 +79,7 @@ class Covering(Listed):
         return np.bincount(np.where(high < self.truth, 0, np.where(low > self.truth, 2, 1)), minlength=3)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Centred(Claim):
     """Numbers that are 0 in the mean, of a known standard deviation; of the one that they show where it is None."""
 
@@ -93,7 +94,7 @@ class Centred(Claim):
         return Goodness(chi2, 1, above(chi2, 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bracketed(Claim):
     """Numbers that lie between bounds: nothing is drawn. `unit` is theirs."""
 
@@ -128,7 +129,7 @@ class ProofResult:
     holds: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """The draws for a claim so far: counts [n], moments, the latest of them, and p as they came."""
 
@@ -138,7 +139,7 @@ class Evidence:
     total: float = 0.0
     squares: float = 0.0
     latest: tuple[Any, ...] = ()
-    track: tuple[tuple[int, float], ...] = ()
+    track: tuple[tuple[int, float, float], ...] = ()  # draws, p and mean
     bounds: tuple[Bound, ...] = ()
 
     @property
@@ -164,7 +165,7 @@ class Evidence:
             latest=(*self.latest, *drawn)[-LATEST:],
         )
         p = more.result.p
-        return more if p is None else replace(more, track=(*self.track, (more.draws, p)))
+        return more if p is None else replace(more, track=(*self.track, (more.draws, p, more.mean)))
 
     def with_bounds(self, bounds: Iterable[Bound]) -> "Evidence":
         """The evidence with these numbers more."""

@@ -51,112 +51,140 @@ def _listed(
     exact: str,
     p: np.ndarray,
     draw: Draw,
-    *why: str,
+    why: str,
+    *,
     page: str = "enumeration",
     names: tuple[str, ...] = enumeration.NAMES,
     fails: bool = False,
+    meant: np.ndarray | None = None,
 ) -> Proof:
-    return Proof(Listed(name, page, title, exact, why, names, p, fails=fails), draw)
+    return Proof(Listed(name, page, title, exact, why, names, p, meant=meant, fails=fails), draw)
+
+
+def _bits(p: np.ndarray, q: np.ndarray) -> float:
+    """KL(p || q)."""
+    there = p > 0
+    return float((p[there] * np.log2(p[there] / q[there])).sum())
+
+
+def _apart(p: np.ndarray, q: np.ndarray) -> float:
+    """Total variation."""
+    return float(np.abs(p - q).sum() / 2)
 
 
 @cache
 def proofs() -> dict[str, Proof]:
     """Every law by name, in the order of the pages; what is listed is computed once."""
     e, p = enumeration, enumeration.probabilities()
-    listed = "Every text is listed; Σ p = 1.", "Nothing is estimated on this side."
     names, both = e.pairs()
     square, stepped = e.normalised(p**ALPHA), e.walked(ALPHA, PROPOSALS)
-    tempered = e.probabilities(e.tempered(1 / ALPHA))
-    apart = float(np.abs(stepped - square).sum() / 2)
-    kl = float((tempered * np.log2(tempered / square)).sum())
-    letters, whole = e.masked(), e.conditional()
-    fits = whole > 0
-    kl_letters = float((letters[fits] * np.log2(letters[fits] / whole[fits])).sum())
-    tv_letters, tv_again = (float(np.abs(law - whole).sum() / 2) for law in (letters, e.resampled(KEPT)))
+    cooled = _bits(e.probabilities(e.tempered(1 / ALPHA)), square)
+    letters, again, whole = e.masked(), e.resampled(KEPT), e.conditional()
+    sd = float(np.sqrt((p * e.surprises() ** 2).sum()))
     every = (
-        _listed("sample", "sample", "p", p, draws.sample(), *listed),
+        _listed(
+            "sample", "sample", "p", p, draws.sample(),
+            "Every text is listed, Σ p = 1: nothing is estimated on this side. The draws come through the very code "
+            "that the chat uses.",
+        ),
         _listed(
             "top-p", f"top-p {TOP_P:g}", "p of the nucleus", e.probabilities(e.nucleus(TOP_P)),
-            draws.sample(TopP(TOP_P)), f"Behind each letter the least set that holds {TOP_P:g}.", *listed,
+            draws.sample(TopP(TOP_P)), f"Behind each letter the least set of letters that holds {TOP_P:g}; listed.",
         ),
         _listed(
             "penalty", f"penalty {PENALTY:g}", "p under the penalty", e.probabilities(e.repeated(PENALTY)),
-            draws.sample(RepetitionPenalty(PENALTY)), f"A letter that was there has p to the power of {PENALTY:g}.",
-            *listed,
+            draws.sample(RepetitionPenalty(PENALTY)),
+            f"A letter that was there has p to the power of {PENALTY:g}: which text it is decides its own law.",
         ),
         _listed(
             "branches", "two branches", "p · p", both, draws.pairs(),
-            "Two answers side by side know nothing of each", "other: first letters are drawn as p times p.",
+            "Two answers side by side know nothing of each other: their first letters are drawn as p times p.",
             names=names,
         ),
         _listed(
             "stochastic-beams", f"stochastic beams {BEAMS}", "p to be among them", e.included(p, BEAMS),
-            draws.beams(StochasticBeam(BEAMS)), f"{BEAMS} texts at once, none twice; one of them, at a",
-            "place that is drawn. By all that stand before it.",
+            draws.beams(StochasticBeam(BEAMS)),
+            f"{BEAMS} texts at once, none twice, and one of them at a place that is drawn: by all that may come first.",
         ),
         _listed(
             "power", f"power {ALPHA:g}", f"p^{ALPHA:g} by {PROPOSALS} proposals", stepped,
             draws.power(ALPHA, PROPOSALS),
-            "The chain's every step is listed, too.", f"TV to p²/Σp² after {PROPOSALS} proposals: {apart:.3f}.",
+            f"Every step of the chain is listed, too. After {PROPOSALS} proposals it is {_apart(stepped, square):.3f} "
+            f"(TV) from p²/Σp²; it began {_apart(e.walked(ALPHA, 0), square):.3f} from it.",
         ),
         _listed(
             "speculative", "speculative", "p", p, draws.speculative(),
-            "Guesses of a model that forgets even the last", "letter; taken or not, the law is p.",
+            "A model that forgets even the last letter guesses; taken or refused, what is drawn is p.",
         ),
         _listed(
             "guessing", "guessing", "p", p, draws.guessing(),
-            "Guesses of what stood there before; right or", "wrong, each letter is drawn as always.",
+            "What stood there before is guessed; right or wrong, each letter is drawn as always.",
         ),
         _listed(
             "low-temperature", "low temperature ½", "p²/Σp²", square, draws.sample(Temperature(1 / ALPHA)),
-            "½ sharpens every letter, p² whole texts: it has", f"to fail. KL(temperature ‖ power) = {kl:.2f} bits.",
+            f"½ sharpens every letter, p² whole texts, so that it has to fail: KL(temperature ‖ power) is {cooled:.2f} "
+            "bits. Under power 2 the halves are mirrors again.",
             fails=True,
         ),
         _listed(
-            "token-by-token", "letter by letter", "q, each letter masked", letters, draws.sample(draws.rule()),
-            f"KL {kl_letters:.2f} bits and TV {tv_letters:.2f} from p(x | rule):", "a mask looks one letter ahead.",
-            page="constraint",
+            "token-by-token", "letter by letter", "q, masked by letters", letters, draws.sample(draws.rule()),
+            f"A mask looks one letter ahead, the conditional to the end: q is {_bits(letters, whole):.2f} bits (KL) "
+            f"and {_apart(letters, whole):.2f} (TV) from p(x | rule).",
+            page="constraint", meant=whole,
         ),
         _listed(
-            "resampling", f"resampled {KEPT}", f"one of {KEPT}, by p/q", e.resampled(KEPT), draws.resampled(KEPT),
-            f"One of {KEPT} by its weight p/q: TV {tv_again:.2f} from", "p(x | rule), and less the more there are.",
-            page="constraint",
+            "resampling", f"resampled {KEPT}", f"one of {KEPT}, by p/q", again, draws.resampled(KEPT),
+            f"One of {KEPT} by its weight p/q is {_apart(again, whole):.2f} (TV) from p(x | rule), where one alone is "
+            f"{_apart(letters, whole):.2f}; the more there are, the nearer.",
+            page="constraint", meant=whole,
         ),
         Proof(
-            Bracketed("mode", "mode", "the mode", "log p of the likeliest text", (
-                "An open prefix can only lose: every further", "letter has p ≤ 1, so its bits so far bound all",
-                "its texts. That is the whole proof.",
-            ), "nats"),
+            Bracketed(
+                "mode", "mode", "the mode", "log p of the likeliest text",
+                "An open prefix can only lose: every further letter has p ≤ 1, so its bits so far bound all its texts. "
+                "That is the whole proof.",
+                "nats",
+            ),
             bounds=bounds.mode,
         ),
         _listed(
             "orders", "any order", "p", p, draws.orders,
-            "Masked diffusion with the exact denoiser: one", "letter a pass, in an order that is drawn, is p.",
+            "Masked diffusion with the exact denoiser: one letter a pass, in an order that is drawn, is p.",
             page="orders",
         ),
         Proof(
-            Centred("bound", "orders", "the bound", "bound − (−log p) is 0 in the mean", (
-                "L/k times what k masked letters cost, over", "masks: where the denoiser knows the law, the",
-                "bound on −log p is −log p.",
-            ), None),
+            Centred(
+                "bound", "orders", "the bound", "bound less −log p: 0 in the mean",
+                "L/k times what k masked letters cost, over random masks: where the denoiser knows the law, the bound "
+                "on −log p is −log p.",
+                None,
+            ),
             draws.bounds(),
         ),
         Proof(
-            Centred("martingale", "martingale", "surprisal − entropy", "0 in the mean", (
-                "E(−log p(x)) is the entropy by definition, so", "that the sum of differences is a martingale.",
-            ), float(np.sqrt((p * e.surprises() ** 2).sum()))),
+            Centred(
+                "martingale", "martingale", "surprisal − entropy", "0 in the mean",
+                "The mean of −log p(x_i) is the entropy by definition, so that the sum of the differences is a "
+                "martingale.",
+                sd,
+            ),
             draws.surprises,
         ),
         Proof(
-            Covering("intervals", "intervals", "intervals", "coverage, listed", (
-                f"Of all {draws.ITEMS + 1} numbers of right answers it is", "known whose interval holds the share.",
-            ), ("too low", "holds it", "too high"), e.covered(draws.SHARE, draws.ITEMS, Z), draws.SHARE),
+            Covering(
+                "intervals", "intervals", "intervals", "coverage, listed",
+                f"There are {draws.ITEMS + 1} numbers of right answers, and of each it is known whether its interval "
+                "holds the share.",
+                ("too low", "holds it", "too high"), e.covered(draws.SHARE, draws.ITEMS, Z), draws.SHARE,
+            ),
             draws.intervals,
         ),
         Proof(
-            Bracketed("precision", "precision", "packed − float64", "what rounding allows", (
-                "float32 rounds each of the sum's terms by half", "a unit in its last place, at most.",
-            ), ""),
+            Bracketed(
+                "precision", "precision", "packed − float64", "what rounding allows",
+                "float32 rounds each term of a sum by half a unit in its last place, at most; float64 is beside it.",
+                "",
+            ),
             bounds=bounds.precision,
         ),
     )  # fmt: skip

@@ -19,7 +19,10 @@ from tests.laws import by_definition
 from tests.laws.test_drawing import proposed, sharp_texts
 from tests.support.decoding import PROMPT, plackett_luce
 
-DRAWN = [name for name, proof in proofs().items() if proof.draw is not None and not proof.claim.fails]
+DRAWN = (
+    "sample", "top-p", "penalty", "branches", "stochastic-beams", "power", "speculative", "guessing",
+    "token-by-token", "resampling", "orders", "bound", "martingale", "intervals",
+)  # fmt: skip
 LETTERS = "∎aenst"
 
 
@@ -179,7 +182,7 @@ def test_p_is_uniform_where_the_law_holds(name: str) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("name", DRAWN)
 def test_p_is_uniform_over_many_seeds(name: str) -> None:
-    assert uniform(p_values(proofs()[name], 200, 1000)) > 1e-3
+    assert uniform(p_values(proofs()[name], 200, 400)) > 1e-3
 
 
 @pytest.mark.slow(2)

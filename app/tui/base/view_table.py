@@ -63,6 +63,13 @@ VIEWS: dict[str, ViewEntry] = {
         "a server's requests as they run, with their tokens",
         within="chat",
     ),
+    "proofs": ViewEntry(
+        "",
+        "likely.app.tui.views.proofs:ProofsScreen",
+        "proofs",
+        "what is drawn, against laws whose every probability is listed",
+        within="learn",
+    ),
 }
 
 

@@ -94,6 +94,7 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "view: Inside": Intent("layers attention heads lens embeddings interpret"),
     "view: Runs": Intent("benchmark evaluate measure score compare models"),
     "view: Ladders": Intent("scaling laws chinchilla"),
+    "view: Proofs": Intent("test verify correct sampler distribution chi-square law"),
     "view: Watch": Intent("server requests api openai log"),
     "server: Start": Intent("api openai ollama http serve"),
     "theme:": Intent("dark light colours"),
