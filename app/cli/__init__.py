@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
 
-Reads: serve, tui, watch.
+Reads: lessons, serve, tui, watch.
 """
 
 import errno
@@ -20,6 +20,7 @@ from likely.metal.errors import LikelyError
 
 VERBS = {
     "chat": "Chat on the full screen, or line by line with --plain.",
+    "learn": "Learn what a language model is, in twelve chapters on one.",
     "run": "Answer one prompt on stdout.",
     "fill": "Fill the holes of a text, in any order, by a diffusion model.",
     "reason": "Think about one question several times, and choose an answer.",
@@ -46,7 +47,7 @@ VERBS = {
 }
 
 
-EVERYDAY = ("chat", "run", "tune", "eval", "fuse", "quantize", "serve", "models", "pull", "rm", "doctor")
+EVERYDAY = ("chat", "learn", "run", "tune", "eval", "fuse", "quantize", "serve", "models", "pull", "rm", "doctor")
 ALIASES = {  # words of elsewhere
     "train": "tune", "finetune": "tune", "fine-tune": "tune", "ls": "models", "list": "models", "generate": "run",
     "evaluate": "eval", "merge": "fuse", "download": "pull", "remove": "rm", "benchmark": "bench",

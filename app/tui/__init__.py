@@ -3,7 +3,7 @@
 No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`app.worker`), which
 imports what it needs when it starts, so that the screen paints first.
 
-Reads: watch.
+Reads: lessons, watch.
 """
 
 import sys
@@ -15,6 +15,7 @@ from likely.app.local import local_models
 from likely.engine.home import home as data_home
 
 if TYPE_CHECKING:
+    from likely.app.lessons.tutor import Tutor
     from likely.app.training_kind import TrainingConfig
     from likely.app.tui.app import LikelyApp
     from likely.app.tui.chat.start import Start
@@ -65,6 +66,15 @@ def ladder(path: Path, home: Path | None = None) -> int:
     from likely.app.tui.app import LikelyApp
 
     app = LikelyApp(local_models, home or data_home(), ladder=path)
+    app.run()
+    return _ended(app)
+
+
+def learn(tutor: "Tutor", model: str | None = None, home: Path | None = None) -> int:
+    """Open a course. Gives the exit code."""
+    from likely.app.tui.app import LikelyApp
+
+    app = LikelyApp(local_models, home or data_home(), model=model or "", tutor=tutor)
     app.run()
     return _ended(app)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from likely.app import requests as r
     from likely.app.evaluation_jobs import RunEvaluator
     from likely.app.jobs import ModelProvider, Trainer
+    from likely.app.lessons.tutor import Tutor
     from likely.app.store import Store
     from likely.app.training_kind import TrainingConfig
     from likely.app.tui.base.engine_client import EngineClient
@@ -87,6 +88,7 @@ class LikelyApp(App[str]):
         tune: tuple[TrainingConfig, bool] | None = None,
         ladder: Path | None = None,
         server: ServerAddress | None = None,
+        tutor: Tutor | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
         worker: Callable[[Callable[[], Executor], str], Worker] = Worker,
@@ -95,7 +97,8 @@ class LikelyApp(App[str]):
         """`provider`, `trainer` and `evaluator` are called in the threads of their workers, which `worker` makes of an
         executor and a name. `adapters` (directory, weight) are put on the first model. `tune` opens a run (its options,
         whether it is resumed) in the place of the chat, whose model is loaded when somebody goes there; `ladder` the
-        law of a table of runs, and `server` the requests of a server, likewise."""
+        law of a table of runs, and `server` the requests of a server, likewise; the course
+        of a `tutor` is opened with the model."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -107,15 +110,12 @@ class LikelyApp(App[str]):
         self.set_reactive(LikelyApp.theme, (theme.LIGHT if light else theme.DARK).name)
         self.stylesheet.set_variables(self.get_css_variables())
         self._bindings = BindingsMap.merge([self._bindings, BindingsMap(view_bindings())])
-        self.clock = clock
-        self.worker = worker
-        self.home: Path = home
-        self.wanted = model
-        self.resume = resume
+        self.clock, self.worker, self.home = clock, worker, home
+        self.wanted, self.resume = model, resume
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_start = tune
-        self.ladder, self.server = ladder, server
+        self.ladder, self.server, self.tutor = ladder, server, tutor
         self.child: ChildServer | None = None
         self._start = start
         self.training: Training | None = None  # the run under way or the last one
@@ -165,12 +165,12 @@ class LikelyApp(App[str]):
         self.switch_screen(next(iter(VIEWS.values())).load()())
         if self.tune_start is not None:
             self.go("tune")
-        elif self.ladder is not None:
-            self.go("ladders")
-        elif self.server is not None:
-            self.go("watch")
+        elif self.ladder is not None or self.server is not None:
+            self.go("watch" if self.ladder is None else "ladders")
         else:
             self.engine.load(self.wanted, self._used_last())
+            if self.tutor is not None:
+                self.go("learn")
         self.run_worker(self._typed.run(), "keys")
         # the worker imports for long and would take turns with the paint
         self.call_after_refresh(worker.start)
@@ -345,6 +345,7 @@ class LikelyApp(App[str]):
         for view in self.views:
             if view.is_mounted and view.query(Hints):
                 view.models_changed()
+                view.learner_changed()
 
     def model_known(self, facts: r.ModelFacts) -> None:
         """Remember what a model's ids stand for."""
@@ -415,10 +416,7 @@ class LikelyApp(App[str]):
         else:
             from likely.app.tui.views.palette import offer
 
-            themes = [
-                (theme_name, "", partial(self.choose_theme, theme_name)) for theme_name in sorted(self.available_themes)
-            ]
-            offer(self, themes, "themes")
+            offer(self, [(it, "", partial(self.choose_theme, it)) for it in sorted(self.available_themes)], "themes")
 
     def action_command_palette(self) -> None:
         from likely.app.tui.views.palette import entries, offer
@@ -454,10 +452,12 @@ class LikelyApp(App[str]):
         return super().check_action(action, parameters)
 
     def action_go(self, name: str) -> None:
-        self.go(name)
+        if name != "learn" or not self.views[-1].to_lesson():
+            self.go(name)
 
     def go(self, name: str) -> None:
-        """Another view; those between it and the first one are left, and gone unless they stay."""
+        """Another view; those between it and the first one are left, and gone unless they stay. The course is its lesson."""
+        name = self.tutor.place if name == "learn" and self.tutor is not None else name
         if self._ticker is None or (self.views[-1:] == [self.screen] and name == self.views[-1].NAME):
             return
         while self.screen is not self.views[0]:

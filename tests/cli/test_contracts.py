@@ -22,6 +22,7 @@ from likely.app.cli import likely
 
 KEPT = Path(__file__).with_name("contracts.json")
 CALLS = {  # a verb -> its words; with --json too where it has that
+    "learn": "--list",
     "run": '"Hi" --temp 0 -m 6 --seed 1',
     "fill": '"a[MASK:4]b" -M mine --seed 1',
     "reason": '"What is 2 + 2?" -n 2 -m 4 --seed 1',

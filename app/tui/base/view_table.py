@@ -17,7 +17,8 @@ class ViewEntry:
     """One full-screen view: the key that goes there from anywhere ("": the palette alone), its class, and what it is in
     words.
 
-    `opens` is the kind of conversation that is shown there, `within` the view whose tab it shares.
+    `opens` is the kind of conversation that is shown there, `within` the view whose tab it shares; where that
+    is itself, the tab is there while the view is.
     """
 
     key: str
@@ -62,6 +63,13 @@ VIEWS: dict[str, ViewEntry] = {
         "a server",
         "a server's requests as they run, with their tokens",
         within="chat",
+    ),
+    "learn": ViewEntry(
+        "f10",
+        "likely.app.tui.views.learn.screen:LearnScreen",
+        "the course",
+        "what a language model is, in twelve chapters",
+        within="learn",
     ),
     "proofs": ViewEntry(
         "",

@@ -5,7 +5,7 @@ here, on the `ChatSession`, and what the engine reports goes from there back to 
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
@@ -17,6 +17,7 @@ from textual.widget import Widget
 
 from likely.app import requests as r
 from likely.app.heat import BITS, HEATS
+from likely.app.lessons.expression import Value
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.formula import Formula
@@ -50,6 +51,7 @@ from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.waiting import MessageQueue
 from likely.app.tui.widgets.why_sheet import WhySheet
+from likely.app.units import bits
 from likely.engine.conversation import Conversation
 from likely.engine.decode.strategy import Strategy
 
@@ -496,6 +498,20 @@ class ChatScreen(View, Steering):
     def action_new(self) -> None:
         self.fresh()
         self.composer.focus()
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """An empty conversation, and what is to be sent in the prompt."""
+        self.action_new()
+        self.composer.take(state.get("prompt", ""))
+
+    def numbers(self) -> Mapping[str, Value]:
+        """Of the answers that are whole."""
+        drawn = [node for node in self.chat.conversation.nodes.values() if node.steps and node.finish]
+        if not drawn:
+            return {"answers": 0.0}
+        steps = drawn[-1].steps
+        cost = bits(-sum(step.logprob or 0.0 for step in steps))
+        return {"answers": float(len(drawn)), "answer_tokens": float(len(steps)), "answer_bits": cost}
 
     def commands(self) -> Iterator[Command]:
         return commands.offered(self)

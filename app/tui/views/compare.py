@@ -1,7 +1,7 @@
 """Comparison view: one prompt and seed, or a text, through several columns; each reads what the others have."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from likely.app.heat import HEATS
+from likely.app.lessons.expression import Value
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.layout import TokenPlace
@@ -97,7 +98,7 @@ class CompareScreen(View):
     def on_resize(self) -> None:
         self.call_after_refresh(self.row.say_heads)
         self.call_after_refresh(self.row.say_feet)
-        high = self.size.height
+        high = self.room.height
         self.pane.styles.height = min(8, high * 2 // 5) if high < 24 else 10 if high < 32 else high * 11 // 20 - 2
 
     # -- running -----------------------------------------------------------------------------------------------------
@@ -239,6 +240,12 @@ class CompareScreen(View):
     def _inspection(self, column: Column) -> Inspection | None:
         names = self.host.names_of(column.chat.conversation.model)
         return column.inspections.at(column.place, names, live=column.view.cursor is None)
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        self.prompt.take(state.get("prompt", ""))
+
+    def numbers(self) -> Mapping[str, Value]:
+        return {"columns": float(len(self.columns)), "answered": float(any(column.steps for column in self.columns))}
 
     def formula(self) -> Formula | None:
         """Of the KL at the token under the cursor, or of the token; while a prompt is written, of each answer."""
@@ -439,7 +446,7 @@ class CompareScreen(View):
 
     async def action_add(self) -> None:
         """Another column, a copy of the picked one."""
-        fits = self.size.width // (len(self.columns) + 1) >= NARROWEST
+        fits = self.room.width // (len(self.columns) + 1) >= NARROWEST
         if len(self.columns) >= MOST or not fits:
             self.hints.say("there is no room for another column")
             return

@@ -4,7 +4,7 @@ It holds a `Reading` and the pages, asks the engine for what the page that is sh
 was asked for is broken off when the view is left, or another text is taken; what is known by then stays.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from textual.timer import Timer
 
 from likely.app import calls, export, inside_tables
 from likely.app.calls import call
+from likely.app.lessons.expression import Value
 from likely.app.looks import Inside, InsideQuestion, question
 from likely.app.tui.base import context, keys
 from likely.app.tui.base.formula import Formula, path
@@ -325,6 +326,29 @@ class InsideScreen(View):
         at = self.reading
         parts = self.page.formula(at) if at is not None and at.opened is not None else ()
         return Formula(self.page.MAP, parts, self.page.SENTENCE) if parts else None
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """Look into a text, on a page."""
+        self.action_show(next((page.NAME for page in self.pages if state.get("page") == page.NAME), self.page.NAME))
+        self.read(Prompt(parts=(state.get("text", ""),)))
+
+    def numbers(self) -> Mapping[str, Value]:
+        """Of the text that is read, once it is."""
+        at = self.reading
+        if at is None or at.opened is None:
+            return {}
+        text = b"".join(at.names.piece(token) for token in at.ids).decode(errors="replace")
+        whole: dict[str, Value] = {
+            "text": text,
+            "tokens": float(len(at.ids)),
+            "characters": float(len(text)),
+            "page": self.page.NAME,
+        }
+        lens = at.lenses.get(False)
+        settled: dict[str, Value] = (
+            {"settled": float(lens.decided()[-1])} if lens is not None and lens.known[-1] else {}
+        )
+        return {**whole, "layers": float(at.opened.layers), "token": at.running(at.position), **settled}
 
     def commands(self) -> Iterator[Command]:
         yield "inside: Another text…", "as it is, without a chat template", self.action_new

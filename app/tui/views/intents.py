@@ -95,6 +95,8 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "view: Runs": Intent("benchmark evaluate measure score compare models"),
     "view: Ladders": Intent("scaling laws chinchilla"),
     "view: Proofs": Intent("test verify correct sampler distribution chi-square law"),
+    "view: Learn": Intent("course tutorial lesson chapters teach exercise explain how it works", "app.learn"),
+    "learn:": Intent("course lesson chapter exercise check"),
     "view: Watch": Intent("server requests api openai log"),
     "server: Start": Intent("api openai ollama http serve"),
     "theme:": Intent("dark light colours"),

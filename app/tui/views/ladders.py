@@ -1,7 +1,7 @@
 """Ladders: runs of growing size, the law of their losses with its intervals, and what a budget buys by it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from likely.app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder
+from likely.app.lessons.expression import Value
 from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula, path
 from likely.app.tui.views.view import Command, View
@@ -158,7 +159,7 @@ class LaddersScreen(View):
     def action_side(self, name: str) -> None:
         """Another picture beside the losses; on a small screen, in their place, and again for them."""
         part = "law" if name == "law" else "side"
-        again = self.size.width < WIDE and part == self.part and name in (self.side, "law")
+        again = self.room.width < WIDE and part == self.part and name in (self.side, "law")
         if name != "law":
             self.side = name
         self._show_part("loss" if again else part)
@@ -186,7 +187,7 @@ class LaddersScreen(View):
         if self._path.display:
             self._path.display = False
             self.set_focus(None)
-        elif self.size.width < WIDE and self.part != "loss":
+        elif self.room.width < WIDE and self.part != "loss":
             self._show_part("loss")
         else:
             self.host.go("chat")
@@ -205,13 +206,13 @@ class LaddersScreen(View):
         if not self.is_mounted:
             return
         read = self.read
-        sentence = SENTENCE if self.size.width >= WIDE else " More computing, lower loss: seen, told, open"
+        sentence = SENTENCE if self.room.width >= WIDE else " More computing, lower loss: seen, told, open"
         self.query_one("#ladder-sentence", Caption).show(((" ladders", "accent"),), ((sentence, "faint"),))
         self._show_law(read)
         formula = self.formula()
-        wide = self.size.width >= WIDE
+        wide = self.room.width >= WIDE
         line = [(" ", "text"), *path("metric", whole=wide), ("  │ ", "rule")]
-        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.size.width) if formula else ())])
+        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.room.width) if formula else ())])
         own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"))
         more = (("v", "Against"),) if wide or self.part == "loss" else ()
         law = () if wide else (("b", "Law"),)
@@ -251,6 +252,16 @@ class LaddersScreen(View):
         return Formula(
             "metric", ((f"{law}   at C {bought.compute:.2g}: ", False), (f"{bought.loss:.3f}", True)), FORMULA
         )
+
+    def numbers(self) -> Mapping[str, Value]:
+        bought = self.bought
+        if self.read is None or bought is None:
+            return {}
+        law = self.read.report.fitted.law
+        return {
+            "compute": bought.compute, "loss": bought.loss, "size": bought.parameters, "data": bought.tokens,
+            "e": float(law.E), "a": float(law.A), "alpha": float(law.alpha), "b": float(law.B), "beta": float(law.beta),
+        }  # fmt: skip
 
     def commands(self) -> Iterator[Command]:
         yield "ladder: Open…", "a table of runs, or a ladder's folder", self.action_ask

@@ -24,6 +24,8 @@ def entries(screen: Screen[object]) -> Iterator[Command]:
     own = screen if isinstance(screen, View) else None
     if own is not None:
         yield from own.commands()
+        if own.lesson_pane is not None:
+            yield "learn: Answer", "the keys to the lesson", own.to_lesson
     app = host(screen)
     for name, entry in VIEWS.items():
         if own is None or name != own.NAME:

@@ -2,7 +2,7 @@
 
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import monotonic, strftime
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from textual.containers import Horizontal
 from likely.app import requests as r
 from likely.app.differing import DifferingItem, TaskDetail
 from likely.app.evaluation_jobs import EvaluationJobs
+from likely.app.lessons.expression import Value
 from likely.app.scoreboard import Scoreboard, half
 from likely.app.training_plan import duration
 from likely.app.tui.base import keys
@@ -119,9 +120,9 @@ class RunsScreen(View):
 
     def on_resize(self) -> None:
         title, cut = (" evaluations", "accent"), self.host.glyphs.cut
-        wide = self.size.width >= WIDE
+        wide = self.room.width >= WIDE
         self.set_class(not wide, "-terse")
-        self.set_class(self.size.width < SLIM, "-slim")
+        self.set_class(self.room.width < SLIM, "-slim")
         rows = ((title,), ((SENTENCE, "faint"), (cut, "faint"), (" is where A lies.", "faint")))
         short = ((title, (SHORT, "faint"), (f", {cut} is A", "faint")),)
         self.query_one("#sentence", Caption).show(*(rows if wide else short))
@@ -329,8 +330,8 @@ class RunsScreen(View):
         self.query_one(Gauge).show(self._standing())
         self.query_one("#verdict", Caption).show(self._verdict())
         formula = self.formula()
-        line = [(" ", "text"), *path("metric", whole=self.size.width >= WIDE), ("  │ ", "rule")]
-        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.size.width) if formula else ())])
+        line = [(" ", "text"), *path("metric", whole=self.room.width >= WIDE), ("  │ ", "rule")]
+        self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.room.width) if formula else ())])
         self._show_detail()
         self._hint()
 
@@ -385,6 +386,19 @@ class RunsScreen(View):
             words += f" · too few: {TELLING} items, or clusters of them, are the fewest that can tell"
         words += " · not seen: it may be chance"
         return ((words, "faint"),)
+
+    def numbers(self) -> Mapping[str, Value]:
+        """Of the task and the model that are chosen, once something is measured."""
+        part = next((part for part in PARTS_SHOWN if self.has_class(f"-{part}")), PARTS_SHOWN[0])
+        numbers: dict[str, Value] = {"part": part, "items": 0.0}
+        score = self.board.scores.get((self.table.chosen, self.table.picked))
+        if score is not None:
+            mean, wide, n = score.estimate.mean, half(score.estimate), float(score.estimate.n)
+            numbers |= {"mean": mean, "items": n} | ({"half": wide} if math.isfinite(wide) else {})
+        comparison = self.board.compared.get((self.table.chosen, self.table.picked))
+        if comparison is not None and math.isfinite(wide := half(comparison.change.estimate)):
+            numbers |= {"delta": comparison.change.estimate.mean, "delta_half": wide}
+        return numbers
 
     def formula(self) -> Formula | None:
         board, task = self.board, self.table.chosen

@@ -1,7 +1,7 @@
 """Text mode: any text, without a chat template; every token measured, and continued from anywhere."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,6 +14,7 @@ from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.heat import HEATS, heat_level
+from likely.app.lessons.expression import Value
 from likely.app.tui.base import cells, keys
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.context import before
@@ -35,7 +36,7 @@ from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.text_measures import TextMeasures
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.word_strip import WordStrip
-from likely.app.units import predicted
+from likely.app.units import bits, predicted
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
@@ -275,6 +276,32 @@ class TextScreen(View):
     def formula(self) -> Formula | None:
         """Of the token before the cursor; at the end, of the whole text."""
         return self.inspector.formula() if self.here() is not None or not self.buffer.has_focus else of_text(self.steps)
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """A new text, which is measured at once."""
+        self.fresh()
+        self._write(state.get("text", ""))
+        self.buffer.focus()
+        self.measure()
+
+    def numbers(self) -> Mapping[str, Value]:
+        """Of the text, once all of it is measured."""
+        if not self.steps or self.stale():
+            return {}
+        known = [step for step in self.steps if step.logprob is not None]
+        text: dict[str, Value] = {
+            "text": self.measured,
+            "tokens": float(len(self.steps)),
+            "characters": float(len(self.measured)),
+        }
+        if not known:
+            return text
+        dearest = min(known, key=lambda step: step.logprob or 0.0)
+        return {
+            **text, "predicted": float(len(known)), "bits": bits(-sum(step.logprob or 0.0 for step in known)),
+            "perplexity": perplexity([step.logprob for step in known]) or 1.0,
+            "dearest": cells.piece_text(dearest.piece), "dearest_bits": bits(-(dearest.logprob or 0.0)),
+        }  # fmt: skip
 
     def status(self) -> None:
         facts = self.host.engine.current

@@ -1,6 +1,6 @@
 """A training as it goes: its curves, what the model says by now, and what has moved since the base it began as."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from likely.app.jobs import TrainingJobs
+from likely.app.lessons.expression import Value
 from likely.app.requests import Progressed
 from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, chat_with
 from likely.app.tui.base import keys
@@ -32,6 +33,7 @@ from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.row_table import RowTable
 from likely.app.tui.widgets.tune_form import TuneForm
+from likely.app.units import bits
 from likely.app.worker import Failed, Worker
 from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
@@ -128,8 +130,8 @@ class TuneScreen(View):
         self.reshow()
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width < SLIM, "-slim")
-        self.set_class(self.size.height < TALL, "-short")
+        self.set_class(self.room.width < SLIM, "-slim")
+        self.set_class(self.room.height < TALL, "-short")
 
     # -- a run -------------------------------------------------------------------------------------------------------
 
@@ -411,6 +413,10 @@ class TuneScreen(View):
         name = f"{Path(plan.model).name} → {Path(plan.folder).name}" if plan is not None else kind.doing
         self.top.show(name, (training.state,) if training is not None else ())
         self._hint()
+
+    def numbers(self) -> Mapping[str, Value]:
+        last = self.course.last
+        return {"step": 0.0} if last is None else {"step": float(last.step), "loss": bits(last.loss)}
 
     def formula(self) -> Formula | None:
         return self.course.formula()

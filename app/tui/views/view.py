@@ -4,11 +4,13 @@ The host asks its views to leave, tells them what changed, and lists their comma
 (`app.tui.widgets.host`) and knows no other view.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.binding import Binding
+from textual.events import Resize
+from textual.geometry import Size
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import TextArea
@@ -19,9 +21,11 @@ from likely.app.tui.base.view_table import VIEWS, by_digit
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.host import ViewHost, host
+from likely.app.tui.widgets.lesson_pane import BESIDE, HEIGHT, WIDTH, LessonPane
 from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
+    from likely.app.lessons.expression import Value
     from likely.engine.conversation import Conversation
     from likely.engine.decode.strategy import Strategy
 
@@ -82,6 +86,13 @@ class View(Screen[None]):
     def formula(self) -> Formula | None:
         """The number that is looked at, as a formula; None where there is none yet."""
         return None
+
+    def numbers(self) -> "Mapping[str, Value]":
+        """All that it has measured by now, by the names that the table of lessons' views has for it."""
+        return {}
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """Begin as a chapter of a course wants it, by the keys that the table has for it."""
 
     def commands(self) -> Iterator[Command]:
         """The palette's entries here, as things are."""
@@ -205,9 +216,88 @@ class View(Screen[None]):
 
     def on_screen_resume(self) -> None:
         self.list_beside()
+        self.lesson_beside()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self.list_beside)
+        self._place_lesson()
+
+    # -- a lesson beside what is shown -------------------------------------------------------------------------------
+
+    @property
+    def lesson_pane(self) -> LessonPane | None:
+        """The lesson that stands here."""
+        return next(iter(self.query(LessonPane)), None)
+
+    @property
+    def room(self) -> Size:
+        """The cells that a lesson leaves of the screen."""
+        width, height = self.size
+        if self.lesson_pane is None:
+            return self.size
+        return Size(width - WIDTH, height) if width >= BESIDE else Size(width, height - HEIGHT)
+
+    def lesson_beside(self) -> None:
+        """The lesson that is open stands in its view, which begins as the chapter wants it, and nowhere else."""
+        tutor, pane = self.host.tutor, self.lesson_pane
+        if tutor is None or tutor.lesson is None or tutor.place != self.NAME:
+            if pane is not None:
+                pane.remove()
+                self.call_after_refresh(self._fit_breakpoints)
+            return
+        if pane is None:
+            pane = LessonPane(tutor, self.numbers, self.host.say)
+            self.mount(pane)
+            self._place_lesson()
+            self.call_after_refresh(self._fit_breakpoints)
+            if not tutor.working:
+                self.call_after_refresh(pane.focus_here)
+        if (state := tutor.begin()) is not None:
+            self.call_after_refresh(self.set_state, state)
+        pane.reshow()
+
+    def learner_changed(self) -> None:
+        """Another model is current: chapters are its own, and the lesson that stands here is told so."""
+        tutor, current = self.host.tutor, self.host.engine.current
+        if tutor is not None and current is not None and (news := tutor.with_model(current.name)):
+            self.on_lesson_pane_lesson_moved()
+            self.host.say(news)
+
+    def to_lesson(self) -> bool:
+        """The keys to the lesson, where one stands here and does not have them; gives whether they went there."""
+        pane = self.lesson_pane
+        if pane is None or pane.has_focus_within:
+            return False
+        pane.focus_here()
+        return True
+
+    def _place_lesson(self) -> None:
+        pane, beside = self.lesson_pane, self.size.width >= BESIDE
+        if pane is not None and pane.has_class("-beside") != beside:
+            pane.set_class(beside, "-beside")
+            self._fit_breakpoints()
+
+    def _fit_breakpoints(self) -> None:
+        """Beside a lesson the screen is as wide or as high as what is left of it."""
+        width, height = self.size.width - self.room.width, self.size.height - self.room.height
+        app = self.app
+        self.HORIZONTAL_BREAKPOINTS = _later(app.HORIZONTAL_BREAKPOINTS, width)
+        self.VERTICAL_BREAKPOINTS = _later(app.VERTICAL_BREAKPOINTS, height)
+        self.post_message(Resize(self.size, self.size))
+
+    def on_lesson_pane_lesson_moved(self) -> None:
+        tutor = self.host.tutor
+        if tutor is not None:
+            self.host.go(tutor.place)
+            if self.is_current:
+                self.lesson_beside()
+
+    def on_lesson_pane_lesson_left(self) -> None:
+        if self.host.tutor is not None:
+            self.host.tutor.close()
+            self.host.go("learn")
+            if self.is_current:
+                self.lesson_beside()
 
     def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self._open_kept(event.session)
@@ -230,6 +320,11 @@ class View(Screen[None]):
 
     def on_top_bar_view_asked(self, event: TopBar.ViewAsked) -> None:
         self.host.go(event.name)
+
+
+def _later(breakpoints: Sequence[tuple[int, str]] | None, by: int) -> list[tuple[int, str]]:
+    """Breakpoints that come so many cells later; the first one has no beginning."""
+    return [(at + by if at else 0, name) for at, name in breakpoints or ()]
 
 
 def view_class(name: str) -> type[View]:

@@ -64,7 +64,8 @@ class TopBar(LineWidget):
         program = [Segment(" likely ", Style(bold=True) + look.text)]
         legend, worded = self._legend(word=False), self._legend(word=True)
         self._spots = []
-        shown = {name: keys.pretty(host(self).keys_of(f"app.{name}", e.key)) for name, e in VIEWS.items() if e.key}
+        tabs = {name: e.key for name, e in VIEWS.items() if e.key and (not e.within or name == self.current)}
+        shown = {name: keys.pretty(host(self).keys_of(f"app.{name}", key)) for name, key in tabs.items()}
         names = {name: f" {key} {name} " for name, key in shown.items()}
 
         def room(*parts: list[Segment]) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from likely.app import requests as r
     from likely.app.evaluation_jobs import RunEvaluator
     from likely.app.jobs import Trainer
+    from likely.app.lessons.tutor import Tutor
     from likely.app.store import Store
     from likely.app.training_kind import TrainingConfig
     from likely.app.tui.base.engine_client import EngineClient
@@ -49,6 +50,7 @@ class ViewHost(Painted, Protocol):
     ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
     server: "ServerAddress | None"  # whose requests are watched
     child: "ChildServer | None"  # the server that was started from here
+    tutor: "Tutor | None"  # the course that is taken
     tune_start: "tuple[TrainingConfig, bool] | None"  # the run the program was started for, whether it is resumed
 
     @property

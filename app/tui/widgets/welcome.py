@@ -21,6 +21,7 @@ WAYS = (
     ("chat.sessions", "your conversations"),
     ("app.compare", "one prompt under several settings or models, side by side"),
     ("app.text", "any text, measured as you type"),
+    ("app.learn", "what a language model is, in twelve chapters: guess, see, reckon"),
 )
 
 

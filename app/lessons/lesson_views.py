@@ -1,0 +1,92 @@
+"""The table of what a chapter can be seen on: a full-screen view, or a picture of the course; a line each.
+
+A chapter's `view = "orders"` is a name of this table. Each says which numbers it measures, by the names under which a
+chapter's formulas, answers and conditions use them, and which keys of a chapter's `[state]` it takes.
+
+To add a picture: one file in `app/tui/views/learn/` with a widget that is a `Picture` (its docstring says what that
+is), and a line here with its path. To have a full-screen view taught in: `numbers` and `set_state` of its `View`, and a
+line here without a path. Plain data: knows no widget.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class LessonView:
+    """A view or a picture beside a lesson: its `numbers` by name, and the keys of `state` that it takes, in words.
+
+    `path` is "module:Class" of a picture; "" for the full-screen view of that name.
+    """
+
+    numbers: Mapping[str, str]
+    state: Mapping[str, str]
+    path: str = ""
+
+    def load(self) -> Any:
+        """The class of a picture, imported now."""
+        module, _, name = self.path.partition(":")
+        return vars(import_module(module))[name]
+
+
+TEXT = {"text": "the text that it begins with"}
+LESSON_VIEWS: Mapping[str, LessonView] = {
+    "text": LessonView(
+        {
+            "text": "all that is written", "tokens": "how many tokens it has", "characters": "how many characters",
+            "bits": "surprisal of all that was predicted", "predicted": "how many tokens were predicted",
+            "perplexity": "2 to the mean surprisal", "dearest": "the dearest token", "dearest_bits": "what it costs",
+        },
+        TEXT,
+    ),
+    "inside": LessonView(
+        {
+            "text": "all that is read", "tokens": "how many tokens it has", "characters": "how many characters",
+            "token": "the token at the cursor", "layers": "how many layers the model has",
+            "page": "the page that is shown",
+            "settled": "layer from which the favourite after the last token stays, 0 the embedding",
+        },
+        TEXT | {"page": "lens, attention, map, causes or tokens"},
+    ),
+    "runs": LessonView(
+        {
+            "items": "items that were answered", "mean": "the chosen model's mean", "half": "half of its interval",
+            "delta": "the second model's mean less the first's", "delta_half": "half of that interval",
+            "part": "scores, differ or reliability",
+        },
+        {},
+    ),
+    "ladders": LessonView(
+        {
+            "compute": "operations of the chosen budget", "loss": "the loss that it buys", "size": "its parameters",
+            "data": "its tokens", "e": "E of the law", "a": "A", "alpha": "α", "b": "B", "beta": "β",
+        },
+        {},
+    ),
+    "chat": LessonView(
+        {
+            "answers": "answers in the conversation", "answer_tokens": "tokens of the last one",
+            "answer_bits": "their surprisal",
+        },
+        {"prompt": "what stands in the prompt, to be sent"},
+    ),
+    "orders": LessonView(
+        {
+            "first": "the likeliest word", "second": "the next one", "p_first": "its share of 1",
+            "p_second": "that of the next one", "cold_first": "share of the likeliest at T 0.5",
+            "entropy": "H(p) in bits", "cold_entropy": "H at T 0.5", "min_p": "the slider of min-p",
+            "order": "which of T and top-p runs first",
+            "kept_top_p_first": "words kept with top-p before T",
+            "kept_temperature_first": "words kept with T before top-p",
+        },
+        TEXT,
+        "likely.app.tui.views.learn.orders:OrdersPicture",
+    ),
+    "compare": LessonView(
+        {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
+        {"prompt": "what stands in the prompt, to be sent"},
+    ),
+    "tune": LessonView({"step": "steps that were made", "loss": "the last loss, in bits"}, {}),
+}  # fmt: skip

@@ -1,0 +1,185 @@
+"""The course: the list of its chapters; one that is open, beside its own picture, or beside the view it is about.
+
+Before there is a guess nothing is shown but the question; then the chapter's picture stands here, or the lesson goes to
+its full-screen view.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+
+from likely.app.lessons import course
+from likely.app.lessons.chapter import Chapter
+from likely.app.lessons.expression import Value
+from likely.app.lessons.lesson import END, PREDICT
+from likely.app.lessons.lesson_views import LESSON_VIEWS
+from likely.app.lessons.tutor import Tutor
+from likely.app.tui.base import keys
+from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.line_widget import Line, LineWidget
+from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.views.learn.chapters import ChapterList
+from likely.app.tui.views.learn.picture import LessonPicture
+from likely.app.tui.views.view import Command, View
+from likely.app.tui.widgets.bars import Hints, TopBar
+from likely.app.tui.widgets.lesson_pane import LessonPane
+
+CHAPTERS = "chapters"
+BEFORE = "Guess first: what the program measures is shown then."
+
+
+class LearnScreen(View):
+    """Chapters, and the one that is open."""
+
+    NAME = "learn"
+    PARTS = (LessonPane,)
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Up", id="learn.up", tooltip="the chapter before"),
+        Binding("down", "move(1)", "Down", id="learn.down", tooltip="the next chapter"),
+        Binding("enter", "open", "Open", id="learn.open", tooltip="into the chapter"),
+        Binding("m", "model", "Model", id="learn.model", tooltip="another model to learn with"),
+        Binding("escape", "back", "Back", id="learn.back", tooltip="all chapters; back to the chat"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = ""
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.NAME, id="top")
+        yield Vertical(id="taught")
+        yield Hints(id="hints")
+
+    def on_mount(self) -> None:
+        if self.host.tutor is None:
+            self.host.tutor = Tutor(course.read(), self.host.home, self.host.start.seed or 0)
+        current = self.host.engine.current
+        if current is not None:
+            self.host.tutor.with_model(current.name)
+        self.reshow()
+
+    def on_screen_resume(self) -> None:
+        if self.is_mounted:
+            self.host.restyle()
+            self.reshow()
+
+    @property
+    def tutor(self) -> Tutor:
+        assert self.host.tutor is not None
+        return self.host.tutor
+
+    @property
+    def picture(self) -> LessonPicture | None:
+        return next(iter(self.query(LessonPicture)), None)
+
+    # -- keys --------------------------------------------------------------------------------------------------------
+
+    def action_move(self, by: int) -> None:
+        for chapters in self.query(ChapterList):
+            chapters.move(by)
+
+    def action_open(self) -> None:
+        for chapters in self.query(ChapterList):
+            self.tutor.open(chapters.chosen)
+            self.on_lesson_pane_lesson_moved()
+
+    def action_model(self) -> None:
+        self.host.choose_model()
+
+    def action_back(self) -> None:
+        if self.tutor.lesson is not None:
+            self.on_lesson_pane_lesson_left()
+        else:
+            self.host.go("chat")
+
+    # -- showing -----------------------------------------------------------------------------------------------------
+
+    def lesson_beside(self) -> None:
+        self.reshow()
+        super().lesson_beside()
+
+    def reshow(self) -> None:
+        """The list, the question before a guess, or the picture."""
+        if not self.is_mounted or self.host.tutor is None:
+            return
+        lesson, facts = self.tutor.lesson, self.host.engine.current
+        self.top.show((facts.title or facts.name) if facts is not None else "no model", ())
+        wanted = CHAPTERS
+        if lesson is not None:
+            wanted = f"{lesson.chapter.number} {'guess' if lesson.stage == PREDICT else 'picture'}"
+        if wanted != self.shown or lesson is None:
+            self.shown = wanted
+            place = self.query_one("#taught", Vertical)
+            place.remove_children()
+            place.mount(self._content())
+        self._hint()
+
+    def _content(self) -> Widget:
+        lesson = self.tutor.lesson
+        if lesson is None:
+            return ChapterList(self.tutor)
+        if lesson.stage == PREDICT or self.tutor.place != self.NAME:
+            return Covered(lesson.chapter)
+        picture = LESSON_VIEWS[lesson.chapter.view].load()()
+        assert isinstance(picture, LessonPicture), f"{lesson.chapter.view} is no picture"
+        return picture
+
+    def _hint(self) -> None:
+        help_ = (keys.help_key(), "Keys")
+        lesson, picture = self.tutor.lesson, self.picture
+        if lesson is None:
+            self.hints.show((("↑↓", "Chapter"), ("⏎", "Go on"), ("m", "Model"), ("esc", "Chat"), help_))
+            return
+        own = picture.KEYS if picture is not None else ()
+        mark = () if lesson.stage == END else (("⏎", "Mark"), ("?", "Hint"))
+        self.hints.show((*mark, *own, ("[ ]", "Chapter"), ("esc", "All chapters"), ("=", "Formula"), help_))
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        picture = self.picture
+        if picture is not None:
+            picture.set_state(state)
+            if self.tutor.working:
+                picture.focus()
+
+    def numbers(self) -> Mapping[str, Value]:
+        return self.picture.numbers() if self.picture is not None else {}
+
+    def models_changed(self) -> None:
+        current = self.host.engine.current
+        if self.is_mounted and current is not None:
+            self.tutor.with_model(current.name)
+        if self.picture is not None:
+            self.picture.models_changed()
+        self.reshow()
+
+    def formula(self) -> Formula | None:
+        return self.picture.formula() if self.picture is not None else None
+
+    def commands(self) -> Iterator[Command]:
+        yield "learn: Another model…", "each has progress of its own", self.action_model
+        if self.tutor.lesson is not None:
+            yield "learn: All chapters", "what was answered is kept", self.on_lesson_pane_lesson_left
+
+
+class Covered(LineWidget):
+    """In the place of a view that must not be seen before the guess: what the guess is about."""
+
+    def __init__(self, chapter: Chapter) -> None:
+        super().__init__()
+        self.chapter = chapter
+
+    def lines(self, width: int, height: int) -> Sequence[Line]:
+        sheet = Sheet(width, height, self.look, self.glyphs)
+        words = (self.chapter.state.get("text", self.chapter.state.get("prompt", "")), BEFORE)
+        y = 1
+        for text, ink in zip(words, (self.look.text, self.look.faint), strict=True):
+            for row in fold(text, max(width - 3, 8)) if text else ():
+                sheet.put(1, y, row, ink)
+                y += 1
+            y += 1
+        return sheet.lines()

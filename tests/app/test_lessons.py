@@ -1,0 +1,187 @@
+"""The course as data: each chapter walked to its end, its worked numbers by a second way, and what is refused."""
+
+import math
+import re
+from dataclasses import replace
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from likely.app.lessons import course, marking
+from likely.app.lessons.chapter import Chapter, read
+from likely.app.lessons.course import SHIPPED
+from likely.app.lessons.expression import ExpressionError, value
+from likely.app.lessons.lesson import Lesson
+from likely.app.lessons.lesson_views import LESSON_VIEWS
+from likely.app.lessons.tutor import Tutor
+from likely.engine.errors import DataError
+
+CHAPTERS = course.read().chapters
+SEEN = {  # numbers that a view measures
+    "tokens": 11.0, "characters": 45.0, "text": "The cat sat", "bits": 48.4, "predicted": 11.0, "perplexity": 21.1,
+    "dearest": "·cat", "dearest_bits": 13.09, "layers": 30.0, "settled": 26.0, "page": "lens", "step": 0.0,
+    "loss": 2.17, "columns": 2.0, "answered": 0.0, "first": "·a", "second": "·blue", "p_first": 0.149,
+    "p_second": 0.0945, "cold_first": 0.573, "entropy": 7.15, "cold_entropy": 2.27, "min_p": 0.1, "order": "top-p, T",
+    "kept_top_p_first": 15.0, "kept_temperature_first": 1.0, "answers": 1.0, "answer_bits": 20.0, "answer_tokens": 9.0,
+    "items": 0.0, "mean": 0.6, "half": 0.1, "part": "scores", "compute": 1e18, "e": 1.7, "a": 400.0, "b": 410.0,
+    "alpha": 0.34, "beta": 0.28,
+}  # fmt: skip
+DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "answered": 1.0, "order": "T, top-p",
+        "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
+WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
+TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
+SPELLINGS = sum(
+    "".join(cut) == "cat" for n in (1, 2, 3) for cut in product(("c", "a", "t", "ca", "at", "cat"), repeat=n)
+)
+P = np.array([0.149, 0.0945])
+ANSWERS: dict[int, list[float]] = {  # by a second way: fractions, numpy, enumeration
+    1: [float(Fraction(45, 11)), SPELLINGS],
+    2: [np.log2(8), float(np.exp2(-48.4))],
+    3: [float(np.divide(*np.exp([4.88, 2.28]))), float(sum(map(Fraction, ("2", "-1/2", "5/4"))))],
+    4: [float(Fraction("2.17") - Fraction("2.05")), float(np.log(6) / np.log(2)) - 2.05],
+    5: [float(TILTED[0, 0]), float(TILTED[1, 0])],
+    6: [float(np.divide(*(P**2 / (P**2).sum()))), float(np.divide(*(np.sqrt(P) / np.sqrt(P).sum())))],
+    7: [float(Fraction(28, 100) * Fraction(70, 100) * Fraction(45, 100)), float(Fraction(115, 1000))],
+    8: [float(0.58 / math.sqrt(200) * 1.96), float((0.58 * 1.96 / (0.58 * 1.96 / math.sqrt(200) / 2)) ** 2)],
+    9: [float(np.log2(0.866) - np.log2(0.0104)), float(np.log2(2) / 2 - np.log2(1.5) / 2)],
+    10: [float(Fraction(5, 8)), float(np.std([1] * 5 + [0] * 3) / math.sqrt(8))],
+    11: [float(Fraction(26, 2)), float(-np.log2(np.mean(np.exp2([-12.0, -14.0]))))],
+    12: [0.4 / 100**0.3, 1.2e18],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
+def test_a_chapter_is_walked_to_its_end(chapter: Chapter) -> None:
+    numbers = {name: SEEN[name] for name in LESSON_VIEWS[chapter.view].numbers if name in SEEN}
+    lesson = Lesson(chapter).seen(numbers)
+    assert lesson.stage == lesson.guessed("  ").stage == "predict" and "guess first" in lesson.guessed("").news
+    wrong = lesson.guessed("quite another word").seen(numbers).standing
+    assert wrong.right is False and wrong.truth and lesson.passed().seen(numbers).standing.right is None
+    truth = value(chapter.predict.answer, {**chapter.numbers, **numbers})
+    said = {True: "Yes", False: " no."}[truth] if isinstance(truth, bool) else str(truth).strip("·")
+    lesson = lesson.guessed(said).seen(numbers)
+    assert lesson.standing.right is True and lesson.stage == "do" and lesson.passed().standing.done is False
+    assert lesson.seen(numbers).stage == lesson.did().stage == "do"  # nothing has changed in the view
+    lesson = lesson.seen({**numbers, **{name: DONE[name] for name in numbers if name in DONE}}).seen(numbers)
+    assert lesson.standing.done is True
+    assert len(chapter.check) == len(ANSWERS[chapter.number])
+    for wanted in ANSWERS[chapter.number]:
+        assert lesson.question and lesson.answered("").news == "type the number, or ? for a hint"
+        for bad in (f"{wanted * 1.03!r}", "none", "-1"):
+            assert lesson.answered(bad).wrong and lesson.answered(bad).stage == "check"
+        told = lesson.passed().passed()
+        assert told.wrong and told.steps and lesson.passed().hint
+        last = re.split("[=:,]", re.sub("[−–]", "-", told.steps[-1]))
+        shown = [found for each in last if (found := marking.number(each.strip())) is not None]
+        assert any(found == pytest.approx(wanted, rel=0.02) for found in shown), told.steps
+        lesson = lesson.answered(f"{wanted * 1.01:.12g}")
+    assert lesson.stage == "end" and lesson.standing.clean == len(chapter.check) and lesson.question == ""
+    assert all(lesson.standing.yours) and lesson.again().stage == "predict"
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("3", 3), (" = 3 bits", 3), ("2^-3", 0.125), ("2⁻³", 0.125), ("2**-3", 0.125), ("1/8", 0.125), ("⅛", 0.125),
+        ("12.5 %", 0.125), ("12,5 per cent", 0.125), ("49,152", 49152), ("2⁻⁴⁸·⁴", 2**-48.4), ("2^-48", 2**-48.4),
+        ("1.2·10^18", 1.2e18), ("√2", 2**0.5), ("e^2.6", math.exp(2.6)), ("2.5 ×", 2.5), ("−3", -3), ("0", 0),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_as_it_is_written(said: str, wanted: float) -> None:
+    assert marking.right(said, wanted) and not marking.right(said, wanted * 1.5 + 1)
+
+
+@pytest.mark.parametrize("said", ["", "three", "9**9**9", "__import__('os')", "(1", "1e999", "2^", "'3'", "1/0"])
+def test_what_is_no_number_is_none(said: str) -> None:
+    assert marking.number(said) is None and not marking.right(said, 3)
+
+
+def test_words_and_shares_are_answers_too() -> None:
+    assert marking.right(" Cat.", "·cat") and not marking.right("dog", "·cat")
+    assert marking.right("73 %", 73.1, "%") and marking.right("73", 73.1, "%") and not marking.right("y", False)
+    for text in (
+        "x.real",
+        "[1]",
+        "lambda: 1",
+        "open('x')",
+        "min(1, key=2)",
+        "1 if x else",
+        "f'{1}'",
+        "1 << 9",
+        "True.x",
+    ):
+        with pytest.raises(ExpressionError):
+            value(text, {"x": 1.0})
+
+
+GOOD = (SHIPPED / "02-next-token.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "words"),
+    [
+        ("number = 2", "number 2", "not TOML"), ("sentence =", "sentense =", "unknown option sentense"),
+        ('view = "text"', 'view = "txt"', "view must be one of"), ("number = 2", "number = '2'", "a whole number"),
+        ("number = 2", "number = 0", "1 or more"), ('answer = "dearest"', "", "[predict] lacks the key answer"),
+        ('answer = "dearest"', 'answer = "dear"', "predict.answer: dear has no number; the view text has text,"),
+        ("{bits:.1f} bits for", "{bit:.1f} bits for", "formula: bit has no number"),
+        ("{bits:.1f} bits for", "{bits:q} bits for", "no form of a number"),
+        ("{bits:.1f} bits for", "{bits", "a brace is open"),
+        ("-log2(0.125)", "log(0.125", "check.answer: 'log(0.125' is no expression"),
+        ("[do]", "[[do]]", "[do] must be a table"),
+        ('text = "The cat', 'page = "The cat', "state.page is none of the view text: it takes text"),
+    ],
+)  # fmt: skip
+def test_a_chapter_that_is_wrong_says_so_in_one_line(tmp_path: Path, found: str, instead: str, words: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(GOOD)
+    assert course.read(tmp_path).chapters == [read(SHIPPED / "02-next-token.toml")]
+    assert found in GOOD
+    file.write_text(GOOD.replace(found, instead, 1))
+    with pytest.raises(DataError, match=re.escape(words)) as error:
+        course.read(tmp_path)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
+
+
+def test_a_folder_is_a_course(tmp_path: Path) -> None:
+    for folder, words in ((tmp_path / "none", "is no folder"), (tmp_path, "has no chapter")):
+        with pytest.raises(DataError, match=words):
+            course.read(folder)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.toml").write_text(GOOD)
+    with pytest.raises(DataError, match=r"b.toml: number 2 is a.toml's too"):
+        course.read(tmp_path)
+    (tmp_path / "b.toml").write_text(GOOD.replace("number = 2", "number = 13"))
+    assert [each.number for each in course.read(tmp_path).chapters] == [2, 13]
+
+
+def test_progress_is_of_a_model_and_a_seed(tmp_path: Path) -> None:
+    def tutor(seed: int = 0, model: str = "one") -> Tutor:
+        made = Tutor(course.read(), tmp_path, seed)
+        made.with_model(model)
+        return made
+
+    first = tutor()
+    first.open(CHAPTERS[1])
+    assert first.lesson is not None and first.place == "learn"
+    assert first.take(first.lesson.guessed("moon")) == "" and first.place == "text"
+    other = tutor()  # another program, at the same time
+    other.open(CHAPTERS[7])
+    assert other.lesson is not None and other.take(other.lesson.passed()) == ""
+    kept = tutor().standings
+    assert (
+        kept[2].guess == "moon" and kept[8].guess == "" and not tutor(1).standings and not tutor(model="two").standings
+    )
+    news = first.with_model("two")
+    assert "those with one are kept" in news and first.lesson.stage == "predict"
+    file = tmp_path / "learned.json"
+    file.write_text(file.read_text().replace('"guess": "moon"', '"guess": 3'))
+    assert set(tutor().standings) == {8}  # what is damaged is not there
+    file.write_text("{")
+    assert not tutor().standings
+    blocked = replace(first.lesson.standing, guess="x")
+    first.home = tmp_path / "learned.json" / "no"
+    assert "your progress is not kept" in first.take(replace(first.lesson, standing=blocked))
