@@ -456,7 +456,9 @@ class LikelyApp(App[str]):
             self.go(name)
 
     def go(self, name: str) -> None:
-        """Another view; those between it and the first one are left, and gone unless they stay. The course is its lesson."""
+        """Another view; those between it and the first one are left, and gone unless they stay.
+
+        The course is where its lesson is."""
         name = self.tutor.place if name == "learn" and self.tutor is not None else name
         if self._ticker is None or (self.views[-1:] == [self.screen] and name == self.views[-1].NAME):
             return
