@@ -4,7 +4,6 @@ What still differs from a Mac: the arrays are computed by mlx's CPU, the kernels
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from likely.app.calls import call
 from likely.app.cli import likely
 from likely.app.jobs import ModelJobs
 from likely.app.model_provider import LocalModelProvider
-from likely.app.worker import Closed, Failed, Worker
+from likely.app.worker import Closed, Failed
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
@@ -32,6 +31,7 @@ from likely.metal.simulator import simulated
 from likely.models.errors import CacheError
 from tests.engine import tiny
 from tests.models.oracle import flat, reference
+from tests.support.worker import HeardWorker
 
 CHIPS = {
     "M1": {"device_name": "Apple M1", "architecture": "applegpu_g13g"},
@@ -170,15 +170,12 @@ def test_a_model_that_fills_the_memory_of_the_gpu_says_so_once(tmp_path: Path, m
 def test_the_screens_engine(mac: Any) -> None:
     """A run, a measured text and an adapter's refusal in the thread that the screen's engine has."""
     with simulated() as launches:
-        worker = Worker(lambda: ModelJobs(LocalModelProvider()))
+        worker = HeardWorker(lambda: ModelJobs(LocalModelProvider()))
         worker.start()
 
         def done(request: Any) -> list[Any]:
-            job, events = worker.submit(request), []
-            while not events or not isinstance(events[-1], Closed):
-                time.sleep(0.01)
-                events += [event for owner, event in worker.drain() if owner == job]
-            return events[:-1]
+            job = worker.submit(request)
+            return [event for _, event in worker.until(lambda seen: (job, Closed()) in seen)][:-1]
 
         try:
             model, prompt = mac.model, Prompt(parts=(TEXT,))

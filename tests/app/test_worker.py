@@ -15,6 +15,7 @@ from likely.app.jobs import ModelJobs
 from likely.app.worker import Closed, Failed, Tell, Worker, worked
 from likely.engine.errors import DataError
 from tests.support.model import ScriptedEngine, ScriptedShop
+from tests.support.worker import HeardWorker
 
 
 class Jobs:
@@ -215,19 +216,16 @@ def test_what_cannot_be_cut_is_done_beside_the_thread_and_its_failure_is_the_job
             go.wait()
             return [1, 2]
 
-    worker = Worker(lambda: ModelJobs(ScriptedShop(engine)))
+    worker = HeardWorker(lambda: ModelJobs(ScriptedShop(engine)))
     worker.submit(r.Load("scripted"))
     worker.start()
-    seen: list[tuple[int, Any]] = []
-    while (1, Closed()) not in seen:
-        seen += worker.drain()
+    worker.until(lambda seen: (1, Closed()) in seen)
     engine.tokenizer = Slow()  # type: ignore[assignment]
     slow, broken, other = (
         worker.submit(each)
         for each in (call(calls.tokens, "scripted", "x"), call(calls.tokens, "scripted", "panic"), r.Offer())
     )
-    while not {(broken, Closed()), (other, Closed())} <= set(seen):
-        seen += worker.drain()
+    seen = worker.until(lambda seen: {(broken, Closed()), (other, Closed())} <= set(seen))
     assert (slow, Closed()) not in seen
     assert next(e for job, e in seen if job == broken).line == "Panic: retry-limit-in-match over"
     go.set()
@@ -251,7 +249,7 @@ def test_an_executor_that_cannot_be_made_fails_its_job_and_is_made_for_the_next(
 
 
 def test_a_job_that_waits_holds_up_no_other_and_goes_on_when_it_may() -> None:
-    go, seen = threading.Event(), []
+    go = threading.Event()
 
     def waits(tell: Tell) -> Iterator[Any]:
         yield "paused"
@@ -263,11 +261,10 @@ def test_a_job_that_waits_holds_up_no_other_and_goes_on_when_it_may() -> None:
         yield "beside it"
         go.set()
 
-    worker = Worker(Jobs)
+    worker = HeardWorker(Jobs)
     worker.submit(waits)
     worker.start()
-    while not seen:
-        seen += worker.drain()
+    seen = worker.until(bool)
     worker.submit(last)
     worker.finish()
     assert worker.join()
@@ -286,11 +283,10 @@ def test_closing_ends_the_jobs_where_they_are() -> None:
         finally:
             ended.set()
 
-    worker = Worker(lambda: executor)
+    worker = HeardWorker(lambda: executor)
     worker.submit(endless)
     worker.start()
-    while not worker.drain():
-        pass
+    worker.until(bool)
     worker.close(10)
     assert worker.join(0) and ended.is_set() and executor.closed
 
@@ -303,11 +299,10 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
         gate.wait()
         yield "out"
 
-    worker = Worker(Jobs)
+    worker = HeardWorker(Jobs)
     worker.submit(stuck)
     worker.start()
-    while not worker.drain():
-        pass
+    worker.until(bool)
     worker.close(0.01)
     assert not worker.join(0)
     gate.set()

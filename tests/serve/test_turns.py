@@ -26,6 +26,7 @@ from tests.engine.tiny import PIECES
 from tests.serve import hostile_bodies
 from tests.serve.served import Client, server, write_model
 from tests.serve.test_soak import growth, held, idle
+from tests.support.worker import HeardWorker
 
 LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
 
@@ -56,12 +57,10 @@ def served(tiny: Path) -> Any:
 
 def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, Any]]:
     """All that is reported of requests that come together, once the model is there; one of them is stopped at once."""
-    worker = Worker(served(tiny))
+    worker = HeardWorker(served(tiny))
     warm = worker.submit(echo())
     worker.start()
-    seen: list[tuple[int, Any]] = []
-    while (warm, Closed()) not in seen:
-        seen += worker.drain()
+    worker.until(lambda seen: (warm, Closed()) in seen)
     jobs = [worker.submit(request, brief=getattr(request, "brief", False)) for request in requests]
     if stop is not None:
         worker.stop(jobs[stop])
@@ -90,18 +89,16 @@ def test_another_draws_before_a_long_computation_is_over(tiny: Path, long: Any, 
 
 def test_others_draw_while_a_model_is_loaded(tiny: Path) -> None:
     """Between a request for a model and its being there, many pieces later."""
-    worker, seen = Worker(served(tiny)), list[tuple[int, Any]]()
+    worker = HeardWorker(served(tiny))
     draws = worker.submit(hi(max_tokens=1900, temperature=1.0, logit_bias={"287": -100.0}))
     worker.start()
-    while not any(isinstance(event, tuple) for _, event in seen):
-        seen += worker.drain()
-    load, before = worker.submit(Load("other")), len(seen)
-    while not any(job == load and isinstance(event, Loaded | Failed) for job, event in seen):
-        seen += worker.drain()
+    worker.until(lambda seen: any(isinstance(event, tuple) for _, event in seen))
+    load = worker.submit(Load("other"))
+    seen = worker.until(lambda seen: any(job == load and isinstance(event, Loaded | Failed) for job, event in seen))
     worker.close(10)
     begun = next(i for i, (job, event) in enumerate(seen) if isinstance(event, Loaded))
     assert (draws, Closed()) not in seen[:begun]
-    assert sum(job == draws and isinstance(event, tuple) for job, event in seen[before:begun]) > 5
+    assert sum(job == draws and isinstance(event, tuple) for job, event in seen[:begun]) > 5
 
 
 @pytest.mark.parametrize("long", [echo, embedding, lambda: hi(max_tokens=1900, logit_bias={"287": -100.0})])

@@ -1,9 +1,11 @@
-"""A worker without a thread: what it was asked for is done when somebody looks (`drain`), all of it or so many tokens.
+"""A worker without a thread: what it was asked for is done when somebody looks (`drain`), all of it or so many tokens;
+and one with a thread, whose reports are waited for without a clock.
 
 It keeps to the protocol of `app.worker.Worker`: jobs in the order they came, an event each by turns, what goes wrong is
 the event `Failed`, and `Closed` is the last of every job.
 """
 
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,6 +43,23 @@ class Pace:
     def spend(self, event: Any) -> None:
         if self.left is not None and isinstance(event, Emitted | DenoisingStep | Stepped):
             self.left -= 1
+
+
+class HeardWorker(Worker):
+    """In its own thread; a test sleeps until there is something to hear."""
+
+    def __init__(self, executor: Callable[[], Executor], name: str = "engine") -> None:
+        self._news = threading.Event()
+        super().__init__(executor, name, reported=self._news.set)
+
+    def until(self, over: Callable[[list[tuple[int, Any]]], object]) -> list[tuple[int, Any]]:
+        """All that is reported from now on, to where `over` says of it that it is enough."""
+        seen: list[tuple[int, Any]] = []
+        while not over(seen):
+            self._news.wait()
+            self._news.clear()
+            seen += self.drain()
+        return seen
 
 
 class TurnedWorker(Worker):
