@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from tests.support.screen import Screen
 
 pytest_plugins = ["tests.support.desk"]
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # time judges nothing
-settings.load_profile("tests")
+settings.register_profile("all", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # time judges nothing
+settings.register_profile("everyday", parent=settings.get_profile("all"), max_examples=25)
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background by a shell, which children inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("everyday" if "not slow" in config.option.markexpr else "all")
 
 
 def _own_home() -> str:

@@ -172,6 +172,7 @@ def overlay(folder: Path, *copied: str) -> None:
         shutil.copy(ROOT / name, folder / name)
 
 
+@pytest.mark.slow
 def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) -> None:
     overlay(tmp_path, "engine/trace/step.py", "engine/trace/observe.py")
     replaced(tmp_path / "engine/trace/step.py", FIELD, FIELD + NUMBER)

@@ -131,6 +131,7 @@ def test_explain_and_its_attention(mac: Any) -> None:
     assert json.loads(mac("inside", "--json", "hello ab")[0])  # layer by layer
 
 
+@pytest.mark.slow(2)
 def test_plain_chat(mac: Any) -> None:
     assert mac("chat", "--plain", "--max-tokens", "8", text="hello\nand again\n/quit\n")[0]
 
@@ -144,6 +145,7 @@ def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
     assert "done after step 3" in output
 
 
+@pytest.mark.slow
 def test_a_model_of_mlx_lms_class(foreign: Any, tmp_path: Path) -> None:
     """No attention kernel is tested, timed or compiled for it, no number narrowed, and it has no part to be trained."""
     output, launches = foreign("run", "--raw", TEXT, "--seed", "1", "--max-tokens", "12")
@@ -175,7 +177,7 @@ def test_the_screens_engine(mac: Any) -> None:
 
         def done(request: Any) -> list[Any]:
             job = worker.submit(request)
-            return [event for _, event in worker.until(lambda seen: (job, Closed()) in seen)][:-1]
+            return [event for _, event in worker.until(lambda seen: isinstance(seen and seen[-1][1], Closed))][:-1]
 
         try:
             model, prompt = mac.model, Prompt(parts=(TEXT,))

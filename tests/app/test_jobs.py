@@ -180,6 +180,7 @@ def test_a_training_is_planned_made_asked_and_gone_on_with(config: Config) -> No
     assert [event.step for event in events if isinstance(event, Stepped)] == [5, 6]
 
 
+@pytest.mark.slow
 def test_a_training_that_waits_gives_turns_and_one_that_is_stopped_never_begins(config: Config) -> None:
     made, control = TrainingJobs(LocalTrainer()), TrainControl()
     control.pause()

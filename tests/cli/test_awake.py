@@ -80,6 +80,7 @@ def training(plain: Path, tmp_path: Path) -> dict[str, Any]:
     return {"model": str(plain), "length": 64, "steps": 1, "out": str(tmp_path / "adapter")}
 
 
+@pytest.mark.slow
 def test_a_training_holds_off_sleep_and_says_so(
     likely: Likely, training: dict[str, Any], tmp_path: Path, log: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_a_training_holds_off_sleep_and_says_so(
     assert log.read_text() == "begins -i\nends\n"
 
 
+@pytest.mark.slow
 def test_a_training_on_the_screen_holds_off_sleep(training: dict[str, Any], tmp_path: Path, log: Path) -> None:
     it = local_trainer.LocalTrainer()
     told = it.open(configure({"data": str(tmp_path / "rows.jsonl"), **training}), False, silent)

@@ -41,6 +41,7 @@ def rows(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_search_says_what_it_will_cost_chooses_and_trains_on_all_rows(
     likely: Likely, model: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ from tests.fakes import FakeCheckpoint
 from tests.metal.test_packed import ROUNDS
 from tests.metal.test_whole_models import counted
 from tests.models.test_compiled import built
+from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
 REPEATING = TEXT[:30] * 3
@@ -245,7 +246,7 @@ def same(got: Any, want: Any) -> None:
         assert np.abs(got - want).max() <= 2e-3 * max(1.0, np.abs(want).max())
 
 
-@pytest.mark.parametrize("row", PATHS, ids=lambda row: row.use)
+@pytest.mark.parametrize("row", everyday(PATHS, 3), ids=lambda row: row.use)
 def test_it_takes_the_path_that_is_said_and_gives_what_the_graph_gives(row: Any, path: Path, tmp_path: Path) -> None:
     fast, graph = load(path), load(path, precision=Precision(mx.float32, packed=False))
     model = fast.model

@@ -24,6 +24,7 @@ from likely.models.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.oracle import flat, reference
 from tests.support.decoding import log_softmax
+from tests.support.everyday import everyday
 
 CONFIG = LLAMA | {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32, "num_hidden_layers": 3}
 TEXT = "It rained, and the road was a river; nobody minded. " * 24
@@ -239,7 +240,7 @@ def test_auto_spends_by_the_divergence_of_models_with_one_matrix_rounded(tmp_pat
     }
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma2", "phi3", "qwen2"])
+@pytest.mark.parametrize("family", everyday(["llama", "gemma2", "phi3", "qwen2"], 3))
 def test_scaling_changes_no_function(tmp_path: Path, family: str) -> None:
     """At 8 bits nothing is lost but by the scaling, if that were wrong."""
     extra = {

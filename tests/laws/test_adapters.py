@@ -19,6 +19,7 @@ from likely.models.parts import ModelPart
 from tests.engine.tune.tiny import LLAMA, config, model, same, worst
 from tests.models.oracle import difference, flat, ours, reference, tokens
 from tests.models.test_families import SAME
+from tests.support.everyday import everyday
 
 X = tokens(2, 40, 61)  # enough choices that they are sorted by expert
 EVERYWHERE = ("*", "embed_tokens", "lm_head")
@@ -211,10 +212,10 @@ def rows() -> list[TrainingSample]:
 
 @pytest.mark.parametrize(
     ("family", "options"),
-    [
+    everyday([
         *((name, {}) for name in ("mixtral", "qwen3 moe", "llama", "llama wide heads")), ("tiny", {"kind": "dora"}),
         ("tiny", {"kind": "full"}), ("tiny", {"quantize": 4, "group_size": 32}),
-    ],
+    ], 3),
 )  # fmt: skip
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kl", [0.0, 0.7])

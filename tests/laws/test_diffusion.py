@@ -13,6 +13,7 @@ from likely.engine.trace.unmasking import DenoisingStep, Predict, Unmasked, Unma
 from likely.engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
 from tests.laws import small_law as laws
 from tests.support.decoding import chi_square_bound
+from tests.support.everyday import everyday
 
 BLANK = [laws.MASK] * laws.LENGTH
 RECIPE = Recipe()
@@ -55,7 +56,7 @@ def distance(counts: "Counter[tuple[int, ...]]", expected: np.ndarray) -> float:
     return float(((seen - wanted) ** 2 / wanted).sum() / chi_square_bound(len(wanted)))
 
 
-@pytest.mark.parametrize("how", [{"by": "confidence"}, {"by": "entropy"}, {"by": "random"}, {"block": 2}])
+@pytest.mark.parametrize("how", everyday([{"by": "confidence"}, {"by": "entropy"}, {"by": "random"}, {"block": 2}], 3))
 def test_one_at_a_time_is_the_law_itself(how: dict[str, Any]) -> None:
     p, n = laws.drawn(), 600
     by = predict(p)

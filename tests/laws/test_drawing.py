@@ -40,6 +40,7 @@ from tests.support.decoding import (
     texts,
     transformer,
 )
+from tests.support.everyday import everyday
 from tests.support.merging import merging
 
 # -- plain draws and what narrows them ---------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def test_guidance_is_a_formula_too() -> None:
         assert same.tokens == run(table, seed=1, max_tokens=6).tokens
 
 
-@pytest.mark.parametrize("text", OVER)
+@pytest.mark.parametrize("text", everyday(OVER, 3))
 @pytest.mark.parametrize("kind", ["contrast", "guidance", "dola"])
 def test_caches_of_two_go_back_and_part_together(kind: str, text: str) -> None:
     """Whole models with caches: each token's numbers are those of the formula over both models read anew."""

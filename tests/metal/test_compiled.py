@@ -15,6 +15,7 @@ from likely.metal.vocab import DrawPlan, statistics
 from tests.metal import oracle
 from tests.metal.build import error, normal, stored
 from tests.metal.test_reference import check_top
+from tests.support.everyday import everyday
 
 Arrays = dict[str, mx.array]
 EVERYTHING = Emit(lse=True, entropy=True, top=4, scores=True)
@@ -79,9 +80,13 @@ READS: list[tuple[Callable[[Arrays], KV], int, Mask]] = [
 ]
 
 
-@pytest.mark.parametrize(("read", "b", "mask"), READS, ids=lambda x: getattr(x, "__name__", None))
-@pytest.mark.parametrize("emit", [None, EVERYTHING], ids=["plain", "emit"])
-@pytest.mark.parametrize("by", ["kernels", "stock", "reference"])
+@pytest.mark.parametrize(
+    ("by", "emit", "read", "b", "mask"),
+    everyday(
+        [(by, e, *read) for by in ("kernels", "stock", "reference") for e in (None, EVERYTHING) for read in READS], 7
+    ),
+    ids=lambda x: getattr(x, "__name__", None),
+)
 def test_one_trace_serves_every_length_of_a_capacity(
     read: Callable[[Arrays], KV], b: int, mask: Mask, emit: Emit | None, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
 from tests.processes import by_threads
+from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
 FOLDER = Path(packed.__file__).parent
@@ -129,7 +130,7 @@ def test_mlx_codes_unpack_to_the_bit(bits: int, group: int, number: str) -> None
 
 
 @pytest.mark.parametrize("layout", GGUF)
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 8, 16, 33, 70])
+@pytest.mark.parametrize("rows", everyday([1, 2, 3, 7, 8, 16, 33, 70], 3))
 def test_products_with_gguf_blocks_equal_float64(layout: str, rows: int, kernels: str) -> None:
     """Outputs that do not fill a panel, or several at once, and rows that do not fill a block.
 

@@ -12,6 +12,7 @@ from likely.metal.attention import attention
 from likely.metal.dispatch import Shape
 from likely.metal.selftest import Case, Verdict, cases, first_line
 from tests.metal.build import cache, metal, normal
+from tests.support.everyday import everyday
 
 SHAPE = Shape(64, 4, 2, mx.float32)
 DECODED, REPORTED = "decode float32 D=64 g=2: one query", "decode float32 D=64 g=2: everything reported, sinks"
@@ -66,7 +67,9 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "old", "new", "comparison"), FAULTS, ids=[f"{f[0]}: {f[2]}" for f in FAULTS])
+@pytest.mark.parametrize(
+    ("name", "old", "new", "comparison"), everyday(FAULTS, 3), ids=[f"{f[0]}: {f[2]}" for f in FAULTS]
+)
 def test_what_is_wrong_in_one_line_is_found(name: str, old: str, new: str, comparison: str) -> None:
     (case,) = (case for case in cases(SHAPE) if case.name == comparison)
     with metal():
@@ -106,7 +109,7 @@ def test_a_shape_is_compared_in_all_that_it_may_launch(d: int, kernels: set[str]
         assert case.variant == kernel.variant(case.kernel, mx.float16, size) and case.name.startswith(case.variant)
 
 
-@pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", everyday([mx.float32, mx.bfloat16], 2), ids=str)
 def test_what_a_model_launches_was_compared(dtype: mx.Dtype) -> None:
     """A prompt, a token, a batch that shares it, and a draw: no variant that the self-test has not run."""
     with metal() as compared:

@@ -11,6 +11,7 @@ from likely.metal import mx, vocab
 from likely.metal.simulator import simulated
 from likely.metal.vocab import TOP, DrawPlan, Statistics, statistics
 from tests.metal.build import error, normal, recorded, rejects
+from tests.support.everyday import everyday
 
 Run = Callable[[mx.array, DrawPlan | None, mx.array | None], Statistics]
 
@@ -97,7 +98,7 @@ DRAWS = (
 
 
 @BOTH
-@pytest.mark.parametrize("draw", DRAWS, ids=str)
+@pytest.mark.parametrize("draw", everyday(DRAWS, 3), ids=str)
 @pytest.mark.parametrize("name", ["apart", "equal ones"])
 def test_draws_invert_the_cumulative_distribution(draw: DrawPlan, name: str, run: Run) -> None:
     n = 8

@@ -21,6 +21,7 @@ from tests.metal.test_whole_models import alike, counted
 from tests.models.test_prepared import CONFIGS, net
 from tests.models.test_transformer import built as a_model
 from tests.models.test_transformer import off, text
+from tests.support.everyday import everyday
 
 Array = mx.array
 Hidden = Callable[[Array, Cache], Array]
@@ -50,7 +51,7 @@ def built(family: str, **changes: Any) -> Transformer:
     return model
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", everyday(CONFIGS, 3))
 def test_tokens_are_those_of_the_plain_pass_and_python_runs_once_a_capacity(family: str) -> None:
     model = built(family)
     step = CompiledStep(model, TracedFunction)
@@ -204,7 +205,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("kind", everyday(OPTIONS, 2))
 def test_steps_go_on_from_every_cache_as_the_plain_pass_does(kind: str, sliding: Transformer) -> None:
     step = CompiledStep(sliding, same)
     caches = [sliding.make_cache(16, **OPTIONS[kind]) for _ in range(2)]

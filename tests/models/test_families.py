@@ -22,6 +22,7 @@ from likely.models.quantized_cache import QuantizedCache
 from likely.models.transformer import Transformer
 from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, flat, ours, pair, reference, tokens
+from tests.support.everyday import everyday
 
 V = 101
 SMALL = {
@@ -311,7 +312,7 @@ def test_names_of_original_checkpoints() -> None:
         assert not published
 
 
-@pytest.mark.parametrize("name", SAME)
+@pytest.mark.parametrize("name", everyday(SAME, 4))
 def test_sixteen_bits_stay_sixteen_bits(name: str) -> None:
     """Nothing on the way promotes to float32, which would halve the speed of a GPU without a word."""
     theirs = reference(SAME[name])
@@ -350,7 +351,7 @@ KINDS: dict[str, tuple[Callable[[Transformer, mx.array], Cache], float]] = {
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", everyday(NAMES, 3))
 def test_every_kind_of_cache(name: str) -> None:
     config = SAME[name] | ({"n_embd": 128, "n_layer": 2, "n_positions": 256, "n_ctx": 256} if name == "gpt-2" else WIDE)
     if name == "gpt-neox":

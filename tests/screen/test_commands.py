@@ -287,6 +287,7 @@ WANTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", everyday([0, 1], 2))
 def test_a_command_is_found_by_what_a_person_wants(screen: Screen, half: int) -> None:
     screen.press("ctrl+p")

@@ -171,6 +171,7 @@ def test_a_column_is_added_set_up_and_taken_away(tmp_path: Path) -> None:
         assert screen.text.count("c sets it up") == before
 
 
+@pytest.mark.slow
 def test_another_model_answers_beside_and_stays_as_long_as_it_is_compared(tmp_path: Path) -> None:
     one, other = ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY])
     with Screen(tmp_path, one, other) as screen:
@@ -189,6 +190,7 @@ def test_another_model_answers_beside_and_stays_as_long_as_it_is_compared(tmp_pa
         assert ("close", []) in other.calls
 
 
+@pytest.mark.slow
 def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         compared(screen)

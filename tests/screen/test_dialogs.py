@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -52,6 +54,7 @@ def test_adapters_are_weighed_switched_and_taken_off(screen: Screen) -> None:
     assert "is not an adapter's directory" in screen.text
 
 
+@pytest.mark.slow
 def test_another_token_is_taken_banned_or_written(screen: Screen) -> None:
     screen.say("Why is the sky blue?")
     screen.press("tab", "ctrl+home", "down", "down", "enter")

@@ -8,6 +8,7 @@ import pytest
 from likely.engine import preferences
 from likely.engine.adapters.config import Config
 from likely.engine.errors import CheckpointError
+from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
@@ -57,6 +58,7 @@ def test_a_download_can_be_stopped(tmp_path: Path) -> None:
         assert "was stopped" in screen.lines[-1] and "no model" in screen.lines[0]
 
 
+@pytest.mark.slow
 def test_the_model_that_was_used_last_is_loaded_and_a_resumed_one_its_own(tmp_path: Path) -> None:
     first, other = two()
     with Screen(tmp_path, first, other) as screen:
@@ -142,7 +144,7 @@ def test_base_models_say_so(tmp_path: Path) -> None:
 TURNS = (0, 8, 20, 36)  # of the program's loop, between the first paint and the end of the start
 
 
-@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("turns", everyday(TURNS, 3))
 def test_what_is_typed_while_it_starts_stands_in_the_prompt(tmp_path: Path, turns: int) -> None:
     with Screen(tmp_path, typed="Why is the sky blue?", turns=turns) as screen:
         assert "│ Why is the sky blue?" in screen.text
@@ -150,7 +152,7 @@ def test_what_is_typed_while_it_starts_stands_in_the_prompt(tmp_path: Path, turn
         assert "│ Why is the sky blue? And red?" in screen.text
 
 
-@pytest.mark.parametrize("turns", TURNS)
+@pytest.mark.parametrize("turns", everyday(TURNS, 3))
 def test_a_message_that_is_sent_while_it_starts_is_answered(tmp_path: Path, turns: int) -> None:
     keys = (*"what about  sunsets", *["left"] * 8, "backspace", "enter")
     with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), typed=keys, turns=turns) as screen:
@@ -158,7 +160,7 @@ def test_a_message_that_is_sent_while_it_starts_is_answered(tmp_path: Path, turn
         assert next(node.text for node in screen.kept[0].nodes.values()) == "what about sunsets"
 
 
-@pytest.mark.parametrize("turns", (2, 4, 20))
+@pytest.mark.parametrize("turns", everyday((2, 4, 20), 3))
 @pytest.mark.parametrize("end", ["ctrl+q", SIGTERM])
 def test_it_is_left_while_it_starts(tmp_path: Path, end: str | Signals, turns: int) -> None:
     with Screen(tmp_path, typed=[end], turns=turns) as screen:

@@ -93,6 +93,7 @@ def test_line_ends_are_all_seen_or_none(screen: Screen) -> None:
     assert "\n".join(screen.lines[:-1]).count("⏎") == screen.said[1].count("\n") > 0
 
 
+@pytest.mark.slow
 def test_a_columns_foot_shows_whole_values_and_drops_speed_first(screen: Screen) -> None:
     screen.press("f3")
     screen.say(ASK)

@@ -141,6 +141,7 @@ def test_the_nearest_tokens_stand_in_the_place_of_the_candidates_and_go(tmp_path
         assert rows(screen) == said
 
 
+@pytest.mark.slow
 def test_from_150_columns_on_why_and_the_conversations_stand_beside_the_panel(tmp_path: Path) -> None:
     heads = ("TOKEN ", "SAMPLER", "TREE", "WHY ", "WROTE IT", "CONVERSATIONS")
     with Screen(tmp_path, Glass(), size=(160, 50)) as screen:

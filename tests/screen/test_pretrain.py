@@ -87,6 +87,7 @@ def test_bits_position_and_noise_stand_where_a_tuning_has_its_drift(tmp_path: Pa
         assert "∎ done after step 40" in screen.text
 
 
+@pytest.mark.slow
 def test_the_form_asks_for_either_kind_and_what_was_typed_stays(tmp_path: Path) -> None:
     trainer = FromNothing()
     with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:

@@ -218,6 +218,7 @@ SOURCES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_source_is_shown_or_says_why_not(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n\n")
     (tmp_path / "bad.jsonl").write_bytes(b"\xff\xfe\n" + b"[" * 5000 + b"\n")

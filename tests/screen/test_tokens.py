@@ -159,6 +159,7 @@ def test_markdown_is_rendered_while_it_streams_and_its_signs_stand_under_the_cur
             assert word in looked_at(screen)
 
 
+@pytest.mark.slow
 def test_bookmarks_are_kept_and_lead_back_on_any_branch(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         say(screen).press("tab", "K")

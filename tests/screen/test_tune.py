@@ -114,6 +114,7 @@ def test_stopping_keeps_the_run_and_says_how_it_goes_on(begin: Begin, key: str) 
     assert "done after step 40" in head(screen) and trainer.saved == 40
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_behind_other_views_and_typing_is_a_question(begin: Begin) -> None:
     trainer = ScriptedTrainer()
     screen = begin(trainer, 3)

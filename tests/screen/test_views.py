@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from likely.app.tui.base.view_table import VIEWS, ViewEntry
+from tests.support.everyday import everyday
 from tests.support.model import SKY
 from tests.support.screen import Screen
 
@@ -112,12 +113,12 @@ WORK = {
     "chat": ((*ASK, "enter"), "esc Stop", "TOKEN 67/67"),
     "compare": ((*ASK, "enter"), "Blue light is", "the same · ppl 2.7 · 3 tok"),
     "text": ((*" The sky", "ctrl+r"), "BITS SO FAR  continuing", "predicted 4 of 5 tokens"),
-    "tune": ((*"rows.jsonl", "enter"), "step 3", "done after step"),
     "runs": (("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "evaluations", "∎ done · kept"),
+    "tune": ((*"rows.jsonl", "enter"), "step 3", "done after step"),
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(each, marks=[pytest.mark.slow] * (each == "tune")) for each in WORK])
+@pytest.mark.parametrize("name", everyday(WORK, 3))
 def test_a_view_is_left_while_it_works_and_its_work_is_there(screen: Screen, name: str) -> None:
     begins, working, done = WORK[name]
     screen.go(name)

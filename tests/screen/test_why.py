@@ -10,6 +10,7 @@ import pytest
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import CheckpointError
 from likely.engine.inside.why import Omission
+from tests.support.everyday import everyday
 from tests.support.glass import Glass
 from tests.support.model import ScriptedShop
 from tests.support.screen import Screen
@@ -134,12 +135,15 @@ def test_it_stays_open_from_word_to_word(why: Screen, engine: Glass) -> None:
 
 @pytest.mark.parametrize(
     ("downs", "door", "seen"),
-    [
-        (0, "alternatives", "Alternatives"),
-        (1, "causes", "WROTE"),
-        (2, "lens", "LAYER"),
-        (3, "attention 3.1", "HEAD 3.1"),
-    ],
+    everyday(
+        [
+            (2, "lens", "LAYER"),
+            (0, "alternatives", "Alternatives"),
+            (1, "causes", "WROTE"),
+            (3, "attention 3.1", "HEAD 3.1"),
+        ],
+        4,
+    ),
 )
 def test_every_line_is_a_door(why: Screen, downs: int, door: str, seen: str) -> None:
     why.press(*["down"] * downs)
@@ -182,6 +186,7 @@ def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: 
     assert "as it was drawn" not in why.text and "3.1 reads" in why.text and len(engine.looks) == count + 1
 
 
+@pytest.mark.slow
 def test_without_a_model_it_says_what_the_rest_needs(tmp_path: Path, engine: Glass) -> None:
     def gone(model: str) -> None:
         raise CheckpointError(f"{model} is not there any more")

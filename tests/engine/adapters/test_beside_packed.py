@@ -19,6 +19,7 @@ from likely.models.native import NativeModel
 from tests.models.test_families import SAME
 from tests.models.test_passes import REFUSED, natively
 from tests.models.test_transformer import Exact, built, off, text
+from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
 CLOSE = 2e-5  # of the largest logit, as every way is held to it
@@ -60,7 +61,7 @@ class Merged(Exact):
         self.parts[f.site.layer, f.site.role] = w, bias
 
 
-@pytest.mark.parametrize("name", [name for name in SAME if name not in REFUSED])
+@pytest.mark.parametrize("name", everyday((name for name in SAME if name not in REFUSED), 4))
 def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None:
     """Two LoRA on the same products at other weights, a bias, DoRA, PiSSA, the embedding and the head, two directions.
 
@@ -118,7 +119,10 @@ def test_adapters_and_directions_stand_beside_packed_products(name: str) -> None
 
 @pytest.mark.parametrize(
     ("name", "level"),
-    [*((name, LEVELS[-1]) for name in SAME if name not in REFUSED), *(("gemma 3", level) for level in LEVELS[:-1])],
+    everyday(
+        [*((name, LEVELS[-1]) for name in SAME if name not in REFUSED), *(("gemma 3", level) for level in LEVELS[:-1])],
+        4,
+    ),
 )
 def test_gradients_are_those_of_the_definition(name: str, level: str, level_of: Callable[[str], None]) -> None:
     """LoRA and PiSSA on every product, the loss of three texts; along random directions, by differences in float64.

@@ -27,6 +27,7 @@ from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Constraint, LogitBias, Temperature, TopP
 from tests.fakes import EOS, VOCAB, random_table
 from tests.support.decoding import PROMPT, log_softmax, run, search, session
+from tests.support.everyday import everyday
 from tests.support.merging import merging
 
 SCHEMA = json.dumps({
@@ -48,7 +49,7 @@ def answer(tokens: list[int]) -> str:
 @pytest.mark.parametrize(
     "strategy", [Sample(), NGram(3), Beam(3, 0.0), StochasticBeam(3), Power(2.0, 4), ExactMode(200)], ids=str
 )
-@pytest.mark.parametrize("greedy", [False, True])
+@pytest.mark.parametrize("greedy", everyday([False, True], 2))
 def test_every_strategy_keeps_to_it(strategy: Strategy, greedy: bool) -> None:
     """A date, drawn by random models; the whole of it, as there is room."""
     recipe = Recipe((Constraint("regex", "[0-9]{2}-[0-9]{2}", len(PROMPT)), TopP(0.9)), greedy)

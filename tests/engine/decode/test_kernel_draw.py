@@ -17,6 +17,7 @@ from likely.metal.simulator import simulated
 from likely.metal.vocab import DrawPlan
 from tests.metal.test_whole_models import counted, model
 from tests.support.decoding import Found, endless, run, session
+from tests.support.everyday import everyday
 
 PROMPT = [7, 43, 60]
 RECIPES = [
@@ -48,7 +49,7 @@ def same(got: list[TokenStep], expected: list[TokenStep]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "recipe"),
-    [*product(["apart", "equals"], RECIPES), ("transformer", RECIPES[0]), ("transformer", RECIPES[2])],
+    everyday([*product(["apart", "equals"], RECIPES), ("transformer", RECIPES[0]), ("transformer", RECIPES[2])], 3),
 )
 def test_tokens_and_numbers_are_those_of_the_host(kind: str, recipe: Recipe) -> None:
     """A transformer draws every token in one pass, and looks at it there."""

@@ -98,6 +98,7 @@ def test_a_learned_start_needs_fewer_rows_of_a_task_that_it_never_saw(
         next(meta.learn(checkpoint, known, config, meta.MetaOptions(method, 1, 25), tmp_path / "more"))
 
 
+@pytest.mark.slow
 def test_bounds_of_an_adapter_are_of_its_own_rows(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """By the numbers of the adapter itself and of its start; it is left as it was."""
     rows = tuple(parse({"prompt": f"{i}", "completion": "a"}, "") for i in range(60))

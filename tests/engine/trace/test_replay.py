@@ -31,6 +31,7 @@ from likely.engine.transforms import (
     start,
 )
 from likely.engine.transforms.intervals import Intervals
+from tests.support.everyday import everyday
 
 
 def random_logits(rng):
@@ -87,7 +88,7 @@ def check(raw, transforms, ids, *, known=(), key=(0, 0), greedy=False):
     return seen, p, snapshot
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", everyday(range(10), 4))
 def test_the_truth_lies_within_the_bounds(part):
     """A thousand random logits and parameters, any transforms in any order."""
     rng = np.random.default_rng(part)

@@ -19,6 +19,7 @@ from likely.metal.errors import KernelError
 from likely.metal.simulator import SimKernel, compiler, signature
 from likely.metal.simulator.rewrite import rewrite
 from tests.metal.build import launched
+from tests.support.everyday import everyday
 
 # Threadgroup memory, barriers, reductions, shuffles, a divergent loop, half and bfloat, vectors.
 KERNEL = """
@@ -74,7 +75,7 @@ def run(command: list[str]) -> bytes:
 
 
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])
-@pytest.mark.parametrize("target", ["x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-apple-macos"])
+@pytest.mark.parametrize("target", everyday(["x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-apple-macos"], 3))
 def test_every_part_compiles_for_each_machine(target: str, checked: bool, tmp_path: Path) -> None:
     assert all(path.stat().st_size for path in objects(target, tmp_path, checked))
 

@@ -8,6 +8,7 @@ from likely.metal import mx
 from likely.metal.simulator import SimKernel
 from likely.metal.simulator.strict import StrictError, verify
 from tests.metal.build import launched
+from tests.support.everyday import everyday
 
 KERNEL = """{header}kernel void f(const device float* a, device float* b, constant int& n, device bfloat* c,
                             uint i [[thread_position_in_grid]]) {{
@@ -116,7 +117,7 @@ def test_all_that_is_no_part_of_metal_is_told_by_its_file_and_line() -> None:
     assert told == want
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("name", everyday(REFUSED, 3))
 def test_refused(name: str) -> None:
     header, body = REFUSED[name]
     text = KERNEL.format(header=header, body=body)
