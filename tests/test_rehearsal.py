@@ -176,7 +176,7 @@ def test_the_screens_engine(mac: Any) -> None:
         worker.start()
 
         def done(request: Any) -> list[Any]:
-            job = worker.submit(request)
+            worker.submit(request)
             return [event for _, event in worker.until(lambda seen: isinstance(seen and seen[-1][1], Closed))][:-1]
 
         try:
