@@ -11,7 +11,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.sources import store
 from likely.metal import mx
 from tests.engine import tiny

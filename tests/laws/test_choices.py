@@ -19,7 +19,7 @@ from likely.engine.decode.guessing import NGram
 from likely.engine.decode.sample import Sample
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.errors import ParameterError
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.session import Session
 from likely.engine.trace import file
 from likely.engine.trace.replay import recorded, replay, replay_drawn, states_at

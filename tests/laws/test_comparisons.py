@@ -8,7 +8,7 @@ import pytest
 
 from likely.engine import arrays
 from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.statistics import compare, measures, scores
 from likely.engine.statistics.comparison import Comparison
 from likely.engine.statistics.difference import Difference, Passage, Position, Shift

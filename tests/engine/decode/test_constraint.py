@@ -19,7 +19,7 @@ from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
-from likely.engine.pace import whole
+from likely.engine.pieces import whole
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
 from likely.engine.trace.step import Lexicon, Recipe
