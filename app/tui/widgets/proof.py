@@ -70,7 +70,7 @@ def chart_picture(evidence: Evidence) -> Picture:
     best, scores = told(passes[0], "nats")[1] if passes else 0.0, [told(bound, "nats") for bound in passes]
     at = np.arange(1, len(passes) + 1, dtype=float)
     heading = [("SCORE AND BOUND", "heading"), ("  bits; less is likelier  ", "faint")]
-    heading += [("  bound", "bar"), ("  best so far", "chosen"), ("  the likeliest of the list", "better")]
+    heading += [("  bound", "bar"), ("  best so far", "chosen"), ("  listed", "better")]
     finite = [high if math.isfinite(high) else math.nan for _, _, high in scores]
     curves = [
         Curve(at, [best] * len(at), "better", dotted=True),

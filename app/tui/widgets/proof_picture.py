@@ -171,7 +171,7 @@ def braille(filled: np.ndarray) -> list[str]:
     height, width = filled.shape[0] // 4, filled.shape[1] // 2
     dots = filled.reshape(height, 4, width, 2).astype(int) * plot.BITS[None, :, None, :].astype(int)
     codes = dots.sum(axis=(1, 3))
-    return ["".join(chr(plot.BRAILLE + code) if code else " " for code in row) for row in codes.tolist()]
+    return ["".join(chr(plot.BRAILLE + code) for code in row) for row in codes.tolist()]
 
 
 def _axis(names: Sequence[str], width: int) -> str:
@@ -188,7 +188,7 @@ def _over(line: Line, at: int, words: Line) -> Line:
     """Words over the blank end of a line, if it is blank there."""
     text = "".join(segment.text for segment in line)
     word = "".join(segment.text for segment in words)
-    if text[at : at + len(word)].strip():
+    if text[at : at + len(word)].strip(f" {chr(plot.BRAILLE)}"):
         return line
     style = line[0].style
     return [Segment(text[:at], style), *words, Segment(text[at + len(word) :], style)]
