@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import click
 
+from likely.app.cli.opening import on_terminal
 from likely.engine.errors import LikelyError
 
 
@@ -13,8 +14,9 @@ from likely.engine.errors import LikelyError
 @click.option("--draws", default=2000, show_default=True, type=click.IntRange(100, 1_000_000), help="Of each law.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 1_000_000), help="Of the draws.")
 @click.option("--with-fault", "fault", default="", metavar="FAULT", help="Plant a fault in its law, which has to fail.")
+@click.option("--screen", is_flag=True, help="Draw for it on the full screen, exact upward and drawn downward.")
 @click.option("--json", "as_json", is_flag=True, help="One object a law on stdout.")
-def command(name: str, draws: int, seed: int, fault: str, as_json: bool) -> None:
+def command(name: str, draws: int, seed: int, fault: str, screen: bool, as_json: bool) -> None:
     """Prove that what is drawn here has the law that it should, on a model whose 155 texts are all listed: the law
     NAME, all of a page, or all. Chi-square against exact probabilities; a law holds where p is 1e-4 or more.
 
@@ -37,6 +39,14 @@ def command(name: str, draws: int, seed: int, fault: str, as_json: bool) -> None
     from likely.app.proof_words import fit_words, p_words, verdict_words
     from likely.engine.proofs.table import FAULTS, chosen, proving
 
+    if screen:
+        if fault or as_json or not on_terminal():
+            wanted = "a terminal" if not (fault or as_json) else "neither --with-fault nor --json"
+            raise click.UsageError(f"--screen goes with {wanted}")
+        chosen(name)
+        from likely.app.tui import prove
+
+        raise SystemExit(prove(name))
     wrong: list[str] = []
     for proof in chosen(name, fault):
         *_, evidence = proving(proof, draws, seed=seed)

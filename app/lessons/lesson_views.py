@@ -88,5 +88,12 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
         {"prompt": "what stands in the prompt, to be sent"},
     ),
+    "proofs": LessonView(
+        {
+            "law": "the law that is drawn for", "draws": "how many draws", "chi2": "its chi-square",
+            "df": "degrees of freedom", "p": "the probability of one as large",
+        },
+        {"law": "a law by its name, or a page of them, as `likely prove` has them"},
+    ),
     "tune": LessonView({"step": "steps that were made", "loss": "the last loss, in bits"}, {}),
 }  # fmt: skip

@@ -89,6 +89,7 @@ class LikelyApp(App[str]):
         ladder: Path | None = None,
         server: ServerAddress | None = None,
         tutor: Tutor | None = None,
+        proof: str | None = None,
         start: Start | None = None,
         clock: Callable[[], float] = time.time,
         worker: Callable[[Callable[[], Executor], str], Worker] = Worker,
@@ -97,8 +98,8 @@ class LikelyApp(App[str]):
         """`provider`, `trainer` and `evaluator` are called in the threads of their workers, which `worker` makes of an
         executor and a name. `adapters` (directory, weight) are put on the first model. `tune` opens a run (its options,
         whether it is resumed) in the place of the chat, whose model is loaded when somebody goes there; `ladder` the
-        law of a table of runs, and `server` the requests of a server, likewise; the course
-        of a `tutor` is opened with the model."""
+        law of a table of runs, and `server` the requests of a server, likewise, and `proof` a
+        law or a page of them; the course of a `tutor` is opened with the model."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -115,7 +116,7 @@ class LikelyApp(App[str]):
         self.provider, self.trainer, self.evaluator = provider, trainer, evaluator
         self._adapters = tuple(adapters)
         self.tune_start = tune
-        self.ladder, self.server, self.tutor = ladder, server, tutor
+        self.ladder, self.server, self.tutor, self.proof = ladder, server, tutor, proof
         self.child: ChildServer | None = None
         self._start = start
         self.training: Training | None = None  # the run under way or the last one
@@ -167,6 +168,8 @@ class LikelyApp(App[str]):
             self.go("tune")
         elif self.ladder is not None or self.server is not None:
             self.go("watch" if self.ladder is None else "ladders")
+        elif self.proof is not None:
+            self.go("proofs")
         else:
             self.engine.load(self.wanted, self._used_last())
             if self.tutor is not None:

@@ -225,6 +225,7 @@ def test_the_command_tells_a_law_a_line_and_goes_on_where_it_was() -> None:
         (["nothing"], "there is no law nothing: sample, top-p"),
         (["--with-fault", "none"], "there is no fault none: top-p"),
         (["mode", "--with-fault", "shared-key"], "is one of branches, not of mode"),
+        (["--screen"], "--screen goes with a terminal"),
     ):  # fmt: skip
         refused = CliRunner().invoke(likely, ["prove", *words])
-        assert refused.exit_code == 1 and said in str(refused.exception)
+        assert refused.exit_code and said in f"{refused.exception}{refused.output}"

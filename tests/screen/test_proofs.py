@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from likely.app.tui.views.proofs import ProofsScreen
 from likely.engine.proofs.table import proofs, proving
+from likely.engine.statistics.goodness import above
 from tests.support.screen import Screen
 
 
 def opened(folder: Path, size: tuple[int, int] = (120, 40)) -> Iterator[Screen]:
-    with Screen(folder, size=size) as screen:
-        screen.type("/proofs")
-        screen.press("enter")
+    with Screen(folder, size=size, proof="") as screen:
         screen.wait(1)
         yield screen
 
@@ -120,3 +120,18 @@ def test_it_is_left_while_it_draws_and_keys_come_in_bursts(wide: Screen) -> None
     wide.press("left", "a")
     wide.wait(1)
     assert wide.text.count("✓") == 3  # both laws of the page, and the one that is looked at
+
+
+@pytest.mark.slow(2)
+def test_a_lesson_begins_with_a_law_and_has_its_numbers(tmp_path: Path) -> None:
+    with Screen(tmp_path, proof="branches") as screen:
+        screen.wait(1)
+        view = screen.app.screen
+        assert isinstance(view, ProofsScreen) and "PAIR" in screen.text
+        numbers = view.numbers()
+        assert numbers["law"] == "branches" and numbers["df"] == 24.0 and numbers["draws"] == 2000.0
+        assert above(float(str(numbers["chi2"])), 24) == pytest.approx(numbers["p"])
+        view.set_state({"law": "intervals"})
+        assert view.numbers() == {}
+        screen.wait(1)
+        assert "INTERVALS" in screen.text and view.numbers()["df"] == 2.0

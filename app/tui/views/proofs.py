@@ -1,8 +1,8 @@
 """Live proofs: what the samplers and searches draw on a model small enough to list, beside what they should."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,6 +20,9 @@ from likely.app.tui.widgets.chart import Chart
 from likely.app.tui.widgets.proof_picture import ProofPicture
 from likely.app.worker import Closed, Failed
 from likely.engine.proofs.claim import PAGES, Bracketed, Centred, Claim, Evidence
+
+if TYPE_CHECKING:
+    from likely.app.lessons.expression import Value
 
 TICK_S = 0.1
 WIDE = 110  # columns
@@ -130,7 +133,7 @@ class ProofsScreen(View):
         match event:
             case ProofsListed(claims):
                 self.claims, self._job = claims, -1
-                self._look_at(claims[0].name)
+                self.look_at(self.host.proof or "")
             case Evidence():
                 self.found[event.claim.name] = event
             case Failed(line):
@@ -140,10 +143,15 @@ class ProofsScreen(View):
                 self._job, self._drawing = -1, ""
                 self._go_on()
 
-    def _look_at(self, name: str) -> None:
-        """Another law; it is drawn for at once, if it was not yet."""
+    def look_at(self, name: str) -> None:
+        """Another law, by its name or its page's; it is drawn for at once, if it was not yet."""
+        if not self.claims:  # they are on their way
+            self.host.proof = name
+            return
         self._stop()
-        self.chosen, self._endless, self._queue = name, False, []
+        self.chosen = next((claim.name for claim in self.claims if name in (claim.name, claim.page)), "")
+        self.chosen = self.chosen or self.claims[0].name
+        self._endless, self._queue = False, []
         self._goal = FIRST
         self._go_on()
         self.reshow()
@@ -187,18 +195,35 @@ class ProofsScreen(View):
             self._goal = self.evidence.draws
         self.reshow()
 
+    # -- beside a lesson ---------------------------------------------------------------------------------------------
+
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """A law, or a page of them."""
+        self.look_at(state.get("law", ""))
+
+    def numbers(self) -> "Mapping[str, Value]":
+        """Of the law that is looked at, once it has a p; nothing while that may still be another."""
+        evidence = self.evidence
+        if evidence is None or self._drawing or evidence.result.chi2 is None or evidence.result.p is None:
+            return {}
+        result = evidence.result
+        assert result.chi2 is not None and result.df is not None and result.p is not None
+        return {
+            "law": result.law, "draws": float(result.draws), "chi2": result.chi2, "df": float(result.df), "p": result.p,
+        }  # fmt: skip
+
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_law(self, step: int) -> None:
         if self.claims:
             names = [claim.name for claim in self.claims]
-            self._look_at(names[(names.index(self.chosen) + step) % len(names)])
+            self.look_at(names[(names.index(self.chosen) + step) % len(names)])
 
     def action_page(self, step: int) -> None:
         if self.claim is not None:
             pages = [*PAGES]
             page = pages[(pages.index(self.claim.page) + step) % len(pages)]
-            self._look_at(next(claim.name for claim in self.claims if claim.page == page))
+            self.look_at(next(claim.name for claim in self.claims if claim.page == page))
 
     def action_draw_on(self) -> None:
         """Draw without an end; again: hold."""
@@ -233,7 +258,7 @@ class ProofsScreen(View):
             self.seed += 1
             self._stop()
             self.found.pop(self.chosen, None)
-            self._look_at(self.chosen)
+            self.look_at(self.chosen)
 
     def action_root(self) -> None:
         self.rooted = not self.rooted
@@ -251,7 +276,7 @@ class ProofsScreen(View):
         self.call_after_refresh(self.reshow)
 
     def action_back(self) -> None:
-        if self.has_class("-listed") and self.size.width < WIDE:
+        if self.has_class("-listed") and self.room.width < WIDE:
             self.action_numbers()
         else:
             self.host.go("chat")
@@ -275,8 +300,8 @@ class ProofsScreen(View):
         if evidence is None:
             tabs.show(((" the texts are being listed…", "faint"),))
             return
-        claim, wide = evidence.claim, self.size.width >= WIDE
-        pages, laws = proof.page_tabs(claim.page), proof.law_tabs(self._page, claim, self.size.width)
+        claim, wide = evidence.claim, self.room.width >= WIDE
+        pages, laws = proof.page_tabs(claim.page), proof.law_tabs(self._page, claim, self.room.width)
         said = ((f" {proof.sentence(claim)}", "faint"),)
         tabs.show(*([pages, said, (), laws, ()] if wide else [pages, laws, ()]))
         curve = isinstance(claim, Centred) or claim.page == "mode"
@@ -295,7 +320,7 @@ class ProofsScreen(View):
         numbers.show(*proof.number_rows(evidence, self.found, self._page, width, height))
 
     def _hint(self) -> None:
-        small = () if self.size.width >= WIDE else (("t", "Numbers"),)
+        small = () if self.room.width >= WIDE else (("t", "Numbers"),)
         self.hints.show((
             ("tab", "Law"), ("space", "Hold" if self._drawing else "Draw on"), ("+", "1,000 more"), ("r", "From 0"),
             *small,
@@ -313,4 +338,4 @@ class ProofsScreen(View):
         yield "proof: From 0", "with another seed", self.action_anew
         yield "proof: All", "draw for every law of the page", self.action_all
         for claim in self.claims:
-            yield f"proof: {claim.title}", claim.page, partial(self._look_at, claim.name)
+            yield f"proof: {claim.title}", claim.page, partial(self.look_at, claim.name)

@@ -48,6 +48,7 @@ class ViewHost(Painted, Protocol):
     evaluator: "Callable[[], RunEvaluator]"
     training: "Training | None"  # the run under way or the last one
     ladder: Path | None  # the table of runs, or the folder that has one, whose law is looked at
+    proof: str | None  # the law, or the page of laws, whose proof was asked for
     server: "ServerAddress | None"  # whose requests are watched
     child: "ChildServer | None"  # the server that was started from here
     tutor: "Tutor | None"  # the course that is taken
