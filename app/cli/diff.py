@@ -10,6 +10,7 @@ import click
 
 from likely.app import heat
 from likely.app.cli.opening import Progress, read_text
+from likely.app.cli.own_answer import MOST, own_answer
 from likely.app.tables import Columns
 from likely.app.units import NATS, bits, finite, json_line, predicted
 from likely.engine.statistics.estimates import block_length
@@ -28,14 +29,14 @@ NAMED = dict.fromkeys(("before", "now", "next", "estimates", "cross_surprisal"),
 @click.argument("model_a")
 @click.argument("model_b")
 @click.argument("text", required=False)
-@click.option("--chat", is_flag=True, help="TEXT is a question: compare the answers' beginnings by the chat template.")
+@click.option("--chat", is_flag=True, help="TEXT is a question, by the chat template: compare what both answer.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also js, tv or another; repeatable.")
 @click.option(
     "--answers",
     metavar="TOKENS",
     type=click.IntRange(1, 100_000),
-    help="TEXT is a question: both answer it, the likeliest token each time, so many at most; each reads both.",
+    help=f"Of each answer with --chat, the likeliest each time, at most; says --chat itself. Default: {MOST}.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(
@@ -52,15 +53,13 @@ def command(
 
     \b
     likely diff smollm2 my-adapter "The capital of France is"
-    likely diff smollm2 my-adapter "Why is the sky blue?" --answers 64
+    likely diff smollm2 my-adapter "Why is the sky blue?" --chat    what each answers, and what it costs the other
     likely diff one-adapter another-adapter --json < essay.txt
     """
     from likely.engine.pieces import whole
     from likely.engine.statistics import compare
     from likely.engine.tune.tuned import open_model
 
-    if chat and answers:
-        raise click.UsageError("--answers is by the chat template already: leave out --chat")
     words = read_text(text, "TEXT")
     with Progress() as progress:
         opened = [open_model(name, progress.show) for name in (model_a, model_b)]
@@ -69,13 +68,13 @@ def command(
     compare.check_vocabularies(tokenizer, opened[1].tokenizer, names)
     laws = [compare.logits(one.model, name=name) for one, name in zip(opened, names, strict=True)]
     asked = tuple(dict.fromkeys((*metrics, "reverse_kl")))
-    if answers:
-        passages = [_answer(one, words, answers) for one in opened]
+    if chat or answers:
+        passages = [_answer(one, words, answers or MOST) for one in opened]
         read = whole(compare.crossed(laws, passages, names, top=top, metrics=asked))
         show = _answers_object if as_json else _show_answers
         show(read, passages, tokenizer, metrics)
         return
-    ids = tokenizer.chat([{"role": "user", "content": words}]) if chat else tokenizer.encode(words, bos=True)
+    ids = tokenizer.encode(words, bos=True)
     difference = compare.compare(laws[0], laws[1], ids, names, top=top, metrics=asked)
     if as_json:
         click.echo(json_line(_object(difference, tokenizer), **NAMED))
@@ -86,17 +85,11 @@ def command(
 
 
 def _answer(checkpoint: "Checkpoint", question: str, most: int) -> "Passage":
-    """A model's own answer to a question: the likeliest token each time, behind the prompt."""
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.texts import texts_of
-    from likely.engine.prompt import single_turn
+    """A model's own answer to a question, behind the prompt."""
     from likely.engine.session import Session
     from likely.engine.statistics.difference import Passage
-    from likely.engine.trace.step import Recipe
 
-    prompt = single_turn(question, checkpoint.tokenizer).ids(checkpoint.tokenizer)
-    (text,) = texts_of(Session(checkpoint).generate(prompt, RunControl(Recipe(greedy=True)), max_tokens=most))
-    drawn = (step.token for step in text.steps)
+    prompt, drawn = own_answer(Session(checkpoint), question, most)
     return Passage((*prompt, *drawn), len(prompt) - 1, ended=True)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from likely.app.cli.opening import (
     open_session,
     read_text,
 )
+from likely.app.cli.own_answer import own_answer
 from likely.app.tables import Columns
 from likely.app.units import bits, json_line, predicted
 from likely.engine.errors import ParameterError
@@ -38,11 +40,12 @@ BEFORE = 4  # tokens of the past that a factor spells
 @click.command("explain", cls=RuledCommand)
 @click.argument("text", required=False)
 @click.option("--file", "-f", type=click.Path(path_type=Path), help="Read the text from a file.")
+@click.option("--chat", is_flag=True, help="TEXT is a question, by the chat template: explain what is answered.")
 @model_option
 @adapter_option
 @activation_option
 @click.option("--top", default=SHOWN, show_default=True, type=click.IntRange(0, 256), help="Candidates a position.")
-@click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after the text?")
+@click.option("--candidate", "-c", multiple=True, metavar="TEXT", help="Also: how likely is this right after it?")
 @click.option(
     "--samples",
     type=click.IntRange(FEWEST, MOST),
@@ -60,6 +63,7 @@ BEFORE = 4  # tokens of the past that a factor spells
 def command(
     text: str | None,
     file: Path | None,
+    chat: bool,
     model: str,
     adapters: tuple[str, ...],
     activation_bits: str | None,
@@ -77,27 +81,54 @@ def command(
     likely explain "The capital of France is" -c " Paris" -c " London"
     likely explain --json < essay.txt | jq .perplexity
     likely explain "2 + 2 = 5" -A my-adapter     with "±" where `likely posterior` has fitted one
+    likely explain --chat "How heavy is it?" -A my-adapter -c "412 grams"      what it answers, how sure it is
 
     """
-    from likely.engine.evaluate.explain import attention, continuations, explain
+    from likely.engine.evaluate.explain import answers, attention, continuations, explain, explain_answer
 
     content = read_given(file, text, "explain")
     session = open_session(model, adapters=adapters, activation_bits=activation_bits)
-    explanation = explain(session, content)
-    named = continuations(session, content, candidate)
-    doubt = None if formula and not as_json else uncertainties(session, explanation, named, top, samples)
+    prompt: list[int] = []
+    if chat:
+        prompt, answer = own_answer(session, content)
+        explanation, named = explain_answer(session, prompt, answer), answers(session, prompt, candidate)
+    else:
+        explanation, named = explain(session, content), continuations(session, content, candidate)
+    doubt = None if formula and not as_json else uncertainties(session, explanation, named, top, samples, prompt)
+    said = session.tokenizer.decode([step.token for step in explanation.steps if not step.special]) if chat else ""
     if as_json:
-        answer = _object(session, explanation, named, top, doubt)
+        facts = _object(session, explanation, named, top, doubt)
+        if chat:
+            facts["answer"] = said
         if formula:
-            answer["formula"] = list(factorisation(explanation.steps))
+            facts["formula"] = list(factorisation(explanation.steps))
         if attended:
-            answer["attention"] = _attention(attention(session, content))
-        click.echo(json_line(answer))
+            facts["attention"] = _attention(attention(session, content))
+        click.echo(json_line(facts))
     elif formula:
         for line in factorisation(explanation.steps):
             click.echo(line)
     else:
-        _show(session, explanation, named, top, doubt)
+        if chat:
+            click.echo(f"answers: {heat.visible(said)}")
+        _show(session, explanation, named, top, doubt, "question" if chat else "text")
+        if chat and doubt is not None:
+            for line in _agreement(session, explanation, doubt, said):
+                click.echo(line)
+
+
+def _agreement(
+    session: "Session", explanation: "Explanation", doubt: "ExplainedUncertainty", said: str
+) -> "Iterator[str]":
+    """How many of the samples of a posterior would answer so, and how the others would go on."""
+    yield (
+        f"{heat.visible(said.strip())}: {doubt.agree:.0%} of the samples agree "
+        f"({sum(parting is None for parting in doubt.partings)} of {doubt.samples})"
+    )
+    for (place, token), count in Counter(filter(None, doubt.partings)).most_common():
+        before = session.tokenizer.decode([step.token for step in explanation.steps[:place]])
+        after = session.tokenizer.piece(token).decode(errors="replace")
+        yield f"  {count} would say {heat.visible(repr(after))} after {heat.visible(repr(before))}"
 
 
 def read_given(file: Path | None, text: str | None, verb: str) -> str:
@@ -151,7 +182,12 @@ def candidates(session: "Session", step: "TokenStep", top: int) -> list[dict[str
 
 
 def uncertainties(
-    session: "Session", explanation: "Explanation", named: "list[Continuation]", top: int, samples: int | None
+    session: "Session",
+    explanation: "Explanation",
+    named: "list[Continuation]",
+    top: int,
+    samples: int | None,
+    prompt: "Sequence[int]" = (),
 ) -> "ExplainedUncertainty | None":
     """Where one adapter with a posterior is on the model; ParameterError for samples of one that is not there."""
     if session.average is None:
@@ -172,7 +208,7 @@ def uncertainties(
         return None
     # a mixture over samples of a posterior is the only kind that a session has
     assert isinstance(averaged, AveragedModel)
-    return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top)
+    return explained.uncertainties(averaged, explanation.steps, [c.steps for c in named], top, prompt)
 
 
 def _token(session: "Session", step: "TokenStep", top: int, doubt: "Uncertainty | None" = None) -> dict[str, Any]:
@@ -217,6 +253,9 @@ def _posterior(doubt: "ExplainedUncertainty", named: "list[Continuation]") -> di
     posterior["continuations"] = [
         {"text": c.text, "logprobs": s.tolist()} for c, s in zip(named, doubt.named, strict=True)
     ]
+    if doubt.partings:
+        posterior["agree"] = doubt.agree
+        posterior["partings"] = [None if at is None else {"position": at[0], "token": at[1]} for at in doubt.partings]
     if (among := doubt.choices) is not None:
         posterior["choices"] = {
             "trained": among.trained.tolist(),
@@ -282,6 +321,7 @@ def _show(
     named: "list[Continuation]",
     top: int,
     doubt: "ExplainedUncertainty | None",
+    given: str,
 ) -> None:
     mode = heat.colour_mode(sys.stdout)
     columns = Columns("{token:<18} {bits:>6} {rank:>6} {entropy:>7}")
@@ -306,9 +346,8 @@ def _show(
         click.echo(heat.paint(name, heat.level(surprisal), mode) + row[len(name) :])
     for i, c in enumerate(named):
         spread = "" if doubt is None else f" ± {doubt.spread_of(i):.4%}"
-        click.echo(
-            f"p({heat.visible(repr(c.text))} | text) = {math.exp(c.logprob):.4%}{spread}  ({bits(-c.logprob):.2f} bits)"
-        )
+        cost = f"{math.exp(c.logprob):.4%}{spread}  ({bits(-c.logprob):.2f} bits)"
+        click.echo(f"p({heat.visible(repr(c.text))} | {given}) = {cost}")
     for line in _doubts(doubt, explanation.steps, named):
         click.echo(line)
     if explanation.perplexity is None or explanation.bits_per_byte is None:

@@ -214,6 +214,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     ),
     "explain": (
         _rounds("samples", "attended"),
+        OptionRule("is of a text: leave out --chat", ("attended", "formula"), beside=("chat",)),
         OptionRule("is numbers for every layer, head and token: give --json too", ("attended",), needs=("as_json",)),
         OptionRule("is of the posterior of an adapter: put one on with --adapter", ("samples",), needs=("adapters",)),
         OptionRule(

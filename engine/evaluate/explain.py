@@ -62,6 +62,20 @@ def explain(session: Session, text: str, progress: Callable[[int, int], None] | 
     return Explanation(tuple(session.score(_encode(session, text), progress=progress)))
 
 
+def explain_answer(session: Session, prompt: Sequence[int], answer: Sequence[int]) -> Explanation:
+    """Score every token of an answer to a prompt; ContextOverflow as `explain`."""
+    return Explanation(tuple(session.score([*prompt, *answer], start=len(prompt))))
+
+
+def answers(session: Session, prompt: Sequence[int], candidates: Sequence[str]) -> list[Continuation]:
+    """The probability of each candidate as the beginning of the answer to a prompt. ParameterError for an empty one."""
+    tokens = [session.tokenizer.encode(candidate) for candidate in candidates]
+    if not all(tokens):
+        raise ParameterError("a candidate must be a text of at least one byte, got an empty one")
+    every = zip(candidates, tokens, strict=True)
+    return [Continuation(text, explain_answer(session, prompt, ids).steps) for text, ids in every]
+
+
 def continuations(session: Session, text: str, candidates: Sequence[str]) -> list[Continuation]:
     """The probability of each candidate right after `text`, several tokens of it included.
 

@@ -146,12 +146,27 @@ class UncertainText:
         chosen = arrays.chosen(logp, mx.broadcast_to(mx.array(ids[start:]), logp.shape[:2]), mx)
         return np.asarray(mx.sum(chosen, axis=1), np.float64)
 
+    def partings(self, start: int) -> list[tuple[int, int] | None]:
+        """For each sample the first place, counted from `start`, where its likeliest token is another than was read,
+        and that token; None where there is none. Its own text by the likeliest token each time is the one read then."""
+        ids, found = self._branches.ids[0], dict[int, tuple[int, int]]()
+        for low in range(start, len(ids), self._at_once):
+            high = min(low + self._at_once, len(ids))
+            likeliest = np.asarray(mx.argmax(self.distributions(low - 1, high - 1), axis=-1))  # [M, n]
+            for sample, place in np.argwhere(likeliest != np.asarray(ids[low:high])).tolist():
+                found.setdefault(sample, (low - start + place, int(likeliest[sample, place])))
+        return [found.get(sample) for sample in range(self.model.samples)]
+
+    @property
+    def _at_once(self) -> int:
+        """Positions whose distributions are made together."""
+        return max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
+
     def after(self, start: int, stop: int, tokens: Sequence[Sequence[int]]) -> list[Uncertainty]:
         """Uncertainty after each of positions start..stop-1, which have been read, with `tokens` of interest."""
         uncertainties: list[Uncertainty] = []
-        step = max(1, CELLS // (self.model.samples * self.model.config.vocab_size))
-        for low in range(start, stop, step):
-            high = min(low + step, stop)
+        for low in range(start, stop, self._at_once):
+            high = min(low + self._at_once, stop)
             logp = self.distributions(low, high)
             aleatoric = mx.mean(arrays.entropy(logp, mx), axis=0)
             epistemic = mx.mean(arrays.kl(logp, arrays.mixture(logp, mx), mx), axis=0)

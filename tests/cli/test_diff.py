@@ -40,7 +40,19 @@ def test_each_answer_is_read_by_each_model(likely: Likely, tmp_path: Path) -> No
     code, out, _ = likely("diff", one, two, "hello", "--answers", "30")
     bits = [f"{row[i]['mean'] / math.log(2):.3f}" for row in found["cross_surprisal"] for i in range(2)]
     assert code == 0 and [word for line in out.splitlines()[-4:-2] for word in line.split()[1:]] == bits
-    assert likely("diff", one, two, "hello", "--answers", "3", "--chat").code == 2
+    assert json.loads(likely("diff", one, two, "hello", "--answers", "30", "--chat", "--json").out) == found
+
+
+def test_what_is_answered_is_explained_token_by_token(likely: Likely, tmp_path: Path) -> None:
+    one, last = str(bigram.write(tmp_path / "one", TABLES[0])), bigram.ids(":")[-1]
+    found = json.loads(likely("explain", "--chat", "hello", "-M", one, "-c", "b", "--json").out)
+    answer = greedy(TABLES[0], last, 64)
+    ways = list(zip([last, *answer], answer, strict=False))
+    assert [token["id"] for token in found["tokens"]] == answer and found["predicted"] == len(answer)
+    assert found["total_logprob"] == pytest.approx(sum(LOGP[0][a, b] for a, b in ways), rel=1e-4)
+    assert found["continuations"][0]["logprob"] == pytest.approx(LOGP[0][last, bigram.ids("b")[-1]], rel=1e-4)
+    both = [likely("diff", one, one, "hello", "--chat", *more, "--json").out for more in ((), ("--answers", "64"))]
+    assert both[0] == both[1] and json.loads(both[0])["answers"][0]["text"] == found["answer"]
 
 
 def test_of_a_text_it_says_both_ways_and_which_writes_it_for_less(likely: Likely, tmp_path: Path) -> None:

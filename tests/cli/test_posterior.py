@@ -115,6 +115,16 @@ def test_every_posterior_is_fitted_kept_and_shown(home: Path) -> None:
     means = np.mean(rows, axis=0)
     assert [own, whole] == pytest.approx([means[2], means[3]], abs=0.011)
     assert "over 2 samples of the adapter's posterior (ensemble): 2 rows of one batch" in table.output
+    sure = done("explain", "--chat", TEXT, "-M", base, "-A", one)["posterior"]
+    ids = [
+        [token["id"] for token in done("explain", "--chat", TEXT, "-M", base, "-A", adapter)["tokens"]]
+        for adapter in (one, home / "two")
+    ]
+    apart = next((i for i, (a, b) in enumerate(zip(*ids, strict=False)) if a != b), None)
+    assert apart is not None and sure["agree"] == 0.5
+    assert sure["partings"] == [None, {"position": apart, "token": ids[1][apart]}]
+    words = call("explain", "--chat", TEXT, "-M", base, "-A", one).output.splitlines()
+    assert ": 50% of the samples agree (1 of 2)" in words[-2] and words[-1].startswith("  1 would say ")
     member = done("explain", TEXT, "-M", base, "-A", home / "two")["tokens"][-1]["candidates"]
     both = [plain["tokens"][-1]["candidates"], member]
     shares = [{c["id"]: math.exp(c["logprob"]) for c in side} for side in both]
