@@ -1,7 +1,7 @@
 """Words of a proof, for the command and for the screen: p-values, the test, the verdict. Draws nothing."""
 
 from likely.app.units import LN2
-from likely.engine.proofs.claim import Bound, Bracketed, Covering, Evidence
+from likely.engine.proofs.claim import Bound, Bracketed, Centred, Covering, Evidence
 
 LEAST = 1e-300  # of a p that is told as a number
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -29,21 +29,33 @@ def fit_words(evidence: Evidence) -> str:
     return f"χ² {result.chi2:.1f} on {result.df}   p {p_words(result.p)}"
 
 
+def decided(evidence: Evidence) -> bool:
+    """Whether there is enough to say anything of the claim."""
+    return bool(evidence.bounds) or evidence.result.p is not None
+
+
+def sign(evidence: Evidence) -> str:
+    """✓ where it holds, ✗ where it does not, · where that cannot be said yet."""
+    return ("✓" if evidence.result.holds else "✗") if decided(evidence) else "·"
+
+
 def verdict_words(evidence: Evidence) -> str:
     """The verdict in a few words."""
     result, claim = evidence.result, evidence.claim
+    if not decided(evidence):
+        return "too few draws to tell" if evidence.draws else "nothing yet"
     if claim.fails:
         return "not this law, as it has to be" if not result.holds else "not yet seen to fail: draw on"
     if not result.holds:
         return "not within its bounds" if isinstance(claim, Bracketed) else "not this law"
     if isinstance(claim, Bracketed):
         return "proven"
-    if result.p is None:
-        return "too few draws to tell"
+    if isinstance(claim, Centred):
+        return "0 in the mean, within its error"
     return "covers as it says" if isinstance(claim, Covering) else "draws from this law"
 
 
-def told(bound: Bound, unit: str) -> tuple[float, float, float]:
+def in_bits(bound: Bound, unit: str) -> tuple[float, float, float]:
     """A number and its bounds as a person reads them: log-probabilities in bits, as surprise."""
     if unit != "nats":
         return bound.low, bound.value, bound.high

@@ -11,7 +11,7 @@ from likely.engine.errors import LikelyError
 
 @click.command()
 @click.argument("name", default="")
-@click.option("--draws", default=2000, show_default=True, type=click.IntRange(100, 1_000_000), help="Of each law.")
+@click.option("--draws", default=2000, show_default=True, type=click.IntRange(200, 1_000_000), help="Of each law.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 1_000_000), help="Of the draws.")
 @click.option("--with-fault", "fault", default="", metavar="FAULT", help="Plant a fault in its law, which has to fail.")
 @click.option("--screen", is_flag=True, help="Draw for it on the full screen, exact upward and drawn downward.")
@@ -36,7 +36,7 @@ def command(name: str, draws: int, seed: int, fault: str, screen: bool, as_json:
 
     Exit code 0 where every law does what it should, 1 where one does not: so it is with a fault that is seen.
     """
-    from likely.app.proof_words import fit_words, p_words, verdict_words
+    from likely.app.proof_words import fit_words, p_words, sign, verdict_words
     from likely.engine.proofs.table import FAULTS, chosen, proving
 
     if screen:
@@ -55,10 +55,8 @@ def command(name: str, draws: int, seed: int, fault: str, screen: bool, as_json:
             click.echo(json.dumps(asdict(result)))
         else:
             drawn = f"{result.draws:,} draws" if result.draws else "nothing drawn"
-            sign = "✓" if result.holds else "✗"
-            click.echo(
-                f"{sign} {result.law:<17} {drawn:>13}   {fit_words(evidence):<34} {verdict_words(evidence)}".rstrip()
-            )
+            law = f"{sign(evidence)} {result.law:<17} {drawn:>13}"
+            click.echo(f"{law}   {fit_words(evidence):<34} {verdict_words(evidence)}")
         if not evidence.right:
             does = "is not seen to fail, give more --draws" if evidence.claim.fails else "does not hold"
             wrong.append(f"{result.law} {does} (p {p_words(result.p)})")

@@ -21,6 +21,7 @@ from likely.metal import mx, packed
 
 LOST = 1e-6  # nats of a sum of float32 logarithms
 WIDTH, ROWS, GROUP, BITS = 64, 32, 32, 4
+ROUNDINGS = 16  # of a term, in sums of 64 by 8 lanes and more
 UNIT = 2.0**-24  # half a unit in the last place of a float32 near 1
 
 
@@ -44,9 +45,9 @@ def mode() -> Iterator[Bound]:
 
 
 def precision(seed: int = 0) -> Iterator[Bound]:
-    """The worst error of a product of 4-bit weights behind each letter, between what rounding allows: a sum of n terms
-    is within n units of all their absolute values (Higham 2002, eq. 3.5), and activations are kept to a unit of the
-    largest of their group."""
+    """The worst error of a product of 4-bit weights behind each letter, between what rounding allows: a sum is within
+    as many units of all its terms' absolute values as roundings any of them goes through (Higham 2002, sec. 4.2; blocks
+    are summed side by side), and activations are kept to a unit of the largest of their group."""
     random = np.random.default_rng(seed)
     hidden = random.normal(size=(len(LETTERS), WIDTH)).astype(np.float32)
     weights = mx.array(random.normal(size=(ROWS, WIDTH)).astype(np.float32))
@@ -63,7 +64,7 @@ def precision(seed: int = 0) -> Iterator[Bound]:
     errors = products - hidden.astype(np.float64) @ (parts + shifts).T
     largest = np.abs(hidden).reshape(len(LETTERS), -1, GROUP).max(axis=2).repeat(GROUP, axis=1)
     terms = np.abs(hidden) @ (np.abs(parts) + np.abs(shifts)).T
-    allowed = UNIT * (WIDTH * terms + largest @ np.abs(parts + shifts).T)
+    allowed = UNIT * (ROUNDINGS * terms + largest @ np.abs(parts + shifts).T)
     for letter, error, most in zip(LETTERS, errors, allowed, strict=True):
         worst = int(np.argmax(np.abs(error) / most))
         yield Bound(letter, -float(most[worst]), float(error[worst]), float(most[worst]))

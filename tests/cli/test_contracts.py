@@ -50,7 +50,7 @@ CALLS = {  # a verb -> its words; with --json too where it has that
     "scale show": "runs.csv --svg runs.svg",
     "scale toy": "bigrams --seeds 2 --text words.txt",
     "models": "--known",
-    "prove": "sample --draws 100",
+    "prove": "sample --draws 200",
     "doctor": "",
     "completion": "zsh",
 }

@@ -65,7 +65,7 @@ PAGES = (
     ("p(x | rule), listed", "0.92 bits", "(KL) and 0.37 (TV)", "+5", "✓ draws from this law"),
     ("SCORE AND BOUND", "✓ proven", "greedy: se∎", "pass 8"),
     ("likeliest first", "one letter a pass", "✓ draws from this law"),
-    ("within ±1.96 standard errors", "its standard error", "✓ draws from this law"),
+    ("within ±1.96 standard errors", "its standard error", "✓ 0 in the mean"),
     ("of the last 100 miss 0.62", "too low", "✓ covers as it says"),
     ("ERROR OF WHAT IS ALLOWED", "6 of 6 within their bounds", "✓ proven"),
 )

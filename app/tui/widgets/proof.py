@@ -6,7 +6,7 @@ from textwrap import wrap
 
 import numpy as np
 
-from likely.app.proof_words import fit_words, p_words, told, verdict_words
+from likely.app.proof_words import decided, fit_words, in_bits, p_words, sign, verdict_words
 from likely.app.tui.base.plot import Curve, Picture
 from likely.app.tui.widgets.caption import Words
 from likely.app.units import LN2
@@ -67,7 +67,7 @@ def chart_picture(evidence: Evidence) -> Picture:
         curves += [Curve((0.0, float(max(evidence.draws, 1))), (0.0, 0.0), "rule"), Curve(draws, means, "chosen")]
         return Picture(heading, curves, right=float(max(evidence.draws, 1)), along="draws")
     passes = [bound for bound in evidence.bounds if bound.name.startswith("pass ")]
-    best, scores = told(passes[0], "nats")[1] if passes else 0.0, [told(bound, "nats") for bound in passes]
+    best, scores = in_bits(passes[0], "nats")[1] if passes else 0.0, [in_bits(bound, "nats") for bound in passes]
     at = np.arange(1, len(passes) + 1, dtype=float)
     heading = [("SCORE AND BOUND", "heading"), ("  bits; less is likelier  ", "faint")]
     heading += [("  bound", "bar"), ("  best so far", "chosen"), ("  listed", "better")]
@@ -82,9 +82,12 @@ def chart_picture(evidence: Evidence) -> Picture:
 def verdict_rows(evidence: Evidence) -> list[Words]:
     """The test, and what it comes to."""
     result, claim = evidence.result, evidence.claim
-    sign, ink = ("✓", "better") if result.holds else ("✗", "alarm")
+    ink = "faint" if not decided(evidence) else "better" if result.holds else "alarm"
     note = UNIFORM if claim.fit(evidence).p is not None and result.holds else ""
-    return [((fit_words(evidence) + "   ", "chosen"), (f"{sign} {verdict_words(evidence)}", ink)), ((note, "faint"),)]
+    return [
+        ((fit_words(evidence) + "   ", "chosen"), (f"{sign(evidence)} {verdict_words(evidence)}", ink)),
+        ((note, "faint"),),
+    ]
 
 
 def number_rows(
@@ -98,7 +101,7 @@ def number_rows(
         if other is None:
             also.append(((each.title, "faint"), ("·".rjust(max(width - len(each.title), 2)), "faint")))
             continue
-        said = ("✓ " if other.result.holds else "✗ ") + p_words(other.result.p)
+        said = f"{sign(other)} {p_words(other.result.p)}"
         also.append(((each.title, "text"), (said.rjust(width - len(each.title)), "better" if other.right else "alarm")))
     why: list[Words] = [(), (("WHY THIS IS A PROOF", "heading"),)]
     why += [((line, "faint"),) for line in wrap(claim.why, max(width, 20))]
@@ -163,7 +166,7 @@ def _bounds(evidence: Evidence, claim: Bracketed, width: int, rows: int) -> list
             else f"{value:9.1e}"
             if math.isfinite(value)
             else f"{'·':>9}"
-            for value in told(bound, claim.unit)
+            for value in in_bits(bound, claim.unit)
         )
         lines.append(((cells_of(bound.name, 12), "text"), (numbers, "chosen" if inside else "alarm")))
     return lines
