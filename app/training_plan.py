@@ -52,6 +52,8 @@ def describe(opened: "Tuning") -> Iterator[str]:
         yield f"          one batch holds all {plan.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
     yield f"training  {what}, {plan.parameters:,} parameters"
+    if opened.run.adapts_experts:
+        yield "          experts too, which PEFT's files have no place for: --modules 'self_attn.*' leaves them out"
     if c.rate > HIGH and c.optimiser in ("adamw", "lion", "adafactor"):
         yield f"          rate {c.rate:g} is far above what {c.optimiser} learns at, 1e-5 to 1e-2: it will diverge"
     if opened.adapts:

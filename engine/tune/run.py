@@ -64,6 +64,12 @@ class TrainingRun:
     made_as: str = ""  # the kind that it is remembered as among what was made here; "" of a passing one
 
     @property
+    def adapts_experts(self) -> bool:
+        """Whether an adapter is on products of experts, which not every form of a file can hold (`peft`)."""
+        factors = self.trained.factors.values() if isinstance(self.trained, lora.Adapter) else ()
+        return any(f.site.kind == "experts" for f in factors)
+
+    @property
     def leads(self) -> bool:
         return self.group is None or self.group.rank() == 0
 

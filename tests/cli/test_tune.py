@@ -26,6 +26,7 @@ from likely.engine.statistics.estimates import Estimate
 from likely.engine.tune.control import Ended, Stepped, Validated
 from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
+from tests.engine.tiny import MOE
 
 
 @pytest.fixture
@@ -123,6 +124,17 @@ def test_tune_diff_and_fuse(likely: Likely, model: Path, rows: Path, tmp_path: P
     assert json.loads(text)["kl"] < 1e-6
     code, text, _ = likely("fuse", out, "--peft", tmp_path / "peft")
     assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists()
+
+
+def test_whoever_adapts_experts_is_told_before_that_peft_has_no_place_for_them(
+    likely: Likely, rows: Path, tmp_path: Path
+) -> None:
+    mixture = random_model(tmp_path / "mixture", **MOE)
+    words = ("tune", rows, "-M", mixture, "--length", 64, "--steps", 1, "--no-verdict", "--valid", 0)
+    told = [likely(*words, *more, "--dry-run").out for more in ((), ("--modules", "self_attn.*"))]
+    assert ["experts too, which PEFT" in out for out in told] == [True, False]
+    assert likely(*words, "--modules", "self_attn.*", "--out", tmp_path / "a").code == 0
+    assert likely("fuse", tmp_path / "a", "--peft", tmp_path / "peft").code == 0
 
 
 @pytest.mark.slow(1)
