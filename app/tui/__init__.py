@@ -6,10 +6,11 @@ imports what it needs when it starts, so that the screen paints first.
 Reads: lessons, watch.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from likely.app.local import local_models
 from likely.engine.home import home as data_home
@@ -38,34 +39,21 @@ def run(
 
     Says on the way out how to come back to the conversation that was open.
     """
-    from likely.app.tui.app import LikelyApp
-
-    app = LikelyApp(
-        local_models,
-        home or data_home(),
-        model=model or "",
-        resume=resume or "",
-        adapters=adapters,
-        start=start,
-    )
+    app = _begun(home, model=model or "", resume=resume or "", adapters=adapters, start=start)
     return _ended(app, app.run())
 
 
 def tune(config: "TrainingConfig", resume: bool = False, home: Path | None = None) -> int:
     """Open a training and watch it. Gives the exit code: 130 where it was stopped, as for the command without it."""
-    from likely.app.tui.app import LikelyApp
-
     model = getattr(config, "model", "")  # of a pretraining there is none
-    app = LikelyApp(local_models, home or data_home(), model=model, tune=(config, resume))
+    app = _begun(home, model=model, tune=(config, resume))
     app.run()
     return _ended(app)
 
 
 def ladder(path: Path, home: Path | None = None) -> int:
     """Open the law of a table of runs, or of the folder that has one. Gives the exit code."""
-    from likely.app.tui.app import LikelyApp
-
-    app = LikelyApp(local_models, home or data_home(), ladder=path)
+    app = _begun(home, ladder=path)
     app.run()
     return _ended(app)
 
@@ -90,11 +78,25 @@ def learn(tutor: "Tutor", model: str | None = None, home: Path | None = None) ->
 
 def watch(server: "ServerAddress", home: Path | None = None) -> int:
     """Watch the requests of a server. Gives the exit code."""
-    from likely.app.tui.app import LikelyApp
-
-    app = LikelyApp(local_models, home or data_home(), server=server)
+    app = _begun(home, server=server)
     app.run()
     return _ended(app)
+
+
+def _begun(home: Path | None, **options: Any) -> "LikelyApp":
+    """The application with its options; light or dark as the terminal's ground is, where nobody has said which."""
+    from likely.app.tui.app import LikelyApp
+
+    environ, typed = os.environ.copy(), b""
+    if "LIKELY_THEME" not in environ and sys.stdin.isatty() and sys.stderr.isatty():
+        from likely.app.tui.base.terminal_codes import ground
+
+        light, typed = ground(sys.stdin.fileno(), sys.stderr.fileno())
+        if light is not None:
+            environ["LIKELY_THEME"] = "light" if light else "dark"
+    app = LikelyApp(local_models, home or data_home(), environ=environ, **options)
+    app.typed = typed.decode(errors="replace")
+    return app
 
 
 def _ended(app: "LikelyApp", ending: str | None = None) -> int:

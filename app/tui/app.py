@@ -22,11 +22,13 @@ from textual.events import Event
 from textual.filter import LineFilter
 from textual.timer import Timer
 
+from likely.app.heat import on_dark
 from likely.app.interruption import heard
 from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
 from likely.app.tui.base.key_queue import HangUp, KeyQueue, Typed
 from likely.app.tui.base.terminal import TerminalDriver
+from likely.app.tui.base.terminal_codes import notice
 from likely.app.tui.base.view_table import VIEWS, view_bindings
 from likely.app.tui.dialogs.opening import Opening
 from likely.app.tui.widgets.bars import Hints
@@ -64,6 +66,7 @@ class LikelyApp(App[str]):
     """Returns the id of the conversation that was open, to resume."""
 
     TITLE = "likely"
+    typed = ""  # before there was a screen
     engine: EngineClient  # once the first paint is done
     CSS_PATH = Path(__file__).with_name("likely.tcss")
     # what Textual declares for the instance is meant for the class
@@ -106,9 +109,8 @@ class LikelyApp(App[str]):
         super().__init__()
         for shipped in (theme.DARK, theme.LIGHT):
             self.register_theme(shipped)
-        light = self.environ.get("LIKELY_THEME", "") in ("light", theme.LIGHT.name)
         # before anything is mounted: a theme that comes later has the whole style sheet read once more
-        self.set_reactive(LikelyApp.theme, (theme.LIGHT if light else theme.DARK).name)
+        self.set_reactive(LikelyApp.theme, (theme.DARK if on_dark(self.environ) else theme.LIGHT).name)
         self.stylesheet.set_variables(self.get_css_variables())
         self._bindings = BindingsMap.merge([self._bindings, BindingsMap(view_bindings())])
         self.clock, self.worker, self.home = clock, worker, home
@@ -407,6 +409,10 @@ class LikelyApp(App[str]):
             for hints in screen.query(Hints):
                 hints.say(line, alarm)
                 return
+
+    def ring(self, words: str) -> None:
+        if not self.app_focus and self._driver is not None:
+            self._driver.write(notice(words, self.environ))
 
     def save(self, conversation: Conversation) -> None:
         if self.keeper is not None:

@@ -1,11 +1,14 @@
-"""Copying: by the machine's own command, over ssh through the terminal; the line says which."""
+"""Copying, by the machine's own command or over ssh through the terminal; and what else a terminal is asked."""
 
 import base64
+import os
+import pty
+import termios
 from pathlib import Path
 
 import pytest
 
-from likely.app.tui.base import clipboard
+from likely.app.tui.base import clipboard, terminal_codes
 from tests.support.model import SKY
 from tests.support.screen import Screen
 
@@ -86,3 +89,24 @@ def test_the_line_says_how_an_answer_was_copied(tmp_path: Path, folder: Path, mo
             screen.say("Why is the sky blue?")
             screen.press("tab", "y")
             assert line in screen.lines[-1] and (screen.clipboard or kept.read_text(encoding="utf-8")) == SKY.strip()
+
+
+@pytest.mark.parametrize(
+    ("answer", "light", "typed"),
+    [
+        (b"\x1b]11;rgb:ffff/ffff/ffff\x1b\\\x1b[?62;22c", True, b""),
+        (b"hi\x1b]11;rgb:1c/1c/1c\a\x1b[?6c", False, b"hi"),  # what was typed meanwhile is kept
+        (b"\x1b]11;rgba:f/e/d/f\x1b\\\x1b[?1c", True, b""),
+        (b"\x1b[?1;2c", None, b""),  # it does not know
+    ],
+)
+def test_a_terminal_is_asked_for_its_ground(answer: bytes, light: bool | None, typed: bytes) -> None:
+    terminal, ours = pty.openpty()
+    before = termios.tcgetattr(ours)
+    os.write(terminal, answer)
+    assert terminal_codes.ground(ours, ours, 60.0) == (light, typed) and termios.tcgetattr(ours) == before
+    assert terminal_codes.ground(ours, ours, 0.0) == (None, b"")  # one that says nothing
+    asked = b""
+    while b"\x1b]11;?\x1b\\" not in asked:
+        asked += os.read(terminal, 100)
+    os.close(terminal), os.close(ours)

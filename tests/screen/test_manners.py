@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.start import Start
 from likely.engine.conversation import Conversation
@@ -101,6 +103,25 @@ def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
             screen.press("ctrl+n")
     old = Conversation("a", recipe=Recipe(), system="Be long.")
     assert Start(seed=1).of(old) == old
+
+
+@pytest.mark.parametrize(
+    ("terminal", "told"),
+    [({}, "9;likely: "), ({"VTE_VERSION": "7600"}, "777;notify;likely;"), ({"TERM": "foot"}, "777;notify;likely;")],
+)
+def test_the_end_of_a_long_answer_is_told_to_who_looks_elsewhere(
+    tmp_path: Path, terminal: dict[str, str], told: str
+) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), environ=terminal) as screen:
+        for seconds, away in ((11, False), (8, True), (11, True)):
+            screen.hold(after=2)
+            screen.say("a; b", "and red")  # the second waits for the first
+            if away:
+                screen.terminal.look_away()
+            screen.wait(seconds)
+            assert not screen.terminal.notices
+            screen.release()
+        assert screen.terminal.notices == ["bell", f"{told}a, b: ended after 12 s"]
 
 
 def test_an_order_of_ones_own_is_reopened_whole_and_kept_as_a_preset(tmp_path: Path) -> None:

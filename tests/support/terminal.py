@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from textual.driver import Driver
-from textual.events import Key, MouseDown, MouseEvent, MouseMove, MouseUp, Paste, Resize
+from textual.events import AppBlur, Key, MouseDown, MouseEvent, MouseMove, MouseUp, Paste, Resize
 from textual.geometry import Size
 from textual.keys import KEY_NAME_REPLACEMENTS
 
@@ -38,6 +38,7 @@ class Terminal(Driver):
         self.app = app
         self.size = size or (80, 24)
         self._clipboard = ""
+        self._notices: list[str] = []
         self._written: list[str] = []
         self._x = self._y = 0
         self._ink = ""
@@ -111,6 +112,16 @@ class Terminal(Driver):
         self._read()
         return self._clipboard
 
+    @property
+    def notices(self) -> list[str]:
+        """Words that it was to show beside its window, and its bell."""
+        self._read()
+        return self._notices
+
+    def look_away(self) -> None:
+        """It has no focus any more."""
+        self.process_message(AppBlur())
+
     def write(self, data: str) -> None:
         self._written.append(data)
 
@@ -128,6 +139,10 @@ class Terminal(Driver):
                 self._clear()
             elif letter == "m":
                 self._ink = "" if numbers in ("", "0") else numbers
+            elif code.group() == "\a":
+                self._notices.append("bell")
+            elif command is not None and command.startswith(("9;", "777;")):
+                self._notices.append(command)
             elif command is not None and command.startswith("52;c;"):
                 self._clipboard = base64.b64decode(command[5:]).decode()
         self._put(written[at:])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
+from likely.app.tui.base.terminal_codes import passed
+
 COMMANDS = (("wl-copy",), ("xclip", "-selection", "clipboard"), ("xsel", "--clipboard", "--input"))
 
 
@@ -23,7 +25,7 @@ def copy(text: str, write: Callable[[str], None], environ: Mapping[str, str] | N
             if shutil.which(command[0]) and (needs is None or env.get(needs)) and _run(command, text):
                 return f"copied with {command[0]}"
     code = f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07"
-    write(f"\x1bPtmux;\x1b{code}\x1b\\" if env.get("TMUX") else code)
+    write(passed(code, env))
     return "copied through the terminal (OSC 52), if it allows that"
 
 

@@ -7,12 +7,18 @@ import select
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
 from likely.app.tui.base.key_queue import HangUp
+
+
+class Early(Protocol):
+    """An application that was typed to before it took the terminal."""
+
+    typed: str
 
 
 class TerminalDriver(LinuxDriver):
@@ -38,6 +44,10 @@ class TerminalDriver(LinuxDriver):
 
     def run_input_thread(self) -> None:
         """Read until the terminal is left. Bytes that are no UTF-8, as terminals of another encoding send, are �."""
+        early = cast(Early, self._app)
+        typed, early.typed = early.typed, ""
+        for event in XTermParser().feed(typed):
+            self.process_message(event)
         while True:
             try:
                 return super().run_input_thread()

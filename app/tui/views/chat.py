@@ -55,6 +55,7 @@ from likely.app.units import bits
 from likely.engine.conversation import Conversation
 from likely.engine.decode.strategy import Strategy
 
+LONG_S = 10.0  # from which on an answer's end is told to a person who looks elsewhere
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
 BEGUN = 16  # tokens, which the tree shows of a branch
 
@@ -95,6 +96,7 @@ class ChatScreen(View, Steering):
         super().__init__()
         self.session: ChatSession | None = None
         self._saved_s = self._status_s = 0.0
+        self._began_s: float | None = None  # the answer that is awaited, or the first of several
         self._progress = ""  # of a model that is loading, as it was said last
 
     def compose(self) -> ComposeResult:
@@ -183,9 +185,13 @@ class ChatScreen(View, Steering):
         if self.chat.stepping:
             self.chat.step_off()
         self.chat.stop()
-        self.composer.take_back()
+        self._give_up_waiting()
         self.chat.settle()
         self.save()
+
+    def _give_up_waiting(self) -> None:
+        self.composer.take_back()
+        self._began_s = None
 
     def current(self) -> Conversation | None:
         return self.session.conversation if self.session is not None else None
@@ -223,6 +229,8 @@ class ChatScreen(View, Steering):
     def take_events(self, job: int, events: list[Any]) -> None:
         """A batch of events of one job: tokens together, one repaint."""
         run, chat = self.chat.run, self.chat
+        if run is not None and self._began_s is None:
+            self._began_s = monotonic()
         heard = chat.take(job, events)
         self.pane.extend(heard.tokens)
         if heard.failure is not None:
@@ -234,8 +242,7 @@ class ChatScreen(View, Steering):
             self.inspector.inspect()
         if heard.ended:
             self._finished()
-            if not chat.stepping:
-                (self.composer.next if heard.failure is None else self.composer.take_back)()
+            self._answered(heard.failure is not None)
         elif heard.reshow:
             self.save()
             self.reshow()
@@ -253,6 +260,18 @@ class ChatScreen(View, Steering):
             self.hints.say(status.reading(*run.read))
         elif run is not None and not heard.failure and self.hints.news.startswith(status.READING):
             self._hint()
+
+    def _answered(self, failed: bool) -> None:
+        """An answer has ended: the next message is sent, or a person who looks elsewhere is told."""
+        chat, spent_s = self.chat, monotonic() - (self._began_s or monotonic())
+        waits = bool(self.composer.queue.messages) and not failed and not chat.stepping
+        self._began_s = self._began_s if waits else None
+        if failed:
+            self.composer.take_back()
+        elif waits:
+            self.composer.next()
+        if spent_s > LONG_S and not waits:
+            self.host.ring(f"{chat.conversation.title or 'the answer'}: ended after {spent_s:.0f} s")
 
     def _drawn(self, count: int) -> None:
         """Tokens were drawn: the panel looks a few times a second, the top line less often."""
@@ -414,33 +433,9 @@ class ChatScreen(View, Steering):
         self.save()
         self.reshow(follow=True)
 
-    def action_redo(self, settings: AnswerSettings | None = None, seed: int | None = None) -> None:
-        """Another answer; with settings or a seed of its own."""
-        self.begun(self.chat.regenerate(settings, seed), "there is no answer to draw again")
-
-    def action_resume(self) -> None:
-        self.begun(
-            self.chat.resume(), "a canvas is filled whole" if self.chat.diffuses else "there is no answer to go on with"
-        )
-
-    def action_take(self, number: int) -> None:
-        """Branch with candidate `number`; after g, go to a view."""
-        if self.went(number):
-            return
-        table, place = self.inspector.table(), self.pane.place
-        if table is not None and place is not None and number <= len(table.rows):
-            self.pane.take(place, table.rows[number - 1].token)
-
     def set_sampling(self, sampling: Sampling) -> None:
         """Draw otherwise from the next token on. Raises ParameterError for what the model cannot draw by."""
         asking.adjust(self, replace(self.chat.settings, sampling=sampling))
-
-    def action_step(self) -> None:
-        stepping.turn(self)
-
-    def key_space(self) -> None:
-        if self.chat.stepping and not self.composer.has_focus:
-            self.chat.pick(None)
 
     # -- keys that act everywhere ------------------------------------------------------------------------------------
 
@@ -462,7 +457,7 @@ class ChatScreen(View, Steering):
         elif self.diffusion.leave():
             self.status()
         elif self.chat.stop(hear=True):
-            self.composer.take_back()
+            self._give_up_waiting()
             self.save()
             self.reshow()
             self._name_it()

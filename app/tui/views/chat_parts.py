@@ -74,6 +74,10 @@ class ChatParts(Protocol):
         """A run has begun, or there is a reason why not."""
         ...
 
+    def went(self, number: int) -> bool:
+        """After `goto`: to the view of a digit; gives whether it was asked for."""
+        ...
+
     def compose_command(self, name: str) -> None:
         """Begin to write a command that wants more words."""
         ...

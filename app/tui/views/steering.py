@@ -1,9 +1,10 @@
 """`Steering`: what a person says to a chat and picks in its panels, and what that does to its session."""
 
+from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import titler
 from likely.app.tui.dialogs.opening import LOADING, NO_MODEL
-from likely.app.tui.views import asking, slash
+from likely.app.tui.views import asking, slash, stepping
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.composer import Composer
@@ -20,7 +21,31 @@ from likely.engine.errors import LikelyError
 
 
 class Steering:
-    """The part of a chat view that hears its panels."""
+    """The part of a chat view that hears its panels, and the keys that steer."""
+
+    def action_redo(self: ChatParts, settings: AnswerSettings | None = None, seed: int | None = None) -> None:
+        """Another answer; with settings or a seed of its own."""
+        self.begun(self.chat.regenerate(settings, seed), "there is no answer to draw again")
+
+    def action_resume(self: ChatParts) -> None:
+        self.begun(
+            self.chat.resume(), "a canvas is filled whole" if self.chat.diffuses else "there is no answer to go on with"
+        )
+
+    def action_take(self: ChatParts, number: int) -> None:
+        """Branch with candidate `number`; after g, go to a view."""
+        if self.went(number):
+            return
+        table, place = self.inspector.table(), self.pane.place
+        if table is not None and place is not None and number <= len(table.rows):
+            self.pane.take(place, table.rows[number - 1].token)
+
+    def action_step(self: ChatParts) -> None:
+        stepping.turn(self)
+
+    def key_space(self: ChatParts) -> None:
+        if self.chat.stepping and not self.composer.has_focus:
+            self.chat.pick(None)
 
     def on_transcript_pane_banned(self: ChatParts, event: TranscriptPane.Banned) -> None:
         self.inspector.ban(event.token)

@@ -63,6 +63,10 @@ class ViewHost(Painted, Protocol):
         """One line of news, where the keys are."""
         ...
 
+    def ring(self, words: str) -> None:
+        """Tell a person whose terminal has no focus: by its bell, and words beside its window."""
+        ...
+
     def copy(self, text: str, what: str) -> None:
         """Copy a text, and say how."""
         ...
