@@ -60,18 +60,14 @@ def ladder(path: Path, home: Path | None = None) -> int:
 
 def prove(name: str, home: Path | None = None) -> int:
     """Open the proof of a law, or of the first of a page; the first of all where none is named. Gives the exit code."""
-    from likely.app.tui.app import LikelyApp
-
-    app = LikelyApp(local_models, home or data_home(), proof=name)
+    app = _begun(home, proof=name)
     app.run()
     return _ended(app)
 
 
 def learn(tutor: "Tutor", model: str | None = None, home: Path | None = None) -> int:
     """Open a course. Gives the exit code."""
-    from likely.app.tui.app import LikelyApp
-
-    app = LikelyApp(local_models, home or data_home(), model=model or "", tutor=tutor)
+    app = _begun(home, model=model or "", tutor=tutor)
     app.run()
     return _ended(app)
 

@@ -99,10 +99,9 @@ class LikelyApp(App[str]):
         environ: Mapping[str, str] | None = None,
     ) -> None:
         """`provider`, `trainer` and `evaluator` are called in the threads of their workers, which `worker` makes of an
-        executor and a name. `adapters` (directory, weight) are put on the first model. `tune` opens a run (its options,
-        whether it is resumed) in the place of the chat, whose model is loaded when somebody goes there; `ladder` the
-        law of a table of runs, and `server` the requests of a server, likewise, and `proof` a
-        law or a page of them; the course of a `tutor` is opened with the model."""
+        executor and a name. `adapters` (directory, weight) are put on the first model. In the place of the chat, whose
+        model is loaded when somebody goes there, `tune` opens a run (its options, whether it is resumed), `ladder` the
+        law of a table, `server` its requests, `proof` a law; the course of a `tutor` is opened with the model."""
         self.environ = os.environ if environ is None else environ
         self.glyphs = theme.GLYPHS
         self.look = theme.look({}, "plain")
@@ -166,12 +165,9 @@ class LikelyApp(App[str]):
         worker = self.worker(lambda: ModelJobs(self.provider()), "engine")
         self.engine = EngineClient(worker, self, self._ticker.resume, self._adapters)
         self.switch_screen(next(iter(VIEWS.values())).load()())
-        if self.tune_start is not None:
-            self.go("tune")
-        elif self.ladder is not None or self.server is not None:
-            self.go("watch" if self.ladder is None else "ladders")
-        elif self.proof is not None:
-            self.go("proofs")
+        asked = {"tune": self.tune_start, "ladders": self.ladder, "watch": self.server, "proofs": self.proof}
+        if first := next((name for name, what in asked.items() if what is not None), ""):
+            self.go(first)
         else:
             self.engine.load(self.wanted, self._used_last())
             if self.tutor is not None:
