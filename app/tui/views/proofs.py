@@ -151,7 +151,7 @@ class ProofsScreen(View):
         self._stop()
         self.chosen = next((claim.name for claim in self.claims if name in (claim.name, claim.page)), "")
         self.chosen = self.chosen or self.claims[0].name
-        self._endless, self._queue = False, []
+        self._failure, self._endless, self._queue = "", False, []
         self._goal = FIRST
         self._go_on()
         self.reshow()
@@ -298,7 +298,7 @@ class ProofsScreen(View):
         self.top.show("six letters", ("no model", state, f"seed {self.seed}"))
         self._hint()
         if evidence is None:
-            tabs.show(((" the texts are being listed…", "faint"),))
+            tabs.show(((f" {self._failure or 'the texts are being listed…'}", "alarm" if self._failure else "faint"),))
             return
         claim, wide = evidence.claim, self.room.width >= WIDE
         pages, laws = proof.page_tabs(claim.page), proof.law_tabs(self._page, claim, self.room.width)
