@@ -118,22 +118,12 @@ def surprises() -> np.ndarray:
 # -- several texts -----------------------------------------------------------------------------------------------------
 
 
-def included(p: np.ndarray, count: int) -> np.ndarray:
-    """The probability [n] that a text is at a place drawn at random of `count` that are drawn one after another, none
-    twice (Plackett and Luce): the sum over all that may stand before it."""
-    places = [p]
-    if count > 1:
-        second = p * ((p / (1 - p)).sum() - p / (1 - p))
-        places.append(second)
-    if count > 2:
-        left = 1 - p[:, None] - p[None, :]
-        pairs = (p / (1 - p))[:, None] * p[None, :] / left  # x, then y: over what is left for a third
-        np.fill_diagonal(pairs, 0.0)
-        places.append(p * (pairs.sum() - pairs.sum(axis=0) - pairs.sum(axis=1)))
-    if not 1 <= count <= len(places):
-        raise ValueError(f"1 to 3 places are listed, got {count}")
-    found: np.ndarray = np.mean(places, axis=0)
-    return found
+def included(p: np.ndarray) -> np.ndarray:
+    """The probability [n] of the first or the second of two texts that are drawn one after another, never twice the
+    same, whichever of both by chance (Plackett and Luce): the second by all that may stand before it."""
+    odds = p / (1 - p)
+    both: np.ndarray = (p + p * (odds.sum() - odds)) / 2
+    return both
 
 
 def walked(alpha: float, proposals: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from textwrap import wrap
 import numpy as np
 
 from likely.app.proof_words import decided, fit_words, in_bits, p_words, sign, verdict_words
+from likely.app.tui.base import cells
 from likely.app.tui.base.plot import Curve, Picture
 from likely.app.tui.widgets.caption import Words
 from likely.app.units import LN2
@@ -168,10 +169,5 @@ def _bounds(evidence: Evidence, claim: Bracketed, width: int, rows: int) -> list
             else f"{'·':>9}"
             for value in in_bits(bound, claim.unit)
         )
-        lines.append(((cells_of(bound.name, 12), "text"), (numbers, "chosen" if inside else "alarm")))
+        lines.append(((cells.pad(bound.name, 12), "text"), (numbers, "chosen" if inside else "alarm")))
     return lines
-
-
-def cells_of(text: str, size: int) -> str:
-    """A short text in exactly so many cells."""
-    return text[:size].ljust(size)
