@@ -22,6 +22,7 @@ from likely.engine.inside.why import named_token
 from likely.engine.prompt import Encoding, Prompt, locate
 from likely.engine.statistics.difference import Passage
 from likely.engine.statistics.estimates import Estimate
+from likely.engine.thought_information import informing
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 from likely.engine.transforms import Vocabulary, along
@@ -79,8 +80,8 @@ class Engine(Protocol):
         """The binding of recipes to a form in the end; of the answer's tokens the last `own` ids are the first."""
         ...
 
-    def scoring(self, ids: Sequence[int]) -> "Generator[int, None, Sequence[TokenStep]]":
-        """A step for each token in the end; how many have been read after each piece."""
+    def scoring(self, ids: Sequence[int], *, start: int = 0) -> "Generator[int, None, Sequence[TokenStep]]":
+        """A step for each of ids[start:] in the end; how many have been read after each piece."""
         ...
 
     def read(self, ids: Sequence[int]) -> Generator[int]:
@@ -149,6 +150,17 @@ def score(engine: Engine, prompt: Prompt, contents: Sequence[str] = ()) -> Itera
     steps = tuple((yield from worked(engine.scoring(ids))))
     last = yield from ids_of(engine, Prompt(parts=prompt.parts[-1:], whole=True))
     yield r.Scored(steps, locate([step.piece for step in steps], contents), len(last))
+
+
+def weigh_thought(
+    engine: Engine, prompt: Sequence[int], steps: "Sequence[TokenStep]", opened: bool, anew: bool
+) -> Iterator[Any]:
+    """What an answer's thought says of it, a `ThoughtInformation`; nothing where it says nothing. `anew`: there are
+    adapters now."""
+    anew = anew or any(step.recipe.adapters for step in steps)
+    found = yield from worked(informing(engine, prompt, steps, opened, anew=anew))
+    if found is not None:
+        yield found
 
 
 def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:

@@ -19,10 +19,12 @@ from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloade
 from likely.engine.decode.texts import GrownText
 from likely.engine.diffusion.answering import answered
 from likely.engine.errors import DataError, LikelyError
+from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.statistics.scores import perplexity
-from likely.engine.thinking import Kind, MarkSplitter, ThoughtSpan
+from likely.engine.statistics.scores import perplexity, total
+from likely.engine.thinking import Kind, MarkSplitter, Thinking, end_of, opens, spoken, thinking_of
+from likely.engine.thought_information import ThoughtInformation, informing, part_figures, span_of
 from likely.engine.trace.step import Recipe, TokenStep
 
 HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
@@ -31,11 +33,16 @@ LONGEST_LOOP = 64  # tokens
 
 
 def stream(
-    events: Iterator[Event], out: IO[str], *, special: bool = False, spoken: MarkSplitter | None = None
+    events: Iterator[Event],
+    out: IO[str],
+    *,
+    special: bool = False,
+    parting: MarkSplitter | None = None,
+    marks: Thinking | None = None,
 ) -> tuple[list[TokenStep], Done]:
     """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end.
 
-    `spoken` parts what is said from what is thought, which is not written then.
+    `parting` parts what is said from what is thought, which is not written then; else it stands between its `marks`.
     """
     mode = heat.colour_mode(out)
     written = False
@@ -44,15 +51,15 @@ def stream(
         if isinstance(event, Emitted):
             step = event.step
             steps.append(step)
-            text = shown(step, special)
-            if spoken is not None:
-                text = said(spoken.push(spoken.thinking.text(step)), written)
+            text = shown(step, special, marks)
+            if parting is not None:
+                text = said(parting.push(parting.thinking.text(step)), written)
                 written = written or bool(text)
             surprisal = None if step.logprob is None else bits(-step.logprob)
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(surprisal), mode))
             out.flush()
         elif isinstance(event, Done):
-            rest = event.text if spoken is None else said(spoken.push(event.text, last=True), written)
+            rest = event.text if parting is None else said(parting.push(event.text, last=True), written)
             out.write(heat.visible(rest) if mode != "none" else rest)
             out.flush()
             return steps, event
@@ -70,43 +77,57 @@ def said(parts: Iterable[tuple[Kind, str]], written: bool) -> str:
     return text if written else text.lstrip()
 
 
-def shown(step: TokenStep, special: bool) -> str:
-    """A token's text for a person; control tokens only with `special`."""
-    return step.piece.decode(errors="replace") if special and step.special else step.text
+def shown(step: TokenStep, special: bool, marks: Thinking | None = None) -> str:
+    """A token's text for a person; control tokens only with `special`, or where they are of a thought's `marks`."""
+    if special or marks is None:
+        return step.written if special else step.text
+    return marks.text(step)
 
 
-def shown_text(text: GrownText, special: bool) -> str:
+def shown_text(text: GrownText, special: bool, marks: Thinking | None = None) -> str:
     """An answer for a person, as far as it has come."""
-    return "".join(shown(step, special) for step in text.steps) + (text.done.text if text.done is not None else "")
+    rest = text.done.text if text.done is not None else ""
+    return "".join(shown(step, special, marks) for step in text.steps) + rest
 
 
-def summary(steps: Sequence[TokenStep], done: Done) -> str:
-    """One line about a run: tokens, perplexity under the model's own distribution, speed."""
+def summary(
+    steps: Sequence[TokenStep], done: Done, opened: bool = False, information: ThoughtInformation | None = None
+) -> str:
+    """One line about a run: tokens, perplexity under the model's own distribution, speed; of one that thought (its
+    prompt may have `opened` the thought) both apart, and what that says of the answer."""
     stats = done.stats
     period = endless([step.token for step in steps])
     looped = f" · repeats its last {period} token{'s' if period > 1 else ''} without end" if period else ""
     value = perplexity(s.logprob for s in steps)
     known = sum(step.logprob is not None for step in steps)
     scored = "" if value is None else f" · perplexity {value:.2f} ({predicted(known, len(steps))})"
-    scored += _thought(steps)
+    scored += _thought(steps, opened, information)
     return (
         f"{stats.prompt_tokens} prompt tokens ({stats.reused_tokens} reused) in {stats.prefill_s:.2f} s · "
         f"{stats.tokens} tokens at {stats.tokens_per_s:.1f}/s{scored} · {done.reason}{looped}"
     )
 
 
-def _thought(steps: Sequence[TokenStep]) -> str:
-    """Perplexities of thought and answer apart: where does the model decide?"""
-    found = ThoughtSpan()
-    for step in steps:
-        found.push(step.written)
-    if found.span is None:
-        return ""
+def _thought(steps: Sequence[TokenStep], opened: bool, information: ThoughtInformation | None) -> str:
+    """Figures of thought and answer apart: where does the model decide?"""
     words = []
-    for name, part in (("thought", steps[: found.span[1]]), ("answer", steps[found.span[1] :])):
-        value = perplexity(step.logprob for step in part)
-        words += [f"{name} {len(part)}" + ("" if value is None else f" at perplexity {value:.2f}")] if part else []
-    return " · " + ", ".join(words) + ("" if found.closed else ": the thought has no end, there is no answer")
+    for name, part in (found := part_figures(steps, opened)).items():
+        figure = "" if part.perplexity is None else f" at perplexity {part.perplexity:.2f}"
+        words += [f"{name} {part.tokens}{figure}"] if part.tokens else []
+    if not words:
+        return ""
+    cut = "" if found["answer"].tokens or span_of(steps, opened).closed else NO_ANSWER
+    told = "" if information is None else f"; {surprises(information)}"
+    return " · " + ", ".join(words) + told + cut
+
+
+NO_ANSWER = ": the thought has no end, there is no answer"
+
+
+def surprises(information: ThoughtInformation) -> str:
+    """The surprise of an answer given its thought and without it, in words."""
+    given, without = (bits(-total(logprobs)) for logprobs in (information.given, information.without))
+    return f"the answer has {given:.1f} bits behind its thought, {without:.1f} without it"
 
 
 def endless(tokens: Sequence[int]) -> int:
@@ -124,7 +145,7 @@ def converse(
     """Read a message a line, write an answer; ends with the input or /quit. `masks` are those of an answer by a
     diffusion model, whose tokens come all at once."""
     terminal = sys.stdin.isatty()
-    prompt = Prompt(system=system or "")
+    prompt, diffuses = Prompt(system=system or ""), getattr(session.model.config, "diffusion", None) is not None
     if terminal:
         sys.stderr.write(f"{heat.one_line(session.info.name)} · {HELP}\n")
     seed = limits.seed
@@ -155,21 +176,23 @@ def converse(
             ids = question.ids(session.tokenizer)
             control = RunControl(recipe)
             events: Iterator[Event]
-            if getattr(session.model.config, "diffusion", None) is None:
+            if not diffuses:
                 events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
             else:
                 events = answered(session, ids, control, seed=seed, max_tokens=masks or 0, stop=limits.stop)
             with stopped_by_signals(control.cancel) as interruption:
-                steps, done = stream(events, sys.stdout)
+                steps, done = stream(events, sys.stdout, marks=thinking_of(session.tokenizer))
         except LikelyError as error:
             sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
             continue
-        answer = "".join(s.text for s in steps) + done.text
-        prompt = replace(question, turns=(*question.turns, ("assistant", answer)))
+        opened, found = opens(end_of(ids, session.tokenizer.piece)), None
+        prompt = replace(question, turns=(*question.turns, ("assistant", spoken(steps, done.text, opened))))
         sys.stdout.write("\n")
         sys.stdout.flush()
         if terminal:
-            sys.stderr.write(f"[{summary(steps, done)}]\n")
+            if not (diffuses or control.cancelled):
+                found = whole(informing(session, ids, steps, opened))
+            sys.stderr.write(f"[{summary(steps, done, opened, found)}]\n")
         if interruption.came not in (0, SIGINT):  # an answer is not all that it ends
             return
 

@@ -17,7 +17,8 @@ Kind = Literal["said", "thought", "call"]
 class Thinking:
     """The marks of one family: a thought begins behind `begin` and ends before `end`.
 
-    `ends` are all that may stand there, a longer one first.
+    `ends` are all that may stand there, a longer one first; within a thought `again` begins it anew, "" where nothing
+    does.
     """
 
     begin: str
@@ -27,6 +28,10 @@ class Thinking:
     @property
     def ends(self) -> tuple[str, ...]:
         return (self.longer, self.end) if self.longer else (self.end,)
+
+    @property
+    def again(self) -> str:
+        return self.longer.removesuffix(self.end) + self.begin if self.longer else ""
 
     def text(self, step: TokenStep) -> str:
         """The text that a token adds to one that is parted: a control token nothing, unless it is of a mark."""
@@ -46,7 +51,7 @@ FAMILIES = (
     Thinking(  # gpt-oss
         "<|channel|>analysis<|message|>",
         "<|channel|>final<|message|>",
-        "<|start|>assistant<|channel|>final<|message|>",
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
     ),
 )
 LONGEST = max(len(mark) for family in FAMILIES for mark in (family.begin, *family.ends))
@@ -97,11 +102,13 @@ def opens(text: str) -> bool:
 
 class ThoughtSpan:
     """The thought in an answer, found token by token: `span` is a half-open range of its tokens, marks included; None
-    while there is none. A mark may be spread over several tokens."""
+    while there is none. A mark may be spread over several tokens. `inner` are those between the marks, once it has
+    ended: none that has a part of one."""
 
     def __init__(self, opened: bool = False) -> None:
         """`opened`: the prompt ends within a thought."""
         self.span: tuple[int, int] | None = (0, 0) if opened else None
+        self.inner = (0, 0)
         self.closed = False
         self._family: Thinking | None = None
         self._tail, self._owners, self._count = "", list[int](), 0
@@ -117,11 +124,13 @@ class ThoughtSpan:
             begins = ((self._tail.find(family.begin), family) for family in FAMILIES)
             if found := min(((at, family) for at, family in begins if at >= 0), key=lambda pair: pair[0], default=None):
                 at, self._family = found
-                self.span = (self._owners[at], index + 1)
+                self.span, self.inner = (self._owners[at], index + 1), (index + 1, index + 1)
                 self._cut(at + len(self._family.begin))
         for family in FAMILIES if self._family is None else (self._family,):
             if family.end in self._tail:  # without a beginning: the template had opened it
                 self.span, self.closed = self.span or (0, 0), True
+                at = next(at for end in family.ends if (at := self._tail.find(end)) >= 0)
+                self.inner = (self.inner[0], max(self.inner[0], self._owners[at]))
         if self.span is not None:
             self.span = (self.span[0], index + 1)
         self._cut(max(len(self._tail) - LONGEST, 0))
@@ -138,6 +147,13 @@ def answer_tokens(pieces: Sequence[str], opened: bool = False) -> range | None:
     if found.span is None:
         return range(len(pieces))
     return range(found.span[1], len(pieces)) if found.closed else None
+
+
+def spoken(steps: Sequence[TokenStep], rest: str = "", opened: bool = False) -> str:
+    """The words of an answer behind its thought, all where there is none, and the `rest` that no token completed; none
+    where the thought has no end."""
+    tokens = answer_tokens([step.written for step in steps], opened)
+    return "" if tokens is None else "".join(steps[i].text for i in tokens) + rest
 
 
 class MarkSplitter:
@@ -157,7 +173,8 @@ class MarkSplitter:
                 tools: dict[str, Kind] = {"<tool_call>": "call"} if self._calls else {}
                 return {self.thinking.begin: "thought", **tools, **dict.fromkeys(ends, "said")}
             case "thought":
-                return dict.fromkeys(self.thinking.ends, "said")
+                again: dict[str, Kind] = {self.thinking.again: "thought"} if self.thinking.again else {}
+                return {**again, **dict.fromkeys(self.thinking.ends, "said")}
             case "call":
                 return {"</tool_call>": "said"}
 

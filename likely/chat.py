@@ -1,16 +1,18 @@
 """Conversation with a model: turns through its chat template, each answer a trace."""
 
+from dataclasses import replace
 from typing import Any
 
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
+from likely.engine.thinking import answer_tokens, end_of, opens
 from likely.language_model import Model
 from likely.trace import Trace
 
 
 class Chat:
     """`send` adds a question and its answer; `branch` goes another way in the last answer. `messages` are what was
-    said, as dicts of role and content."""
+    said, without thoughts, as dicts of role and content."""
 
     def __init__(self, model: Model, system: str = "") -> None:
         self.model, self.system = model, system
@@ -41,10 +43,15 @@ class Chat:
         if "n" in options:
             raise ParameterError("a conversation goes on with one answer: Model.generate(n=...) gives several")
         turns = tuple(messages)
-        prompt = Prompt(turns=turns, parts=(begun,) if begun else (), system=self.system)
-        trace: Trace = self.model.generate(prompt.ids(self.model.tokenizer), **options)
-        before = b"".join(map(self.model.tokenizer.piece, begun)).decode(errors="replace")
-        self.messages = [*messages, {"role": "assistant", "content": before + trace.text}]
+        thinking, tokenizer = options.pop("thinking", None), self.model.tokenizer
+        prompt = Prompt(turns=turns, parts=(begun,) if begun else (), system=self.system, thinking=thinking)
+        trace: Trace = self.model.generate(prompt.ids(tokenizer), **options)
+        written = [*(tokenizer.piece(i).decode(errors="replace") for i in begun), *(step.written for step in trace)]
+        kept = answer_tokens(written, opens(end_of(replace(prompt, parts=()).ids(tokenizer), tokenizer.piece)))
+        before = b"".join(tokenizer.piece(begun[i]) for i in kept or () if i < len(begun)).decode(errors="replace")
+        thought = trace[: max(kept.start - len(begun), 0)] if kept is not None else trace
+        after = trace.text[sum(len(step.text) for step in thought) :] if kept is not None else ""
+        self.messages = [*messages, {"role": "assistant", "content": before + after}]
         self.answers.append(trace)
         return trace
 

@@ -22,7 +22,9 @@ from likely.engine.decode.events import Emitted, Event
 from likely.engine.decode.strategy import Strategy
 from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.errors import ParameterError
+from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
+from likely.engine.thought_information import ThoughtInformation, informing
 from likely.engine.trace.step import TokenStep
 from likely.sampling import Sampling
 from likely.table import Table
@@ -154,6 +156,8 @@ class Model:
     def encode(self, prompt: Asked, thinking: bool | None = None) -> list[int]:
         """The ids that the model reads for a prompt. `thinking`: its template is told to think, or not to.
         TemplateError where the chat template refuses the messages, ParameterError where it cannot be told."""
+        if thinking is not None and (isinstance(prompt, str) or not all(isinstance(part, Mapping) for part in prompt)):
+            raise ParameterError("thinking is told to the chat template: give messages, not a text or ids")
         if isinstance(prompt, str):
             return Prompt(parts=(prompt,)).ids(self.tokenizer)
         if all(isinstance(part, Mapping) for part in prompt) and len(prompt):
@@ -215,6 +219,12 @@ class Model:
         self._own()
         ids = self.encode(text)
         return self._trace([], GrownText(self.session.score(ids)), 0)
+
+    def thought_information(self, trace: Trace) -> ThoughtInformation | None:
+        """What an answer's thought says of the answer, nats: the log-probabilities of its tokens behind the thought and
+        behind an empty one, which is read now. None for one without a thought, or with nothing behind it."""
+        self._own()
+        return whole(informing(self.session, trace.prompt, list(trace), trace.opened))
 
     def chat(self, system: str = "") -> "Chat":
         """A conversation."""

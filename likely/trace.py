@@ -13,6 +13,8 @@ import numpy as np
 from likely.app.heat import level
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.scores import perplexity
+from likely.engine.thinking import end_of, opens
+from likely.engine.thought_information import part_figures
 from likely.engine.trace import file
 from likely.engine.trace.replay import replay, states_at
 from likely.engine.trace.step import TokenStep
@@ -21,6 +23,7 @@ from likely.notebook import words
 from likely.sampling import Sampling
 from likely.table import Table
 
+FIGURES = ("tokens", "perplexity", "entropy")  # of a part
 TOLD = 5  # candidates that are said of a word
 
 
@@ -116,6 +119,19 @@ class Trace(Sequence[TokenStep]):
         names = {"position": "position", "token": "id", "text": "text", "logprob": "logprob", "entropy": "entropy",
                  "rank": "rank", "kept": "kept", "logprob_after": "logprob_after", "origin": "origin"}  # fmt: skip
         return Table({shown: [getattr(step, name) for step in self] for name, shown in names.items()})
+
+    @property
+    def parts(self) -> Table:
+        """A row for the thought, marks included, and one for the answer behind it: tokens, perplexity, mean entropy
+        (nats). Empty where the model did not think."""
+        found = part_figures(self, self.opened)
+        rows = {"part": list(found)} | {name: [getattr(part, name) for part in found.values()] for name in FIGURES}
+        return Table(rows if found else {})
+
+    @property
+    def opened(self) -> bool:
+        """Whether the prompt ends within a thought."""
+        return opens(end_of(self.prompt, self.record.lexicon.piece))
 
     def to_pandas(self) -> Any:
         """`table` as a pandas DataFrame."""

@@ -19,7 +19,9 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.pieces import whole
 from likely.engine.thinking import THINK, Kind, MarkSplitter, end_of, opens, thinking_of
+from likely.engine.thought_information import ThoughtInformation, informing, part_figures
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
 
@@ -49,6 +51,7 @@ def show_answers(
     `as_json` one object a token as it comes. With `resample` the one of several that is drawn by its weight. All are
     saved in one file. Exit code 130 if the person stopped them."""
     seed, alone = limits.seed, n == strategy.width(n) == 1
+    opened, marks = opens(end_of(ids, session.tokenizer.piece)), thinking_of(session.tokenizer)
     texts = Texts[GrownText](n)
     meta: dict[str, str] = {}
     events = texts.follow(
@@ -56,38 +59,54 @@ def show_answers(
             ids, control, n=n, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
         )
     )
+
+    def finish(branch: int) -> None:
+        """Tell of an answer that has ended; one that thought when all have: to measure takes time of theirs."""
+        text, whose = texts[branch], {"answer": branch + 1} if not alone else {}
+        assert text.done is not None
+        found = None if control.cancelled else whole(informing(session, ids, text.steps, opened))
+        if as_json:
+            end = {"finish": text.reason, "seed": seed + branch, **asdict(text.done.stats)}
+            end |= {name: asdict(part) for name, part in part_figures(text.steps, opened).items()}
+            end |= {} if found is None else found.as_dict()
+            if (p := _probability(text.steps)) is not None:
+                end["probability"] = p
+            elif constrained(text.steps):
+                end["log_weight"] = log_weight(text.steps)
+            click.echo(json_line({**whose, **end, "drawn_by": drawn_by(text.steps)}))
+        elif not (alone or resample):
+            said = plain.shown_text(text, special, marks)
+            if hide_thinking:
+                parts = splitter(session, ids)
+                said = plain.said(parts.push("".join(map(parts.thinking.text, text.steps)), last=True), False)
+            click.echo(f"[{branch + 1}]\n{heat.visible(said)}")
+        if not quiet:
+            _summarise(text, seed, session.tokenizer, "" if alone else f"[{branch + 1}] ", opened, found)
+
     with stopped_by_signals(control.cancel):  # also while the run is saved: an answer that is complete is not lost
         try:
             if alone and not as_json:
                 plain.stream(
-                    events, sys.stdout, special=special, spoken=spoken(session, ids) if hide_thinking else None
+                    events,
+                    sys.stdout,
+                    special=special,
+                    marks=marks,
+                    parting=splitter(session, ids) if hide_thinking else None,
                 )
                 click.echo()
+                finish(0)
+            thought: list[int] = []
             for event in events:
-                if not isinstance(event, Emitted | Done):
-                    continue
-                branch, steps = event.branch, texts[event.branch].steps
-                whose = {"answer": branch + 1} if not alone else {}
-                if isinstance(event, Done):
-                    if as_json:
-                        end = {"finish": event.reason, "seed": seed + branch, **asdict(event.stats)}
-                        if (p := _probability(steps)) is not None:
-                            end["probability"] = p
-                        elif constrained(steps):
-                            end["log_weight"] = log_weight(steps)
-                        click.echo(json_line({**whose, **end, "drawn_by": drawn_by(steps)}))
-                    elif not resample:
-                        text = plain.shown_text(texts[branch], special)
-                        if hide_thinking:
-                            parts = spoken(session, ids)
-                            text = plain.said(parts.push("".join(map(parts.thinking.text, steps)), last=True), False)
-                        click.echo(f"[{branch + 1}]\n{heat.visible(text)}")
-                elif as_json:
+                if isinstance(event, Emitted) and as_json:
+                    whose = {"answer": event.branch + 1} if not alone else {}
                     click.echo(json_line({**whose, **step_object(event.step)}))
-                if isinstance(event, Done) and not quiet and not alone:
-                    _summarise(texts[branch], seed, session.tokenizer, f"[{branch + 1}] ")
-            if alone and not quiet:
-                _summarise(texts[0], seed, session.tokenizer)
+                elif isinstance(event, Done):
+                    if part_figures(texts[event.branch].steps, opened):
+                        thought.append(event.branch)
+                    else:
+                        finish(event.branch)
+            for branch in thought:
+                finish(branch)
             if resample and not control.cancelled:
                 meta = _resample(texts, seed, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads the answer any more, too
@@ -103,7 +122,7 @@ def show_answers(
         sys.exit(INTERRUPTED)
 
 
-def spoken(session: "Session", ids: Sequence[int]) -> MarkSplitter:
+def splitter(session: "Session", ids: Sequence[int]) -> MarkSplitter:
     """The splitter of an answer behind a prompt into thought and words."""
     kind: Kind = "thought" if opens(end_of(ids, session.tokenizer.piece)) else "said"
     return MarkSplitter(kind, thinking=thinking_of(session.tokenizer) or THINK)
@@ -163,9 +182,11 @@ def _resample(
     return {"resampled": str(drawn + 1)}
 
 
-def _summarise(text: GrownText, seed: int, tokenizer: "Tokenizer", whose: str = "") -> None:
+def _summarise(
+    text: GrownText, seed: int, tokenizer: "Tokenizer", whose: str, opened: bool, found: ThoughtInformation | None
+) -> None:
     assert text.done is not None
-    line = plain.summary(text.steps, text.done)
+    line = plain.summary(text.steps, text.done, opened, found)
     if (p := _probability(text.steps)) is not None:
         line += f" · {_share(p)} among the choices"
     elif constrained(text.steps):

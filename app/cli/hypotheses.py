@@ -21,6 +21,7 @@ from likely.engine.decode.events import Reloaded
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import expected
 from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.thinking import thinking_of
 from likely.engine.trace.fields import step_object
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _write(
             continue
         note = f"{searched(one.figures)} · {one.reason}{spelled_otherwise(tokenizer, one.ids)}"
         click.echo(click.style(f"[{place}] {bits(-one.logprob):.2f} bits · {note}", dim=True))
-        click.echo(heat.visible(plain.shown_text(one, special)))
+        click.echo(heat.visible(plain.shown_text(one, special, thinking_of(tokenizer))))
         for line in [] if quiet else walk_lines(one.figures, one.scores, len(one.steps)):
             click.echo(line, err=True)
     if not quiet and hypotheses and hypotheses[0].done is not None:

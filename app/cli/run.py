@@ -30,11 +30,13 @@ from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.prompt import single_turn
+from likely.engine.thinking import SWITCHES
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 
 @click.command("run", cls=RuledCommand)
@@ -171,7 +173,9 @@ def command(
     by_diffusion = is_diffusion(
         session, {p for p in ctx.params if ctx.get_parameter_source(p) is ParameterSource.COMMANDLINE}
     )
-    ids = prompt_ids(session, text, system=system, raw=raw, thinking=thinking)
+    ids = prompt_ids(
+        session, text, system=system, raw=raw, thinking=thinking if raw else told(session.tokenizer, thinking, budget)
+    )
     session.tokenizer.eos |= known_ends(eos, session)
     if by_diffusion:
         from likely.app.cli.diffused import show_diffused
@@ -226,6 +230,11 @@ def read_think(text: str | None) -> tuple[bool | None, int | None]:
     if not text.isdecimal() or not int(text):
         raise click.UsageError(f"--think takes on, off or a number of tokens, got {text}")
     return None, int(text)
+
+
+def told(tokenizer: "Tokenizer", thinking: bool | None, budget: int | None) -> bool | None:
+    """What the template is told of whether to think: by a budget that it is to, where it can be told."""
+    return True if budget is not None and any(name in tokenizer.template_reads for name in SWITCHES) else thinking
 
 
 def prompt_ids(

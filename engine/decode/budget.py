@@ -35,7 +35,7 @@ class Budget(Strategy):
     begin: str = field(default="", repr=False)  # the marks; the model's own where they are not said
     marker: str = field(default="", repr=False)
     word: str = field(default="Wait", repr=False)
-    end: int = field(default=-1, repr=False, compare=False)  # the marker's token, once it is bound
+    ends: tuple[int, ...] = field(default=(), repr=False, compare=False)  # the marker's tokens, once it is bound
     more: tuple[int, ...] = field(default=(), repr=False, compare=False)  # the word's, likewise
 
     def __post_init__(self) -> None:
@@ -54,35 +54,36 @@ class Budget(Strategy):
         own = Thinking(self.begin, self.marker) if self.marker else thinking_of(tokenizer)
         if own is None:
             raise ParameterError("this model does not think: neither its tokenizer nor its template has </think>")
-        ids = tokenizer.encode(own.end, special=True)
-        if len(ids) != 1:
-            raise ParameterError(f"a budget needs a thought that one token ends, and {own.end} is {len(ids)} here")
+        ids = tokenizer.encode(own.ends[0], special=True)
+        if len(ids) > 1 and not tokenizer.is_special(ids[0]):  # it may be spelled in other ways
+            raise ParameterError(f"a budget needs a thought that a token ends, and {own.end} is {len(ids)} tokens here")
         more = tuple(tokenizer.encode(self.word))
-        return replace(self, begin=own.begin, marker=own.end, end=ids[0], more=more)
+        return replace(self, begin=own.begin, marker=own.end, ends=tuple(ids), more=more)
 
     def steps(self, branches: "Branches", sampler: "Sampler", control: RunControl, *, limit: int) -> Steps:
         vocabulary = sampler.vocabulary
         assert vocabulary is not None
-        ends = frozenset[int](vocabulary.eos)
         sampler, (number,) = sampler.on_host(branches.ids), branches.numbers
         ours: deque[int] = deque()
         begun = end_of(branches.ids[0], vocabulary.piece).rstrip().endswith(self.begin)
-        waits, thinking, spent, seen = self.waits, begun, 0, ""
+        waits, thinking, spent, seen, ended = self.waits, begun, 0, "", 0  # of the tokens that end a thought
         for _ in range(limit):
             forced = control.take_forced()
             if forced is None and ours:
                 forced = ours.popleft()
             (draw,) = sampler.draw(branches, forced, kernel=False)
-            over = int(draw.token) == self.end or int(draw.token) in ends
+            over = thinking and (int(draw.token) == self.ends[ended] or int(draw.token) in vocabulary.eos)
             if thinking and forced is None:
                 if spent >= self.tokens and not over:
-                    (draw,) = sampler.draw(branches, self.end, kernel=False)
-                elif over and waits and spent < self.tokens:
+                    (draw,) = sampler.draw(branches, self.ends[ended], kernel=False)
+                elif over and waits and spent < self.tokens and not ended:
                     waits, ours = waits - 1, deque(self.more)
                     (draw,) = sampler.draw(branches, ours.popleft(), kernel=False)
             step = draw.step(branches.ids[0])
             if thinking:
-                spent, thinking = spent + 1, step.token != self.end
+                at = ended if step.token == self.ends[ended] else 0
+                ended = at + (step.token == self.ends[at])
+                spent, thinking = spent + 1, ended < len(self.ends)
             elif not begun:  # an answer without a thought is left alone
                 seen += vocabulary.piece(step.token).decode(errors="replace")
                 thinking = begun = seen.strip() == self.begin

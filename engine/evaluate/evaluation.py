@@ -44,6 +44,7 @@ from likely.engine.evaluate.token_paths import PathSampler
 from likely.engine.evaluate.verifiers import judge
 from likely.engine.session import Session
 from likely.engine.statistics.measures import every
+from likely.engine.thinking import end_of, opens
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
@@ -389,12 +390,12 @@ def answers(
     stop: Sequence[str],
     strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
-    """The texts of n answers, or those that the strategy makes of one, and why each ended."""
+    """What n answers say, or those that the strategy makes of one, their thoughts left out, and why each ended."""
     events = session.generate(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
-    texts = texts_of(events)
-    return [text.text for text in texts], [text.reason for text in texts]
+    texts, opened = texts_of(events), opens(end_of(ids, session.tokenizer.piece))
+    return [text.said(opened) for text in texts], [text.reason for text in texts]
 
 
 def answer_measures(

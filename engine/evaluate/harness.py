@@ -81,5 +81,5 @@ class _Answers:
                 max_tokens=int(settings.get("max_gen_toks") or MAX_TOKENS),
                 stop=[until] if isinstance(until, str) else list(until),
             )
-            texts.append(texts_of(events)[0].text)
+            texts.append(texts_of(events)[0].said())
         return texts

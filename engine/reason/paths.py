@@ -116,7 +116,7 @@ class PathCollector:
 
     def _path(self, branch: int, grown: GrownText) -> ReasoningPath:
         text, reason = grown.text, grown.reason
-        answer, trouble = answer_in(text, self.extract) if reason != "cancelled" else (None, "")
+        answer, trouble = answer_in(grown.said(), self.extract) if reason != "cancelled" else (None, "")
         drawn = int(grown.figures.get("drawn", len(grown.steps) - grown.shared))
         return ReasoningPath(
             branch, tuple(grown.steps), text, answer, reason, drawn, grown.figures, tuple(grown.scores), trouble

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
@@ -11,12 +12,20 @@ from hypothesis import strategies as st
 
 import likely
 from likely.app.cli import likely as verbs
+from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.budget import Budget
+from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
+from likely.engine.evaluate.evaluation import answers
 from likely.engine.prompt import Prompt
+from likely.engine.reason.paths import PathCollector
 from likely.engine.thinking import FAMILIES, MarkSplitter, Thinking, ThoughtSpan, answer_tokens, opens
 from likely.engine.tokenizer import from_folder
+from likely.engine.trace.step import Recipe
+from tests.engine import tiny
 from tests.serve.served import write_model
+from tests.support import thinkers
+from tests.support.thinkers import Thinker
 
 FAMILY = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.end)
 
@@ -84,6 +93,60 @@ def test_a_template_is_told_to_think_or_it_is_said_that_it_cannot_be(tmp_path: P
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         with pytest.raises(ParameterError, match=line):
             Prompt((("user", "x"),), thinking=thinking).ids(from_folder(folder))
+
+
+@pytest.fixture(scope="module", params=thinkers.THINKERS)
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Thinker, Path]:
+    """A model of a family that thinks "hm, <b>" and says "So."."""
+    thinker = thinkers.THINKERS[request.param]
+    thinking = True if request.param == "gemma4" else None
+    folder = tmp_path_factory.mktemp("thinks") / request.param
+    return thinker, thinkers.write(folder, thinker, thinker.says("hm, <b>", "So."), thinking)
+
+
+@pytest.mark.slow
+def test_published_families_think_through_every_verb(family: tuple[Thinker, Path]) -> None:
+    thinker, folder = family
+    told = ("--think", "on") if thinker is thinkers.THINKERS["gemma4"] else ()
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(verbs, ["run", "hi", "-M", str(folder), "--seed", "1", "-m", "60", *words])
+        assert done.exit_code == 0, done.output
+        return done.output.strip()
+
+    assert run("-q", *told) == thinker.says("hm, <b>", "So.")
+    assert run("-q", "--hide-thinking", "-n", "2", *told) == "[1]\nSo.\n[2]\nSo."
+    cut = run("--hide-thinking", "-m", "5", *told)
+    assert cut.count("\n") == 0 and "there is no answer" in cut
+    drawn = [json.loads(line) for line in run("--json", "-q", "--think", "4").splitlines()[:-1]]
+    forced = [i for i, token in enumerate(drawn) if token["origin"] == "forced"]
+    ended = b"".join(bytes.fromhex(drawn[i]["bytes"]) for i in forced).decode()
+    assert ended == thinker.answer.split("{}")[1].strip(), "the end of a thought of four tokens"
+    begun = b"".join(bytes.fromhex(token["bytes"]) for token in drawn[: forced[0] - 4]).decode()
+    assert begun == thinker.answer.split("{}")[0].strip()
+
+    model = likely.load(folder)
+    chat = model.chat()
+    trace = chat.send("hi", seed=1, thinking=True if told else None)
+    assert chat.messages[1]["content"].strip() == "So."
+    ids = list(trace.prompt)
+    assert [text.strip() for text in answers(model.session, ids, Recipe(), 1, 1, 60, ())[0]] == ["So."]
+    assert answers(model.session, ids, Recipe(), 1, 1, 5, ())[0] == [""], "a thought without an end is no answer"
+    (path,) = PathCollector(Extraction("line"), 1, RunControl()).watch(model.session.generate(ids, RunControl()))
+    assert path.answer == "so"
+
+    # the surprise of what is said behind the thought, and behind an empty one, by the law of the script
+    end = json.loads(run("--json", "-q", *told).splitlines()[-1])
+    empty = [*ids, *model.tokenizer.encode(thinker.says("", "So."), special=True), tiny.EOS]
+    said = len(thinker.says("", "So.").rpartition(">")[2]) + 1  # letters, and the end of the text
+    law = [thinkers.logprobs(list(trace.ids), len(ids), text)[-said:].sum() for text in ([*ids, *trace.ids], empty)]
+    found = [end[name] for name in ("answer_logprob", "answer_logprob_without_thought")]
+    np.testing.assert_allclose(found, law, atol=1e-3, rtol=1e-5)
+    assert end["thought_information"] == pytest.approx(law[0] - law[1], rel=1e-5) and law[0] - law[1] > 50
+    assert (end["thought"]["tokens"], end["answer"]["tokens"]) == (len(trace) - said, said)
+    assert trace.parts["tokens"] == [len(trace) - said, said] and trace.parts["part"] == ["thought", "answer"]
+    information = model.thought_information(trace)
+    assert information is not None and information.nats == pytest.approx(end["thought_information"], rel=1e-5)
 
 
 def test_the_command_line_thinks_and_hides_it(tmp_path: Path) -> None:

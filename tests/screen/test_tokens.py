@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from likely.engine.conversation import Fork
+from likely.engine.conversation import Fork, Message
 from tests.support.model import ANSWER, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -115,8 +116,23 @@ def test_words_are_tinted_by_another_figure_or_not_at_all(screen: Screen) -> Non
     assert heads == ["heat: entropy", "heat: rank", "heat: off", "heat: surprisal"]
 
 
+def surprises(engine: ScriptedEngine, message: Message) -> tuple[float, float]:
+    """Bits of an answer behind its thought, and behind an empty one, by the law of the script."""
+    words = [step.piece.decode() for step in message.steps]
+    ends = words.index("</think>")
+    whole = [*message.segments[0].node.prompt, *(step.token for step in message.steps)]
+    start = len(whole) - len(words)
+    texts = whole, [*whole[: start + 2], *whole[start + ends - 1 :]]  # a mark and a line break on either side
+    told = []
+    for ids in texts:
+        rows = [(engine.raw(ids[:i], ids[i]), ids[i]) for i in range(len(ids) - len(words) + ends + 1, len(ids))]
+        told.append(-sum(float(row[token] - np.logaddexp.reduce(row.astype(float))) for row, token in rows) / np.log(2))
+    return told[0], told[1]
+
+
 def test_thinking_is_folded_and_markdown_read_or_raw(tmp_path: Path) -> None:
-    with Screen(tmp_path, ScriptedEngine(scripts=[THOUGHT])) as screen:
+    engine = ScriptedEngine(scripts=[THOUGHT])
+    with Screen(tmp_path, engine) as screen:
         screen.hold(after=5)
         say(screen)
         assert "▸ thinking · 5 tokens" in screen.text and "The person" not in screen.text  # as it streams, too
@@ -125,6 +141,8 @@ def test_thinking_is_folded_and_markdown_read_or_raw(tmp_path: Path) -> None:
         assert "▸ thinking" in screen.text and "asks about light" not in screen.text
         screen.press("z")
         assert "▾ thinking" in screen.text and "asks about light" in screen.text
+        behind, without = surprises(engine, screen.kept[0].messages()[-1])
+        assert f" · answer {behind:.1f} bits, without it {without:.1f}" in screen.text
         screen.click("▾ thinking")
         assert "asks about light" not in screen.text
         assert "It is Rayleigh scattering:" in screen.text and "```" not in screen.text

@@ -311,9 +311,9 @@ class ScriptedEngine:
             steps.append(self._texted(observe(raw, token, recipe=RunControl().recipe, position=i, origin="given")))
         return steps
 
-    def scoring(self, ids: Sequence[int]) -> Generator[int, None, Sequence[TokenStep]]:
+    def scoring(self, ids: Sequence[int], *, start: int = 0) -> Generator[int, None, Sequence[TokenStep]]:
         yield len(ids)
-        return self.score(ids)
+        return self.score(ids)[start:]
 
     def binding(self, *args: Any) -> Generator[None, None, Binding]:
         """A script says its words, whatever an answer is to be."""

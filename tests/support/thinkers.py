@@ -32,6 +32,7 @@ class Thinker:
         return self.answer.format(thought, said)
 
 
+LOUD = 60.0  # of the script in a table of positions: nothing else is likely
 THINK = ("<think>", "</think>")
 THINKERS = {
     # Qwen/Qwen3-8B, tokenizer_config.json: an empty thought where it is told not to think, else nothing
@@ -43,7 +44,7 @@ THINKERS = {
     "qwen3-thinking": Thinker("a:{{ '<think>\n' }}", THINK, "{}\n</think>\n\n{}"),
     # openai/gpt-oss-20b, chat_template.jinja: channels of the Harmony format
     "gpt-oss": Thinker(
-        "{{ reasoning_effort }}<|start|>assistant",
+        "{% if false %}<|channel|>final<|message|>{% endif %}{{ reasoning_effort }}<|start|>assistant",
         ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>", "<|call|>",
          "assistant", "analysis", "final"),
         "<|channel|>analysis<|message|>{}<|end|><|start|>assistant<|channel|>final<|message|>{}", control=True,
@@ -96,8 +97,23 @@ def write(folder: Path, thinker: Thinker, script: str, thinking: bool | None = N
     found = from_folder(folder)
     start = len(Prompt((("user", "hi"),), thinking=thinking).ids(found)) - 1
     for at, token in enumerate([*found.encode(script, special=True), tiny.EOS], start):
-        arrays["wpe.weight"][at, token] = 60.0
+        arrays["wpe.weight"][at, token] = LOUD
     mx.save_safetensors(
         str(folder / "model.safetensors"), {name: mx.array(a.astype(np.float32)) for name, a in arrays.items()}
     )
     return folder
+
+
+def logprobs(script: list[int], start: int, ids: list[int]) -> np.ndarray:
+    """The log-probability of each of `ids` but the first behind those before it, float64, of a model whose script
+    begins at position `start` - 1."""
+    logits = np.zeros((len(ids) - 1, tiny.LLAMA["vocab_size"]))
+    for at, last in enumerate(ids[:-1]):
+        hidden = np.zeros(2 * tiny.LLAMA["vocab_size"])
+        hidden[last] += 1
+        if 0 <= at - start + 1 < len(script):
+            hidden[script[at - start + 1]] += LOUD
+        hidden = (hidden - hidden.mean()) / np.sqrt(hidden.var() + 1e-5)
+        logits[at] = hidden[: logits.shape[1]]
+    logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return logits[np.arange(len(ids) - 1), ids[1:]]

@@ -61,6 +61,7 @@ class MessageBlock:
     scored: bool = False  # tokens are the model's; else a person's words, not looked at yet
     opened: bool = False  # the prompt before it ends within a thought
     thought_s: float = 0.0  # that its thought took
+    thought_notes: tuple[str, ...] = ()  # words beside it where it is open, shorter and shorter
     folded: bool = False
     specials: bool = False  # show control tokens
     edited: bool = False  # an answer with words of a person's: given tokens are told apart

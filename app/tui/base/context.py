@@ -1,13 +1,22 @@
 """Prompts of a conversation: for each of its places, the turns and parts that stand before it."""
 
+from collections.abc import Callable, Sequence
+
 from likely.engine.conversation import ROOT, Conversation, Fork
 from likely.engine.prompt import Prompt
 from likely.engine.thinking import answer_tokens
 
+Opens = Callable[[Sequence[int]], bool]
 
-def before(conversation: Conversation, fork: Fork) -> Prompt:
+
+def never(prompt: Sequence[int]) -> bool:
+    """Whether a prompt ends within a thought, where nobody knows its tokens."""
+    return False
+
+
+def before(conversation: Conversation, fork: Fork, opens: Opens = never) -> Prompt:
     """The prompt that stands before a fork: the turns, and of an answer or text that it leaves, the words or the very
-    tokens."""
+    tokens. `opens` says of a prompt whether it ends within a thought."""
     parts: list[str | tuple[int, ...]] = []
     while fork.node != ROOT and conversation.nodes[fork.node].role != "user":
         node = conversation.nodes[fork.node]
@@ -16,10 +25,10 @@ def before(conversation: Conversation, fork: Fork) -> Prompt:
         fork = node.fork
         if not node.joins:
             break
-    return Prompt(turns(conversation, fork), tuple(part for part in parts if part))
+    return Prompt(turns(conversation, fork, opens), tuple(part for part in parts if part))
 
 
-def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]:
+def turns(conversation: Conversation, fork: Fork, opens: Opens = never) -> tuple[tuple[str, str], ...]:
     """Who said what before a fork, the system prompt first. What the model thought before it answered is not
     said: no model is trained to read its earlier thoughts, and not every template drops them."""
     messages: list[tuple[str, str]] = []
@@ -31,7 +40,7 @@ def turns(conversation: Conversation, fork: Fork) -> tuple[tuple[str, str], ...]
         parts = [*own, *parts]
         if not node.joins:
             if node.role == "assistant":
-                parts = [parts[i] for i in answer_tokens([piece for piece, _ in parts]) or ()]
+                parts = [parts[i] for i in answer_tokens([piece for piece, _ in parts], opens(node.prompt)) or ()]
             messages.insert(0, (node.role, "".join(text for _, text in parts)))
             parts = []
         fork = node.fork

@@ -151,7 +151,7 @@ class ChatSession:
         elif not rest:
             self._rewritten(job, ())
         else:
-            prompt = before(self.conversation, fork)
+            prompt = before(self.conversation, fork, self.transcript.opens)
             prompt = replace(prompt, parts=(*prompt.parts, rest))
             self.rewriting[self.send(call(calls.score, self.facts.name, prompt))] = job
 
@@ -244,7 +244,7 @@ class ChatSession:
             return
         how = asked.label(self.adapters)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
-        prompt = replace(before(self.conversation, fork), thinking=self.thinking)
+        prompt = replace(before(self.conversation, fork, self.transcript.opens), thinking=self.thinking)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, asked, tokens, force)
 
@@ -270,7 +270,7 @@ class ChatSession:
         """Fill a canvas: of an answer that may begin with given words, of the last message where that has gaps, or
         (`goes_on`, and how it was drawn) one that a person has changed."""
         assert self.facts is not None
-        prompt, control = before(self.conversation, fork), RunControl(recipe)
+        prompt, control = before(self.conversation, fork, self.transcript.opens), RunControl(recipe)
         how = self.unmasking
         if goes_on:  # few masks are left by then
             how = replace(goes_on[0].how, steps=0, block=0, cache="none", check=False)
@@ -372,7 +372,7 @@ class ChatSession:
         node = self.conversation.leaf
         assert node is not None
         self.peek = None
-        prompt = before(self.conversation, Fork(node.id))
+        prompt = before(self.conversation, Fork(node.id), self.transcript.opens)
         self._generate(node, prompt, self.settings.picked(), [token], "")
 
     def step_off(self) -> None:
@@ -396,7 +396,7 @@ class ChatSession:
             return
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
-        messages = turns(self.conversation, Fork(node.id))
+        messages = turns(self.conversation, Fork(node.id), self.transcript.opens)
         request = call(calls.score, self.facts.name, Prompt(messages), tuple(text for _, text in messages))
         self.scoring[self.send(request)] = node.id
 

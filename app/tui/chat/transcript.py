@@ -13,11 +13,12 @@ from likely.app.tui.base.block import MessageBlock, ShownToken, words
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
-from likely.app.units import proof
+from likely.app.units import bits, proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
-from likely.engine.statistics.scores import perplexity
+from likely.engine.statistics.scores import perplexity, total
 from likely.engine.thinking import end_of, is_mark, opens
+from likely.engine.thought_information import ThoughtInformation, part_figures
 from likely.engine.trace.step import Recipe, TokenStep
 
 EDITED = "edited"  # how an answer ends that a person wrote anew
@@ -46,6 +47,7 @@ class Transcript:
         self.folds: dict[str, bool] = {}  # what a person folded or unfolded, by block
         self.scores: dict[str, list[TokenStep]] = {}  # of a person's nodes
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
+        self.weighed: dict[str, ThoughtInformation | None] = {}  # by the node that its answer ends with
         self.pieces: Sequence[bytes] = ()  # of the model that there is
         self._known: dict[tuple[tuple[str, int], ...], ShownMessage] = {}
 
@@ -53,6 +55,7 @@ class Transcript:
         """Another model: what the last one measured and read is not this one's."""
         self.scores.clear()
         self.scored_ids.clear()
+        self.weighed.clear()
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -151,6 +154,7 @@ class Transcript:
         steps, span = shown.steps, shown.block.thinking
         if span is not None and span[0] < span[1] <= len(steps):
             shown.block.thought_s = steps[span[1] - 1].elapsed_s - (steps[span[0] - 1].elapsed_s if span[0] else 0.0)
+        shown.block.thought_notes = () if shown.block.folded or span is None else self._weight(shown)
         parts = _how(shown.message.last.label, recipes.drawn_by(steps))
         count = f"{len(steps)} tok" if steps else ""
         value = perplexity(step.logprob for step in steps)
@@ -167,6 +171,36 @@ class Transcript:
         lines = [(branch, whose, *note, count, ppl, end) for note in shorter]
         lines += [(count, ppl, end), (count, end), (end or count,)]
         return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
+
+    def thought_at(self, index: int) -> tuple[tuple[int, ...], tuple[TokenStep, ...], bool] | None:
+        """The prompt of an answer that thought, its tokens, and whether the prompt opened the thought, for who weighs
+        it; None where it has been weighed, is not over, or was not drawn by the model that there is."""
+        shown = self.shown[index]
+        node, prompt = shown.message.last, shown.message.segments[0].node.prompt
+        over = node.drawn and node.finish and prompt and self.ids_before(TokenPlace(index, 0))[1]
+        if not over or node.id in self.weighed or node.model not in ("", self.conversation.model):
+            return None
+        return prompt, tuple(shown.steps), shown.block.opened
+
+    def weigh(self, node: str, information: ThoughtInformation | None) -> None:
+        """What the thought of an answer says of it; None: that is not known, and may be asked for again."""
+        if information is not None:
+            self.weighed[node] = information
+        elif self.weighed.get(node) is None:
+            self.weighed.pop(node, None)
+        self.blocks()
+
+    def _weight(self, shown: ShownMessage) -> tuple[str, ...]:
+        """What thought and answer are in figures, in ever shorter forms."""
+        found = part_figures(shown.steps, shown.block.opened)
+        thought, answer = (found[name].perplexity if name in found else None for name in ("thought", "answer"))
+        apart = "" if thought is None else f"ppl {thought:.1f}" + ("" if answer is None else f", answer {answer:.1f}")
+        weighed = self.weighed.get(shown.message.last.id)
+        if weighed is None:
+            return (apart,)
+        given, without = (bits(-total(logprobs)) for logprobs in (weighed.given, weighed.without))
+        told = f"answer {given:.1f} bits, without it {without:.1f}"
+        return f"{apart} · {told}", told, apart
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 
@@ -247,7 +281,7 @@ class Transcript:
         ids, whole = self.ids_before(place)
         if whole:
             return Prompt(parts=(ids,), whole=True)
-        return before(self.conversation, self.fork_at(place))
+        return before(self.conversation, self.fork_at(place), self.opens)
 
     def read_until(self, place: TokenPlace) -> tuple[Prompt, int]:
         """The prompt that ends with an answer, and how many tokens of it stand from a place on."""

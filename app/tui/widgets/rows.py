@@ -268,7 +268,7 @@ class TranscriptRows(ScrollView):
             return token_row.tokens(block, row, self.look, lit, mark, self.line_ends, shared)
         if spot.row < HEADING_ROWS:
             return token_row.heading(block, self.size.width, self.look) if spot.row else []
-        return token_row.fold(block, self.look, self.glyphs)
+        return token_row.fold(block, self.size.width, self.look, self.glyphs)
 
     # -- selection ---------------------------------------------------------------------------------------------------
 

@@ -25,13 +25,15 @@ def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
     return [Segment(" " * GUTTER + block.who, who), Segment(note, look.faint)]
 
 
-def fold(block: MessageBlock, look: Look, glyphs: Glyphs) -> list[Segment]:
-    """The line that stands for the model's thinking."""
+def fold(block: MessageBlock, width: int, look: Look, glyphs: Glyphs) -> list[Segment]:
+    """The line that stands for the model's thinking; where that is open, with what is known of it."""
     start, end = block.thinking or (0, 0)
     sign = glyphs.fold if block.folded else glyphs.unfold
     seconds = f" {glyphs.dot} {block.thought_s:.1f} s" if block.thought_s >= 0.05 else ""
     cut = "" if block.growing or block.thought_ended else f" {glyphs.dot} it has no end: no answer"
-    return [Segment(f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens{seconds}{cut}", look.faint)]
+    line = f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens{seconds}{cut}"
+    notes = (f" {glyphs.dot} {note}" for note in block.thought_notes if note)
+    return [Segment(line + next((note for note in notes if cells.width(line + note) <= width), ""), look.faint)]
 
 
 def tokens(

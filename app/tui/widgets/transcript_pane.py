@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from likely.app.heat import HEATS
-from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import attach, places
@@ -104,6 +104,7 @@ class TranscriptPane(Left):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.table: Callable[[], CandidateTable | None] = lambda: None  # of the token that is looked at
+        self.weigh: Callable[[int], None] = lambda index: None  # a message's thought is opened
         self.near: Callable[[], None] = lambda: None  # its nearest tokens are wanted, or its candidates again
         self._put_away: list[Way] = []  # the last one is brought back first
 
@@ -251,16 +252,20 @@ class TranscriptPane(Left):
         """Fold or unfold the thinking of the message under the cursor."""
         place = self.place
         if place is not None:
-            self._toggle_fold(self.view.blocks[place.block])
+            self._toggle_fold(place.block)
 
     def on_token_view_fold_toggled(self, event: TokenView.FoldToggled) -> None:
-        self._toggle_fold(self.view.blocks[event.block])
+        self._toggle_fold(event.block)
 
-    def _toggle_fold(self, block: MessageBlock) -> None:
+    def _toggle_fold(self, index: int) -> None:
+        block = self.view.blocks[index]
         if block.thinking is not None:
             block.fold(not block.folded)
             self.transcript.folds[block.key] = block.folded
+            self.transcript.blocks()  # whose notes say more where it is open
             self.view.relay()
+            if not block.folded:
+                self.weigh(index)
 
     def toggle_specials(self) -> None:
         """Show or hide control tokens."""
