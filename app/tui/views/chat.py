@@ -15,9 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from likely.app import calls
 from likely.app import requests as r
-from likely.app.calls import call
 from likely.app.heat import BITS, HEATS
 from likely.app.lessons.expression import Value
 from likely.app.tui.base import cells, keys
@@ -33,7 +31,7 @@ from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
 from likely.app.tui.dialogs.opening import WAITING
-from likely.app.tui.views import asking, commands, diffusing, slash, stepping
+from likely.app.tui.views import asking, commands, diffusing, slash, stepping, weighing
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -54,10 +52,8 @@ from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.waiting import MessageQueue
 from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.app.units import bits
-from likely.app.worker import Closed
 from likely.engine.conversation import Conversation
 from likely.engine.decode.strategy import Strategy
-from likely.engine.thought_information import ThoughtInformation
 
 LONG_S = 10.0  # from which on an answer's end is told to a person who looks elsewhere
 STATUS_S = 0.5  # between two looks at speed and context while tokens come
@@ -118,7 +114,7 @@ class ChatScreen(View, Steering):
 
     def on_mount(self) -> None:
         self.pane = self.query_one(TranscriptPane)
-        self.pane.weigh = self._weigh
+        self.pane.weigh = partial(weighing.weigh, self)
         self.inspector, self.diffusion = self.query_one(Inspector), self.query_one(DiffusionPane)
         self.inspector.subject = self.subject
         self.query_one(BestTexts).run = lambda: self.chat.run
@@ -230,21 +226,6 @@ class ChatScreen(View, Steering):
 
     def _submit(self, request: r.ModelRequest) -> int:
         return self.host.engine.submit(request, self.take_events)
-
-    def _weigh(self, index: int) -> None:
-        """Have a thought that was opened weighed by what it says of the answer, once, where that was drawn here."""
-        facts, transcript, node = self.host.engine.current, self.chat.transcript, self.pane.shown[index].message.last.id
-        if facts is None or self.chat.diffuses or (asked := transcript.thought_at(index)) is None:
-            return
-
-        def weighed(job: int, events: list[Any]) -> None:
-            found = [event for event in events if isinstance(event, ThoughtInformation)]
-            if found or Closed() in events:  # asked for again where it failed
-                transcript.weigh(node, found[0] if found else None)
-                self.pane.view.redraw()
-
-        transcript.weighed[node] = None
-        self.host.engine.submit(call(calls.weigh_thought, facts.name, *asked, bool(self.chat.adapters)), weighed)
 
     def take_events(self, job: int, events: list[Any]) -> None:
         """A batch of events of one job: tokens together, one repaint."""
