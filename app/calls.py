@@ -155,7 +155,7 @@ def score(engine: Engine, prompt: Prompt, contents: Sequence[str] = ()) -> Itera
 def weigh_thought(
     engine: Engine, prompt: Sequence[int], steps: "Sequence[TokenStep]", opened: bool, anew: bool
 ) -> Iterator[Any]:
-    """What an answer's thought says of it, a `ThoughtInformation`; nothing where it says nothing. `anew`: there are
+    """The information of an answer's thought, a `ThoughtInformation`; nothing where it says nothing. `anew`: there are
     adapters now."""
     anew = anew or any(step.recipe.adapters for step in steps)
     found = yield from worked(informing(engine, prompt, steps, opened, anew=anew))

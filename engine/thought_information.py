@@ -16,7 +16,7 @@ from likely.engine.thinking import ThoughtSpan
 from likely.engine.trace.step import TokenStep
 
 
-class Scorer(Protocol):
+class TextScorer(Protocol):
     """A session as far as a given text is scored in it."""
 
     def scoring(self, ids: Sequence[int], *, start: int = 0) -> Generator[int, None, Sequence[TokenStep]]: ...
@@ -42,7 +42,7 @@ class ThoughtInformation:
 
     @property
     def nats(self) -> float:
-        """What the thought says of the answer: of the tokens that have both."""
+        """The difference of both, over the tokens that have both."""
         known = (pair for pair in zip(self.given, self.without, strict=True) if None not in pair)
         return math.fsum((a or 0.0) - (b or 0.0) for a, b in known)
 
@@ -79,7 +79,7 @@ def _figures(steps: Sequence[TokenStep]) -> PartFigures:
 
 
 def informing(
-    scorer: Scorer, prompt: Sequence[int], steps: Sequence[TokenStep], opened: bool = False, *, anew: bool = False
+    scorer: TextScorer, prompt: Sequence[int], steps: Sequence[TokenStep], opened: bool = False, *, anew: bool = False
 ) -> Generator[int, None, ThoughtInformation | None]:
     """The information in pieces, each the tokens read so far. None for an answer without a thought, with one that says
     nothing or has no end, or with nothing behind it. `anew`: the model is not the one that drew it, so that the answer

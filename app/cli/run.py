@@ -233,7 +233,7 @@ def read_think(text: str | None) -> tuple[bool | None, int | None]:
 
 
 def told(tokenizer: "Tokenizer", thinking: bool | None, budget: int | None) -> bool | None:
-    """What the template is told of whether to think: by a budget that it is to, where it can be told."""
+    """Whether the template is told to think: by a budget, too, where it can be told."""
     return True if budget is not None and any(name in tokenizer.template_reads for name in SWITCHES) else thinking
 
 

@@ -390,7 +390,7 @@ def answers(
     stop: Sequence[str],
     strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
-    """What n answers say, or those that the strategy makes of one, their thoughts left out, and why each ended."""
+    """The texts of n answers, or those that the strategy makes of one, without their thoughts, and why each ended."""
     events = session.generate(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )

@@ -183,7 +183,7 @@ class Transcript:
         return prompt, tuple(shown.steps), shown.block.opened
 
     def weigh(self, node: str, information: ThoughtInformation | None) -> None:
-        """What the thought of an answer says of it; None: that is not known, and may be asked for again."""
+        """Keep the information of an answer's thought; None: it is not known, and may be asked for again."""
         if information is not None:
             self.weighed[node] = information
         elif self.weighed.get(node) is None:
@@ -191,7 +191,7 @@ class Transcript:
         self.blocks()
 
     def _weight(self, shown: ShownMessage) -> tuple[str, ...]:
-        """What thought and answer are in figures, in ever shorter forms."""
+        """Figures of thought and answer, in ever shorter forms."""
         found = part_figures(shown.steps, shown.block.opened)
         thought, answer = (found[name].perplexity if name in found else None for name in ("thought", "answer"))
         apart = "" if thought is None else f"ppl {thought:.1f}" + ("" if answer is None else f", answer {answer:.1f}")
