@@ -15,8 +15,15 @@ from likely.app.heat import one_line
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @model_option
 @click.option("--list", "listed", is_flag=True, help="The chapters, and how far each is with the model.")
+@click.option(
+    "--write",
+    "to",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Your numbers with the model in every formula: .md, .svg, or .html to print.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The same as one object on stdout.")
-def command(folder: Path | None, model: str, listed: bool, as_json: bool) -> None:
+def command(folder: Path | None, model: str, listed: bool, to: Path | None, as_json: bool) -> None:
     """Learn what a language model is, in twelve chapters on a model of yours: guess, see, reckon.
 
     FOLDER has chapters of your own, a TOML file each; what is wrong in them is said in one line.
@@ -24,16 +31,22 @@ def command(folder: Path | None, model: str, listed: bool, as_json: bool) -> Non
     \b
     likely learn                  the course
     likely learn --list           its chapters, and how far each is
+    likely learn --write me.html  your numbers in every formula, to print
     likely learn my-course        chapters of your own (docs/learn.md)
     """
     from likely.app.lessons import course as courses
+    from likely.app.lessons import page
     from likely.app.lessons.tutor import Tutor
     from likely.engine import preferences
     from likely.engine.home import home
 
     tutor = Tutor(courses.read(folder), home())
+    tutor.with_model(model or preferences.chosen())
+    if to is not None:
+        page.write(to, tutor)
+        click.echo(one_line(f"written: {to}"), err=True)
+        return
     if listed or as_json:
-        tutor.with_model(model or preferences.chosen())
         rows = [
             {
                 "number": each.number, "title": each.title, "sentence": each.sentence, "view": each.view,

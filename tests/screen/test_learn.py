@@ -54,7 +54,8 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
         assert "12.5 %" in screen.text  # done: the check is open, and the keys are still the text's
         screen.type(" blue")
         assert "moon and blue" in screen.text
-        screen.press("f10")
+        screen.press("f10", "?")
+        assert "one eighth" in screen.text
         screen.type("3 bits")
         screen.press("enter")
         assert "as a share of one" in screen.text and "right: 3 bits" in screen.text

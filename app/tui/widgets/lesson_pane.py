@@ -31,9 +31,12 @@ LOOK_S = 0.25  # between two looks at the view's numbers
 class AnswerField(Input):
     """One line; the keys of the lesson act in it, for no answer has their signs."""
 
+    def check_consume_key(self, key: str, character: str | None) -> bool:
+        return key not in SIGNS and super().check_consume_key(key, character)
+
     async def _on_key(self, event: events.Key) -> None:
-        if event.key not in SIGNS:  # they go on to the pane
-            await super()._on_key(event)
+        if event.key in SIGNS:  # they go on to the pane
+            event.prevent_default()
 
 
 class LessonPane(Vertical, can_focus=True):
@@ -133,7 +136,7 @@ class LessonPane(Vertical, can_focus=True):
         else:
             self._take(lesson.did())
         now = self.lesson
-        if now is not None and (now.stage, now.standing.checked) != (lesson.stage, lesson.standing.checked):
+        if now is not None and (now.wrong or now.standing != lesson.standing):
             self.field.value = ""
 
     def action_hint(self) -> None:

@@ -13,6 +13,8 @@ from likely.app.tui.widgets.caption import Words
 INDENT = 2
 Row = list[tuple[str, str]]
 Rows = list[Row]
+SIGNS = {True: (" ✓", "better"), False: (" ✗", "alarm"), None: ("", "text")}
+WAIT = "it is being measured…"
 STAGES = ((PREDICT, "PREDICT"), (DO, "DO"), (CHECK, "CHECK"))
 
 
@@ -58,6 +60,8 @@ def drawer(lesson: Lesson, dots: Words, width: int, height: int, glyphs: Glyphs,
     below = _below(lesson, width, key)
     asked = _part(lesson, lesson.stage, width, last=True)
     told = [*_plain(lesson.chapter.sentence, width, "text"), *_formula(lesson, width)]
+    if lesson.stage == DO:
+        asked = [_guess(lesson, width), *asked]
     if lesson.stage == END:
         asked = [[("done", "better"), ("   ] the next chapter   r again   esc all chapters", "faint")]]
     room = height - len(top) - 1
@@ -104,14 +108,27 @@ def _verdict(lesson: Lesson, width: int, indent: str) -> Rows:
     """The guess, what it is, and where it was wrong one sentence of why."""
     it = lesson.standing
     you = it.guess or "no guess"
-    sign, ink = {True: (" ✓", "better"), False: (" ✗", "alarm"), None: ("", "text")}[it.right]
+    sign, ink = SIGNS[it.right]
     rows: Rows = [[(f"{indent}you  ", "faint"), (cells.fit(you, width - 5), "text")]]
-    rows += [
-        [(f"{indent}it   ", "faint"), (cells.fit(it.truth or "it is being measured…", width - 7), "text"), (sign, ink)]
-    ]
+    rows += [[(f"{indent}it   ", "faint"), (cells.fit(it.truth or WAIT, width - 7), "text"), (sign, ink)]]
     if it.right is False and lesson.chapter.predict.why:
         rows += _told(lesson.chapter.predict.why, width, "faint", indent)
     return rows
+
+
+def _guess(lesson: Lesson, width: int) -> Row:
+    """The guess and what it is, in one row."""
+    it, why = lesson.standing, lesson.chapter.predict.why
+    sign, ink = SIGNS[it.right]
+    row = [
+        ("you  ", "faint"),
+        (it.guess or "no guess", "text"),
+        ("   it  ", "faint"),
+        (it.truth or WAIT, "text"),
+        (sign, ink),
+    ]
+    room = width - sum(cells.width(text) for text, _ in row) - 3
+    return [*row, (f"   {cells.fit(why, room)}", "faint")] if it.right is False and room > 8 else row
 
 
 def _below(lesson: Lesson, width: int, key: str) -> Rows:

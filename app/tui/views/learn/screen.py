@@ -5,6 +5,7 @@ its full-screen view.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -12,7 +13,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from likely.app.lessons import course
+from likely.app import export
+from likely.app.lessons import course, page
 from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.expression import Value
 from likely.app.lessons.lesson import END, PREDICT
@@ -22,13 +24,19 @@ from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.dialogs.export_file import export_file
 from likely.app.tui.views.learn.chapters import ChapterList
+from likely.app.tui.views.learn.page import PageOfNumbers, Sentences
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.lesson_pane import LessonPane
+from likely.app.tui.widgets.overlays import Ask
+from likely.engine.errors import DataError
+from likely.engine.home import expanded
 
-CHAPTERS = "chapters"
+CHAPTERS, PAGE, SENTENCES = "chapters", "page", "sentences"
 BEFORE = "Guess first: what the program measures is shown then."
 
 
@@ -42,6 +50,11 @@ class LearnScreen(View):
         Binding("up", "move(-1)", "Up", id="learn.up", tooltip="the chapter before"),
         Binding("down", "move(1)", "Down", id="learn.down", tooltip="the next chapter"),
         Binding("enter", "open", "Open", id="learn.open", tooltip="into the chapter"),
+        Binding("p", "show('page')", "Your page", id="learn.page", tooltip="your numbers in every formula"),
+        Binding("i", "show('sentences')", "In a hurry", id="learn.sentences", tooltip="the sentences on one page"),
+        Binding("o", "view", "Its view", id="learn.view", tooltip="the chapter's view, without the lesson"),
+        Binding("e", "export", "Export", id="learn.export", tooltip="your page: Markdown, SVG, HTML to print"),
+        Binding("y", "copy", "Copy", id="learn.copy", tooltip="your page as Markdown"),
         Binding("m", "model", "Model", id="learn.model", tooltip="another model to learn with"),
         Binding("escape", "back", "Back", id="learn.back", tooltip="all chapters; back to the chat"),
     ]
@@ -49,6 +62,7 @@ class LearnScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.shown = ""
+        self.part = CHAPTERS  # or page, or sentences: what is seen where no chapter is open
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -79,14 +93,56 @@ class LearnScreen(View):
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
+    @property
+    def listed(self) -> ChapterList | PageOfNumbers | None:
+        """The list that the arrows move in."""
+        found = self.query("ChapterList, PageOfNumbers").results()
+        return next((each for each in found if isinstance(each, ChapterList | PageOfNumbers)), None)
+
     def action_move(self, by: int) -> None:
-        for chapters in self.query(ChapterList):
-            chapters.move(by)
+        if self.listed is not None:
+            self.listed.move(by)
 
     def action_open(self) -> None:
-        for chapters in self.query(ChapterList):
-            self.tutor.open(chapters.chosen)
+        if self.listed is not None:
+            self.tutor.open(self.listed.chosen)
             self.on_lesson_pane_lesson_moved()
+
+    def action_show(self, part: str) -> None:
+        """A page in the place of the chapters, or them again."""
+        if self.tutor.lesson is None:
+            self.part = CHAPTERS if part == self.part else part
+            self.reshow()
+
+    def action_view(self) -> None:
+        view = self.listed.chosen.view if self.listed is not None else ""
+        if view in VIEWS:
+            self.host.go(view)
+        elif view:
+            self.hints.say("its picture is a part of the chapter: ⏎ opens that")
+
+    def action_copy(self) -> None:
+        self.host.copy(page.markdown(self.tutor), "your page")
+
+    def action_export(self) -> None:
+        """Write the page of numbers to a file that a person names."""
+
+        def written(path: Path) -> None:
+            try:
+                page.write(path, self.tutor)
+                self.hints.say(f"written: {path}")
+            except DataError as error:
+                self.hints.say(str(error), alarm=True)
+
+        def named(text: str | None) -> None:
+            if text is not None and text.strip():
+                try:
+                    export_file(self.app, expanded(text.strip()), written)
+                except DataError as error:
+                    self.hints.say(str(error), alarm=True)
+
+        path = export.free(self.host.home / "learned.html")
+        self.app.push_screen(Ask("to which file? .md, .svg, or .html to print", str(path)), named)
 
     def action_model(self) -> None:
         self.host.choose_model()
@@ -94,6 +150,8 @@ class LearnScreen(View):
     def action_back(self) -> None:
         if self.tutor.lesson is not None:
             self.on_lesson_pane_lesson_left()
+        elif self.part != CHAPTERS:
+            self.action_show(CHAPTERS)
         else:
             self.host.go("chat")
 
@@ -109,7 +167,7 @@ class LearnScreen(View):
             return
         lesson, facts = self.tutor.lesson, self.host.engine.current
         self.top.show((facts.title or facts.name) if facts is not None else "no model", ())
-        wanted = CHAPTERS
+        wanted = self.part
         if lesson is not None:
             wanted = f"{lesson.chapter.number} {'guess' if lesson.stage == PREDICT else 'picture'}"
         if wanted != self.shown or lesson is None:
@@ -122,7 +180,8 @@ class LearnScreen(View):
     def _content(self) -> Widget:
         lesson = self.tutor.lesson
         if lesson is None:
-            return ChapterList(self.tutor)
+            kind = {CHAPTERS: ChapterList, PAGE: PageOfNumbers, SENTENCES: Sentences}[self.part]
+            return kind(self.tutor)
         if lesson.stage == PREDICT or self.tutor.place != self.NAME:
             return Covered(lesson.chapter)
         picture = LESSON_VIEWS[lesson.chapter.view].load()()
@@ -133,11 +192,14 @@ class LearnScreen(View):
         help_ = (keys.help_key(), "Keys")
         lesson, picture = self.tutor.lesson, self.picture
         if lesson is None:
-            self.hints.show((("↑↓", "Chapter"), ("⏎", "Go on"), ("m", "Model"), ("esc", "Chat"), help_))
+            own = (("↑↓", "Chapter"), ("⏎", "Go on")) if self.part != SENTENCES else ()
+            pages = (("p", "Your page"), ("i", "In a hurry"), ("e", "Export"), ("m", "Model"))
+            back = "Chat" if self.part == CHAPTERS else "Chapters"
+            self.hints.show((*own, *pages, ("o", "Its view"), ("y", "Copy"), ("esc", back), help_))
             return
-        own = picture.KEYS if picture is not None else ()
+        keys_ = picture.KEYS if picture is not None else ()
         mark = () if lesson.stage == END else (("⏎", "Mark"), ("?", "Hint"))
-        self.hints.show((*mark, *own, ("[ ]", "Chapter"), ("esc", "All chapters"), ("=", "Formula"), help_))
+        self.hints.show((*mark, *keys_, ("[ ]", "Chapter"), ("esc", "All chapters"), ("=", "Formula"), help_))
 
     def set_state(self, state: Mapping[str, str]) -> None:
         picture = self.picture
@@ -161,6 +223,9 @@ class LearnScreen(View):
         return self.picture.formula() if self.picture is not None else None
 
     def commands(self) -> Iterator[Command]:
+        yield "learn: Your page", "your numbers in every formula", lambda: self.action_show(PAGE)
+        yield "learn: In a hurry", "the sentences on one page", lambda: self.action_show(SENTENCES)
+        yield "learn: Export…", "your page as Markdown, SVG, or HTML to print", self.action_export
         yield "learn: Another model…", "each has progress of its own", self.action_model
         if self.tutor.lesson is not None:
             yield "learn: All chapters", "what was answered is kept", self.on_lesson_pane_lesson_left
