@@ -35,7 +35,7 @@ Braces hold an expression and how its number is written. Errors are one line: th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -126,6 +126,7 @@ def read(path: Path) -> Chapter:
                 values[name] = tuple(_filled(kind, each, f"[[{name}]]") for each in _list(name, values[name]))
         chapter = _filled(Chapter, values, "the chapter", ready={*PARTS, *LISTS})
         _verify(chapter)
+        chapter = replace(chapter, state=_with_files(chapter, path.parent))
     except (ParameterError, ExpressionError) as error:
         raise DataError(f"{path}: {error}") from None
     return chapter
@@ -166,6 +167,17 @@ def _flat(name: str, table: Any) -> dict[str, Value]:
         if not isinstance(value, str | int | float):
             raise ParameterError(f"{name}.{key} must be a number or a text, got {value!r}")
     return {key: value if isinstance(value, str | bool) else float(value) for key, value in table.items()}
+
+
+def _with_files(chapter: Chapter, folder: Path) -> Mapping[str, str]:
+    """The state, its files as paths. ParameterError for one that is not there."""
+    state = dict(chapter.state)
+    for key in LESSON_VIEWS[chapter.view].files:
+        if key in state and not (folder / state[key]).is_file():
+            raise ParameterError(f"state.{key}: {folder / state[key]} is not there")
+        if key in state:
+            state[key] = str(folder / state[key])
+    return state
 
 
 def _verify(chapter: Chapter) -> None:

@@ -86,8 +86,11 @@ class Lesson:
         check = self.chapter.check[self.standing.checked]
         return tuple(filled(step, self.numbers) for step in check.steps)
 
-    def seen(self, numbers: Numbers) -> "Lesson":
-        """After a look at what the view measured: the guess is compared, the task may be done."""
+    def seen(self, numbers: Numbers, lacks: str = "") -> "Lesson":
+        """After a look at what the view measured: the guess is compared, the task may be done. `lacks` is why a view
+        has no numbers, where it will have none."""
+        if lacks and not numbers:
+            return replace(self, news=f"{lacks}; ? goes on without" if self.stage == DO else self.news)
         known = {**self.chapter.numbers, **numbers}
         if known == self.numbers and self.was is not None:
             return self

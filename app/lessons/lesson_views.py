@@ -18,12 +18,14 @@ from typing import Any
 class LessonView:
     """A view or a picture beside a lesson: its `numbers` by name, and the keys of `state` that it takes, in words.
 
-    `path` is "module:Class" of a picture; "" for the full-screen view of that name.
+    `path` is "module:Class" of a picture; "" for the full-screen view of that name. `files` are keys of `state` that
+    name a file beside the chapter.
     """
 
     numbers: Mapping[str, str]
     state: Mapping[str, str]
     path: str = ""
+    files: tuple[str, ...] = ()
 
     def load(self) -> Any:
         """The class of a picture, imported now."""
@@ -63,7 +65,8 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
             "compute": "operations of the chosen budget", "loss": "the loss that it buys", "size": "its parameters",
             "data": "its tokens", "e": "E of the law", "a": "A", "alpha": "α", "b": "B", "beta": "β",
         },
-        {},
+        {"table": "a table of runs (CSV), where none is open"},
+        files=("table",),
     ),
     "chat": LessonView(
         {

@@ -3,6 +3,7 @@
 It keeps what is answered as soon as it is answered, so that a chapter can be left at any point. Knows no screen.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from likely.app.lessons import progress
@@ -37,16 +38,16 @@ class Tutor:
     def standing(self, chapter: Chapter) -> Standing:
         return self.standings.get(chapter.number, Standing())
 
-    def with_model(self, name: str) -> str:
-        """Go on with another model, which has progress of its own; gives a line where a chapter was open."""
+    def with_model(self, name: str) -> None:
+        """Go on with another model, which has progress of its own; the chapter that is open says so."""
         if not name or name == self.model:
-            return ""
+            return
         before, self.model = self.model, name
         self.standings = progress.read(self.home, self.course.name, name, self.seed)
-        if self.lesson is None:
-            return ""
-        self.open(self.lesson.chapter)
-        return f"{name} reads now: its chapters are its own, and those with {before} are kept" if before else ""
+        if self.lesson is not None:
+            self.open(self.lesson.chapter)
+            news = f"{name} reads now: its chapters are its own, and those with {before} are kept"
+            self.lesson = replace(self.lesson, news=news if before else "")
 
     def open(self, chapter: Chapter) -> None:
         """Go on in a chapter where it was left."""

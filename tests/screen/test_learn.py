@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.glass import Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -67,5 +68,55 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
         assert "see the steps" in screen.text
         screen.press("escape")
         assert "P D C" in screen.text
+        screen.press("p")  # the last page, also as a file, and as it is printed
+        assert "ONE OBJECT" in screen.text or size[1] < 34
+        assert "predicted 0 of 1 · reckoned by hand 1 of 1 at once" in screen.text
+        files = {"me.md": "| 2 | next token |", "me.svg": "</svg>", "me.html": "@media print", "me": "must end"}
+        for name, words in files.items():
+            screen.press("e", "ctrl+a", "ctrl+k")
+            line = screen.say(str(tmp_path / name))
+            text = (tmp_path / name).read_text() if "." in name else line
+            assert words in text and ("bits; ppl 2^(" in text or name == "me"), name
+        screen.press("i")
+        assert "What is said is drawn from q, not from p." in screen.text
+        screen.press("escape", "up", "enter")  # a script has nothing inside: said, and gone on without
+        screen.say("11")
+        screen.wait()
+        assert "one is a script" in " ".join(screen.text.split()) and "goes on without" in screen.text
+        screen.press("f10", "?")
+        assert "In how many ways" not in screen.text and "characters are a token" in " ".join(screen.text.split())
+        screen.say("4")
+        assert "the view has not measured that yet" in " ".join(screen.text.split())
+        screen.press("f2")
+        screen.say("/model two")
+        screen.wait()
+        screen.press("f10")
+        assert "two reads now" in " ".join(screen.text.split()) and "▶" in screen.text and "Guess first" in screen.text
         kept = json.loads((screen.home / "learned.json").read_text())["likely"]
         assert kept["one 0"]["2"]["guess"] == "moon" and kept["one 0"]["2"]["checked"] == 1
+
+
+TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of its task, what is seen then
+    1: ("6", ("n", "ctrl+a", "ctrl+k", *"The sky", "enter"), "7 characters in"),
+    3: ("no", ("tab",), "e^z over"),
+    5: ("no", ("enter",), "p = ½, ½; r = 1, 0"),
+    7: ("no", ("enter",), "p of a text is the product"),
+    8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
+    10: ("yes", ("d",), "What share?"),
+    12: ("yes", ("right",), "nats at C = 6 N D = 2.0e+14"),
+}
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow(8 if n == 12 else 2)) for n in TASKS])
+def test_a_task_is_one_thing_on_the_real_view(tmp_path: Path, number: int) -> None:
+    guess, keys, seen = TASKS[number]
+    with Screen(tmp_path, Glass() if number in (1, 3) else ScriptedEngine(), size=(160, 50)) as screen:
+        screen.press("f10", *["down"] * (number - 1), "enter")
+        screen.say(guess)
+        screen.wait(3)
+        assert "▶ DO" in screen.text, screen.text
+        screen.press(*keys)
+        screen.wait(3)
+        assert "▶ CHECK" in screen.text, screen.text
+        screen.press("f10", "?")
+        assert seen in " ".join(screen.text.split()), screen.text

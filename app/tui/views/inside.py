@@ -327,6 +327,9 @@ class InsideScreen(View):
         parts = self.page.formula(at) if at is not None and at.opened is not None else ()
         return Formula(self.page.MAP, parts, self.page.SENTENCE) if parts else None
 
+    def lacks(self) -> str:
+        return self.reading.refused.get(OPENED, "") if self.reading is not None else super().lacks()
+
     def set_state(self, state: Mapping[str, str]) -> None:
         """Look into a text, on a page."""
         self.action_show(next((page.NAME for page in self.pages if state.get("page") == page.NAME), self.page.NAME))

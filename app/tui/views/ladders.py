@@ -253,6 +253,11 @@ class LaddersScreen(View):
             "metric", ((f"{law}   at C {bought.compute:.2g}: ", False), (f"{bought.loss:.3f}", True)), FORMULA
         )
 
+    def set_state(self, state: Mapping[str, str]) -> None:
+        """A table, where a person has opened none."""
+        if "table" in state and self.host.ladder is None:
+            self.read_table(Path(state["table"]))
+
     def numbers(self) -> Mapping[str, Value]:
         bought = self.bought
         if self.read is None or bought is None:

@@ -91,6 +91,11 @@ class View(Screen[None]):
         """All that it has measured by now, by the names that the table of lessons' views has for it."""
         return {}
 
+    def lacks(self) -> str:
+        """Why there will be no numbers here, in a line; "" where they are there, or come."""
+        idle = self.host.engine.current is None and self.host.engine.loading is None
+        return "there is no model: /model in the chat chooses one" if self.NEEDS_MODEL and idle else ""
+
     def set_state(self, state: Mapping[str, str]) -> None:
         """Begin as a chapter of a course wants it, by the keys that the table has for it."""
 
@@ -246,7 +251,7 @@ class View(Screen[None]):
                 self.call_after_refresh(self._fit_breakpoints)
             return
         if pane is None:
-            pane = LessonPane(tutor, self.numbers, self.host.say)
+            pane = LessonPane(tutor, self.numbers, self.lacks, self.host.say)
             self.mount(pane)
             self._place_lesson()
             self.call_after_refresh(self._fit_breakpoints)
@@ -257,11 +262,12 @@ class View(Screen[None]):
         pane.reshow()
 
     def learner_changed(self) -> None:
-        """Another model is current: chapters are its own, and the lesson that stands here is told so."""
+        """Another model is current: chapters are its own, and the lesson that stands here begins with it."""
         tutor, current = self.host.tutor, self.host.engine.current
-        if tutor is not None and current is not None and (news := tutor.with_model(current.name)):
-            self.on_lesson_pane_lesson_moved()
-            self.host.say(news)
+        if tutor is not None and current is not None:
+            tutor.with_model(current.name)
+            if self.lesson_pane is not None and self.is_current:
+                self.on_lesson_pane_lesson_moved()
 
     def to_lesson(self) -> bool:
         """The keys to the lesson, where one stands here and does not have them; gives whether they went there."""

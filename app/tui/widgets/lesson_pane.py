@@ -59,9 +59,16 @@ class LessonPane(Vertical, can_focus=True):
     class LessonLeft(Message):
         """A person wants to see all chapters."""
 
-    def __init__(self, tutor: Tutor, numbers: Callable[[], Mapping[str, Value]], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tutor: Tutor,
+        numbers: Callable[[], Mapping[str, Value]],
+        lacks: Callable[[], str],
+        say: Callable[[str], None],
+    ) -> None:
+        """`numbers` are the view's, `lacks` why there are none, `say` tells news."""
         super().__init__(id="lesson")
-        self.tutor, self.numbers, self.say = tutor, numbers, say
+        self.tutor, self.numbers, self.lacks, self.say = tutor, numbers, lacks, say
 
     def compose(self) -> ComposeResult:
         yield Caption(id="lesson-above")
@@ -99,7 +106,7 @@ class LessonPane(Vertical, can_focus=True):
         """Take in what the view has measured by now."""
         lesson = self.lesson
         if lesson is not None and self.screen.is_current and self.tutor.placed:
-            self._take(lesson.seen(self.numbers()))
+            self._take(lesson.seen(self.numbers(), self.lacks()))
 
     def _take(self, lesson: Lesson) -> None:
         before = self.lesson

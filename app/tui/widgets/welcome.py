@@ -14,6 +14,7 @@ from likely.app.tui.widgets.host import host
 FIRST = "Ask anything. The words that surprised the model are marked, from 2 bits on:"
 # keys by their actions, and what they are for
 WAYS = (
+    ("app.learn", "what a language model is, in twelve chapters: guess, see, reckon"),
     ("tab", "then arrow keys: look at a token, and what else could have come"),
     ("token.alternatives", "on a token: another one instead, and on from there"),
     ("token.step", "in the answer: choose every token yourself"),
@@ -21,7 +22,6 @@ WAYS = (
     ("chat.sessions", "your conversations"),
     ("app.compare", "one prompt under several settings or models, side by side"),
     ("app.text", "any text, measured as you type"),
-    ("app.learn", "what a language model is, in twelve chapters: guess, see, reckon"),
 )
 
 

@@ -73,19 +73,19 @@ class ChapterList(LineWidget):
         for row in range(y, y + rows):
             if chosen and row >= 0:
                 sheet.put(0, row, " " * sheet.width, ground)
-                sheet.put(0, row, "▌", look.chosen + look.row)
+                sheet.put(0, row, "▌", look.row + look.chosen)
         if y < 0:
             return
         dots = stages(standing, chapter)
-        sheet.put(2, y, f"{chapter.number:>3}", look.accent + ground if ground else look.accent)
+        sheet.put(2, y, f"{chapter.number:>3}", ground + look.accent if ground else look.accent)
         room = sheet.width - 6 - 10
-        ink = look.text + ground if ground else look.text
+        ink = ground + look.text if ground else look.text
         sheet.put(6, y, cells.fit(chapter.title, room), ink)
         for place, (sign, name) in enumerate(dots):
             own = getattr(look, name)
-            sheet.put(sheet.width - 8 + 2 * place, y, sign, own + ground if ground else own)
+            sheet.put(sheet.width - 8 + 2 * place, y, sign, ground + own if ground else own)
         if rows == 2:
-            faint = look.faint + ground if ground else look.faint
+            faint = ground + look.faint if ground else look.faint
             sheet.put(6, y + 1, cells.fit(chapter.sentence, sheet.width - 7), faint)
 
     def _beside(self, sheet: Sheet) -> None:

@@ -51,7 +51,7 @@ class PageOfNumbers(LineWidget):
             before = found[first + y - top - 1].number if first + y - top else 0
             if chosen:
                 sheet.put(0, y, " " * width, look.row)
-            grounded = {name: getattr(look, name) + look.row if chosen else getattr(look, name) for name in INKS}
+            grounded = {name: look.row + getattr(look, name) if chosen else getattr(look, name) for name in INKS}
             sheet.put(1, y, f"{line.number:>2}" if line.number != before else "  ", grounded["accent"])
             sheet.put(left[0], y, cells.fit(line.name, 16), grounded["text"])
             if wide:
