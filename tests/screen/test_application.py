@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.base.view_table import VIEWS, by_digit
 from likely.engine import preferences
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
 
-@pytest.mark.parametrize("name", everyday([name for name in VIEWS if VIEWS[name].key], 4))
+@pytest.mark.parametrize("name", everyday([*by_digit().values()], 4))
 def test_a_view_is_gone_to_by_its_key_the_digit_of_that_and_its_name(screen: Screen, name: str) -> None:
     screen.say("Why is the sky blue?")
     screen.press(VIEWS[name].key)

@@ -69,7 +69,7 @@ def found(screen: Screen, words: str) -> bool:
 @pytest.mark.slow(2)
 def test_a_view_is_a_file_and_a_line(tmp_path: Path, clock: None) -> None:
     with Screen(tmp_path, size=(160, 40)) as screen:
-        tabs = (f"{entry.key} {name}" for name, entry in VIEWS.items() if entry.key)
+        tabs = (f"{entry.key} {name}" for name, entry in VIEWS.items() if entry.key and not entry.within)
         assert f" likely  {'  '.join(tabs)}  │" in screen.lines[0]
         assert found(screen, "view: Clock") and not found(screen, "clock: Wind")
         screen.type("/cl")

@@ -91,5 +91,5 @@ def view_bindings() -> list[Binding]:
 
 
 def by_digit() -> dict[str, str]:
-    """The views that have a key by its digit: F2 is 2."""
-    return {entry.key[1:]: name for name, entry in VIEWS.items() if entry.key[1:].isdigit()}
+    """The views that have a key of one digit, by it: F2 is 2."""
+    return {entry.key[1:]: name for name, entry in VIEWS.items() if entry.key[1:] in [*"23456789"]}
