@@ -246,8 +246,6 @@ class ProofsScreen(View):
             return
         self._failure = ""
         self._goal = max(self._goal, evidence.draws) + MORE
-        if self._drawing == evidence.claim.name:
-            self._stop()
         self._go_on()
         self.reshow()
 

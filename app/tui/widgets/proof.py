@@ -46,12 +46,14 @@ def track_picture(evidence: Evidence) -> Picture:
     """p as the draws came."""
     heading = [("CHI-SQUARE", "heading"), ("  p-value as the draws come", "faint")]
     heading += [("; cells under 5 pooled", "faint")] if isinstance(evidence.claim, Listed) else []
+    if not evidence.track:
+        return Picture(heading, axis=False)
     draws, ps = [point[0] for point in evidence.track], [point[1] for point in evidence.track]
-    right = float(max(evidence.draws, 1))
+    curve = Curve(draws, ps, "chosen" if evidence.claim.holds(evidence) else "alarm")
+    top = (0.0, 1.0, " ", "text")  # so that the axis always goes to 1
     return Picture(
-        heading, [Curve(draws, ps, "chosen" if evidence.claim.holds(evidence) else "alarm")], right=right,
-        along="draws", floor=0.0, up=((0.0, "0"), (1.0, "1")),
-        points=((0.0, 1.0, " ", "text"),),
+        heading, [curve], right=float(evidence.draws), along="draws", floor=0.0, up=((0.0, "0"), (1.0, "1")),
+        points=(top,),
     )  # fmt: skip
 
 
@@ -64,9 +66,11 @@ def chart_picture(evidence: Evidence) -> Picture:
         means = np.array([point[2] for point in evidence.track]) / LN2
         funnel = 1.96 * sd / np.sqrt(np.maximum(draws, 1)) / LN2
         heading = [("MEAN", "heading"), ("  bits; within ±1.96 standard errors 19 times in 20", "faint")]
+        if not evidence.track:
+            return Picture(heading, axis=False)
         curves = [Curve(draws, side * funnel, "bar", dotted=True) for side in (1.0, -1.0)]
-        curves += [Curve((0.0, float(max(evidence.draws, 1))), (0.0, 0.0), "rule"), Curve(draws, means, "chosen")]
-        return Picture(heading, curves, right=float(max(evidence.draws, 1)), along="draws")
+        curves += [Curve((0.0, float(evidence.draws)), (0.0, 0.0), "rule"), Curve(draws, means, "chosen")]
+        return Picture(heading, curves, right=float(evidence.draws), along="draws")
     passes = [bound for bound in evidence.bounds if bound.name.startswith("pass ")]
     best, scores = in_bits(passes[0], "nats")[1] if passes else 0.0, [in_bits(bound, "nats") for bound in passes]
     at = np.arange(1, len(passes) + 1, dtype=float)
