@@ -47,6 +47,20 @@ def chat(screen: Screen) -> None:
     screen.wait(2)
 
 
+def why(screen: Screen) -> None:
+    """Why an answer has the word that it has, and not another."""
+    screen.say("/max 60", ASK)
+    screen.wait(8)
+    screen.press("tab", *["left"] * 30, "w")
+    until(screen, lambda: "rest <" in screen.text)
+
+
+def palette(screen: Screen) -> None:
+    """What can be done, by a person's words."""
+    screen.press("ctrl+p")
+    screen.type("several answers")
+
+
 def compare(screen: Screen) -> None:
     """Settings side by side, and what each thinks of the others' answers."""
     screen.say("/max 60")

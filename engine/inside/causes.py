@@ -29,7 +29,9 @@ def why(
     skipped: frozenset[int] | None = None,
 ) -> Iterator[Why | Omission | None]:
     """Why `target` (the favourite if left out) comes after `ids` rather than `foil` (the favourite among the others):
-    a `Why`, then what each earlier word brings, those first that are read most. None is a turn for others.
+    a `Why`, then what each earlier word brings, the likely ones first: those that are read by the heads that wrote most
+    of the difference, which is attention times its gradient by the way that passes no other part. None is a turn for
+    others.
 
     Of a text of more than 64 tokens the sentences come before words, and then the words of those that matter most; of
     one that is a single sentence, its words. Ids in `skipped`, the tokenizer's marks if left out, stand always.
@@ -45,18 +47,19 @@ def why(
     ranks = last.ranks([target, foil])
     yield None
     pair = float(logprobs[target]), float(logprobs[foil])
-    yield Why(tuple(ids), target, foil, pair, ranks, attributed(last, target, foil), last.attention)
+    wrote = attributed(last, target, foil)
+    yield Why(tuple(ids), target, foil, pair, ranks, wrote, last.attention)
     marks = {id for id in {*ids} if session.tokenizer.is_special(id)} if skipped is None else skipped
     words = [i for i in range(len(ids)) if ids[i] not in marks]
     if len(ids) < 2 or not words:
         return
     branch, empty = (yield from session.branch_after(ids)), session.measured.empty
-    read_most = last.attention.mean(axis=(0, 1))
+    likely = np.einsum("lh,lht->t", np.abs(wrote.heads), last.attention)
     texts = [session.tokenizer.piece(id).decode(errors="replace") for id in ids]
     spans = sentences(texts, words)
     if len(words) > LONG and spans != [(0, len(ids))]:  # without the only sentence there is nothing to read
         known = list[Omission]()
-        for omission in leaving_out(branch, target, _first_read(spans, read_most), empty):
+        for omission in leaving_out(branch, target, _likely_first(spans, likely), empty):
             known += [omission] if omission is not None else []
             yield omission
         known.sort(key=lambda omission: -abs(omission.nats))
@@ -64,7 +67,7 @@ def why(
         for omission in known:
             if len(words) < LONG and omission.stop - omission.start > 1:
                 words += [i for i in range(omission.start, omission.stop) if i in within]
-    yield from leaving_out(branch, target, _first_read([(i, i + 1) for i in words], read_most), empty)
+    yield from leaving_out(branch, target, _likely_first([(i, i + 1) for i in words], likely), empty)
 
 
 def sentences(texts: Sequence[str], of: Sequence[int]) -> list[tuple[int, int]]:
@@ -78,6 +81,6 @@ def sentences(texts: Sequence[str], of: Sequence[int]) -> list[tuple[int, int]]:
     return spans
 
 
-def _first_read(spans: Sequence[tuple[int, int]], weights: np.ndarray) -> list[tuple[int, int]]:
-    """In the order of the attention that they get; the first token of a text, on which attention rests, last."""
+def _likely_first(spans: Sequence[tuple[int, int]], weights: np.ndarray) -> list[tuple[int, int]]:
+    """In the order of their tokens' weights; the first token of a text, on which attention rests, last."""
     return sorted(spans, key=lambda span: (span[0] == 0, -float(weights[span[0] : span[1]].sum())))

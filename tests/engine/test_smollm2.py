@@ -130,6 +130,7 @@ def test_why_of_any_two_tokens_is_what_transformers_says(session: Session, case:
     )
     assert {e.start for e in left if isinstance(e, Omission)} == {i for i in range(len(ids)) if ids[i] > 16}  # no marks
     lost = {e.start: e.nats for e in left if isinstance(e, Omission)}
+    assert max(lost, key=lambda at: lost[at]) in [*lost][:3]  # the likely ones are measured first
     assert lost == pytest.approx({i: case["left_out"][i] for i in lost}, abs=BITS_1E3)
 
 

@@ -284,6 +284,8 @@ WANTED = {
     "why": "token: Why", "why did it say that": "token: Why", "make it shorter": "/max", "explain": "token: Why",
     "temperature": "/set", "most likely text": "strategy: exact", "benchmark": "view: Runs", "seed": "answer: Seed",
     "rsmp": "branch: Re-sample", "pattern": "answer: Follow", "yes or no": "answer: One of",
+    "diffusion": "model: Switch", "regex": "answer: Follow", "regular expression": "answer: Follow",
+    "masked diffusion": "/unmask",
 }  # fmt: skip
 
 

@@ -152,6 +152,18 @@ def test_every_line_is_a_door(why: Screen, downs: int, door: str, seen: str) -> 
     assert seen.lower() in why.text.lower() and "WHY  " not in why.text
 
 
+def test_earlier_words_come_one_after_another_and_how_many_are_measured_is_said(tmp_path: Path, engine: Glass) -> None:
+    with Screen(tmp_path, engine) as screen:
+        screen.say("Why is the sky blue?")
+        screen.hold(after=9)
+        screen.press("tab", "left")
+        screen.do("Why")
+        screen.wait(1)
+        assert " 9 measured" in screen.text and "WROTE IT" in screen.text
+        screen.release()
+        assert "measured" not in screen.text and "rest <" in screen.text
+
+
 def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
     with Screen(tmp_path, engine) as screen:
         screen.hold(after=6)

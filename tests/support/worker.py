@@ -16,6 +16,7 @@ from likely.app import requests as r
 from likely.app.worker import WORKED, Closed, Executor, Failed, Worker
 from likely.engine.decode.events import Emitted
 from likely.engine.errors import LikelyError
+from likely.engine.inside.why import Omission
 from likely.engine.trace.unmasking import DenoisingStep
 from likely.engine.tune.control import Stepped
 
@@ -24,12 +25,12 @@ Held = r.Generate | r.Train | r.TrainOn | r.Evaluate  # requests that take long,
 
 
 def _long(request: Any) -> bool:
-    return isinstance(request, Held) or (isinstance(request, r.Call) and request.function is calls.fill)
+    return isinstance(request, Held) or (isinstance(request, r.Call) and request.function in (calls.fill, calls.look))
 
 
 @dataclass
 class Pace:
-    """How many tokens, passes and steps may still be made by all workers of a screen: None for all that come."""
+    """How many tokens, passes, steps and left-out words all workers of a screen may still make: None for all."""
 
     left: int | None = None
 
@@ -37,11 +38,12 @@ class Pace:
         """Whether a request waits; what a person has stopped does not."""
         if self.left is None or self.left > 0 or not _long(request):
             return False
-        control = request.args[1] if isinstance(request, r.Call) else request.control
+        args = request.args if isinstance(request, r.Call) else (request.control,)
+        control = next((each for each in args if hasattr(each, "cancelled") or hasattr(each, "stopped")), None)
         return not (getattr(control, "cancelled", False) or getattr(control, "stopped", False))
 
     def spend(self, event: Any) -> None:
-        if self.left is not None and isinstance(event, Emitted | DenoisingStep | Stepped):
+        if self.left is not None and isinstance(event, Emitted | DenoisingStep | Stepped | Omission):
             self.left -= 1
 
 

@@ -18,31 +18,12 @@ class Intent:
 
 
 FILLERS = {  # words of a query that say nothing of what is wanted
-    *(
-        "a",
-        "an",
-        "and",
-        "did",
-        "do",
-        "does",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "make",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "please",
-    ),
-    *("say", "so", "that", "the", "this", "to", "want", "what"),
-}
+    "a", "an", "and", "did", "do", "does", "how", "i", "in", "is", "it", "make", "me", "my", "of", "on", "or", "please",
+    "say", "so", "that", "the", "this", "to", "want", "what",
+}  # fmt: skip
 SEVERAL = "several answers samples n best"
 INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
-    "model: Switch": Intent("change another llm load download"),
+    "model: Switch": Intent("change another llm load download diffusion"),
     "model: Adapters": Intent("lora fine-tuned weights"),
     "session: New": Intent("clear reset start over", "chat.new"),
     "session: Open": Intent("history past conversations load", "chat.sessions"),
@@ -59,7 +40,7 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "answer: Stop": Intent("cancel interrupt break", "chat.stop"),
     "answer: Regenerate": Intent("again retry redo", "chat.redo"),
     "answer: Continue": Intent("go on more longer"),
-    "answer: Follow": Intent("constrain constraint pattern grammar structure format"),
+    "answer: Follow": Intent("constrain constraint regular expression pattern grammar structure format"),
     "answer: JSON": Intent("constrain constraint structured output grammar format"),
     "answer: One of": Intent("constrain constraint choices choose between yes no classify"),
     "answer: Several": Intent(f"{SEVERAL} parallel"),
@@ -108,7 +89,7 @@ INTENTS: Mapping[str, Intent] = {  # by how the name of a command begins
     "/max": Intent("length limit shorter longer tokens"),
     "/set": Intent("temperature top-p top-k min-p penalty sliders"),
     "/think": Intent("thinking reasoning thought budget"),
-    "/unmask": Intent("diffusion order masks"),
+    "/unmask": Intent("diffusion masked denoise order masks steps"),
     "/prefill": Intent("begin start answer with words"),
     "/steer": Intent("direction tone activation"),
 }

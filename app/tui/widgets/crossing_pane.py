@@ -67,14 +67,14 @@ class CrossingPane(LineWidget):
         beside = MEANS if width >= BESIDE else 0
         y = 0
         for way in strips:
-            self._strip(crossing, way, sheet.part(1, y, width - beside - 1, strip), bool(beside))
+            self._strip(crossing, way, sheet.part(1, y, _strip_width(width), strip), bool(beside))
             y += strip + (height >= HIGH)
         if beside:
             self._means(crossing, sheet.part(width - beside + 1, 0, beside - 2, y))
         if height >= HIGH:
             sheet.put(0, y - 1, self.glyphs.line * width, self.look.rule)
         last = height - 1 if height >= HIGH else height
-        self._below(crossing, sheet.part(1, y, width - 1, last - y), width)
+        self._below(crossing, sheet.part(1, y, width - 2, last - y), width)
         if height >= HIGH:
             sheet.words(1, last, (self._formula(crossing), self.look.faint))
         return sheet.lines()
@@ -139,7 +139,7 @@ class CrossingPane(LineWidget):
     @staticmethod
     def _ruled_out(crossing: Crossing, way: Pair) -> str:
         kls = [kl for kl in crossing.kls(way) if kl is not None]
-        return f"∞ at {sum(map(math.isinf, kls))} of {len(kls)}" if any(map(math.isinf, kls)) else "too few to tell"
+        return f"at {sum(map(math.isinf, kls))} of {len(kls)}" if any(map(math.isinf, kls)) else "too few to tell"
 
     def _below(self, crossing: Crossing, sheet: Sheet, width: int) -> None:
         """Both laws at a token, what each pays, and where there is room another pair of laws or the widest gaps."""
@@ -160,7 +160,7 @@ class CrossingPane(LineWidget):
         sheet.part(x - 1, 0).rule(0)
         costs = sheet.part(x + 1, 0)
         y = self._text_costs(crossing, costs) if crossing.given else self._costs(crossing, costs)
-        if parts == 2 and costs.height - y > 3:
+        if (parts == 2 or pairs[1:]) and costs.height - y > 3:
             self._widest(crossing, pairs[0], costs.part(0, y + 1))
 
     def _fork(self, crossing: Crossing, pair: Pair, sheet: Sheet) -> None:
@@ -292,11 +292,16 @@ class CrossingPane(LineWidget):
         offset, crossing = event.get_content_offset(self), self.crossing
         if offset is None or crossing is None or not crossing.differences:
             return
-        kls, width = crossing.kls(self.way), self.size.width
-        taken, size = _scale(len(kls), width - (MEANS if width >= BESIDE else 0) - 1)
+        kls = crossing.kls(self.way)
+        taken, size = _scale(len(kls), _strip_width(self.size.width))
         token = (offset.x - AXIS - 1) // size * taken
         if 0 <= token < len(kls) and offset.y < 4:
             self.post_message(self.TokenPointed(self.way[0], token))
+
+
+def _strip_width(width: int) -> int:
+    """Cells of the KL along a text, of a pane so wide: two are left before the means."""
+    return width - 2 - (MEANS if width >= BESIDE else 0)
 
 
 def _scale(tokens: int, width: int) -> tuple[int, int]:
