@@ -15,6 +15,7 @@ from likely.app.calls import Engine, ids_of
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine.decode.events import Done, Emitted, Waiting
 from likely.engine.errors import CheckpointError, Interrupted, LikelyError
+from likely.engine.thinking import without_thought
 from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl, TrainingPlan
 from likely.engine.tune.control import Event as TrainEvent
 
@@ -129,6 +130,7 @@ class ModelJobs:
         ids = yield from ids_of(engine, request.prompt)
         strategy = request.strategy.bind(self.engines, engine.tokenizer)
         if request.form is not None:
+            ids = without_thought(ids, engine.tokenizer)
             request.control.binds = yield from worked(engine.binding(ids, request.form, strategy, request.own))
         events = engine.generate(
             ids,

@@ -66,6 +66,7 @@ class MarkedVocabulary(Protocol):
     @property
     def chat_template(self) -> str | None: ...
     def encode(self, text: str, *, special: bool = False) -> list[int]: ...
+    def piece(self, token: int, /) -> bytes: ...
 
 
 def thinking_of(tokenizer: MarkedVocabulary) -> Thinking | None:
@@ -98,6 +99,15 @@ def opens(text: str) -> bool:
         if (at := text.rfind(family.begin)) >= 0 and not text[at + len(family.begin) :].strip():
             return True
     return False
+
+
+def without_thought(ids: Sequence[int], tokenizer: MarkedVocabulary) -> list[int]:
+    """A prompt whose template opens a thought with that ended at once, others as they are: an answer that is bound to a
+    form from its first token on would be written into it."""
+    if not opens(end_of(ids, tokenizer.piece)):
+        return list(ids)
+    marks = thinking_of(tokenizer) or THINK
+    return [*ids, *tokenizer.encode(f"{marks.ends[0]}\n\n", special=True)]
 
 
 class ThoughtSpan:

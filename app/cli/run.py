@@ -30,7 +30,7 @@ from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.prompt import single_turn
-from likely.engine.thinking import SWITCHES
+from likely.engine.thinking import SWITCHES, without_thought
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 
@@ -176,6 +176,8 @@ def command(
     ids = prompt_ids(
         session, text, system=system, raw=raw, thinking=thinking if raw else told(session.tokenizer, thinking, budget)
     )
+    if is_constrained(values):
+        ids = without_thought(ids, session.tokenizer)
     session.tokenizer.eos |= known_ends(eos, session)
     if by_diffusion:
         from likely.app.cli.diffused import show_diffused

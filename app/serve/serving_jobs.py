@@ -36,7 +36,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PRESETS, Values, recipe
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.thinking import THINK, end_of, opens, thinking_of
+from likely.engine.thinking import THINK, end_of, opens, thinking_of, without_thought
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, LogitBias
 
@@ -160,6 +160,8 @@ class ServingJobs:
         tokenizer = session.tokenizer
         prompt, ignored = yield from self._helper.do(partial(fitted, request, tokenizer, model.facts.name))
         ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
+        if request.choices or request.constraint is not None:
+            ids = yield from self._helper.do(partial(without_thought, ids, tokenizer))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")

@@ -116,6 +116,7 @@ def test_published_families_think_through_every_verb(family: tuple[Thinker, Path
 
     assert run("-q", *told) == thinker.says("hm, <b>", "So.")
     assert run("-q", "--hide-thinking", "-n", "2", *told) == "[1]\nSo.\n[2]\nSo."
+    assert run("-q", "--hide-thinking", "--regex", r"So\.") == "So.", "not written into a thought that was opened"
     cut = run("--hide-thinking", "-m", "5", *told)
     assert cut.count("\n") == 0 and "there is no answer" in cut
     drawn = [json.loads(line) for line in run("--json", "-q", "--think", "4").splitlines()[:-1]]

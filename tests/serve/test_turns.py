@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from likely.app.requests import Load, Loaded, Scored
-from likely.app.serve import openai_requests
+from likely.app.serve import messages_api, openai_requests
+from likely.app.serve.reading import AnswerReader
 from likely.app.serve.reading_line import ReadingLine
-from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
 from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.decode.events import Emitted, Prefilled
@@ -26,6 +27,7 @@ from tests.engine.tiny import PIECES
 from tests.serve import hostile_bodies
 from tests.serve.served import Client, server, write_model
 from tests.serve.test_soak import growth, held, idle
+from tests.support import thinkers
 from tests.support.worker import HeardWorker
 
 LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
@@ -203,6 +205,41 @@ def test_a_short_request_is_answered_before_longer_ones_are_let_go_on(tiny: Path
     assert sum(job < 16 for job, _ in found[drawn:over]) <= 4 * (8 + 1)
     assert sum(job < 16 for job, _ in found[opened:over]) <= 4 * (8 + 6)
     assert all(at(found, job, Closed) > over for job in range(16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", thinkers.THINKERS)
+def test_published_families_are_served_with_their_thoughts_apart(name: str, tmp_path: Path) -> None:
+    thinker, can = thinkers.THINKERS[name], name not in ("qwen3-thinking", "r1")
+    again = "hm<think>" if "<think>" in thinker.words else "hm"  # a mark within marks
+    folder = thinkers.write(tmp_path / name, thinker, thinker.says(f"{again} <b>", "So."), can or None)
+    options = ServeOptions((str(folder),), only=True)
+    jobs = executor(options, ServedNames(options))()
+
+    def served(**more: Any) -> tuple[Any, AnswerOpened]:
+        body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 60} | more
+        asked = messages_api.read(json.dumps(body).encode())
+        opened, *events = [
+            event for event in jobs.execute(asked, lambda _: None) if isinstance(event, tuple | AnswerOpened)
+        ]
+        reader = AnswerReader(1, opened=opened.opened, thinking=opened.thinking)
+        for event in events:
+            list(reader.read(event))
+        return messages_api.response(asked, opened, reader, messages_api.head(opened)), opened
+
+    whole, opened = served(thinking={"type": "enabled", "budget_tokens": 50})
+    assert [block.get("thinking") or block["text"] for block in whole["content"]] == [f"{again} <b>", "So."]
+    assert opened.opened is (name in ("qwen3-thinking", "r1", "glm4.7"))
+    cut, _ = served(thinking={"type": "enabled", "budget_tokens": 6}, max_tokens=7)
+    assert [block["type"] for block in cut["content"]] == ["thinking"] and cut["stop_reason"] == "max_tokens"
+    form = {"format": {"type": "json_schema", "schema": {"const": "So"}}}
+    bound, _ = served(output_config=form)
+    assert bound["content"] == [{"type": "text", "text": '"So"'}], "not written into the thought that was opened"
+    if name in ("qwen3", "gemma4", "glm4.7"):
+        assert not served(thinking={"type": "disabled"})[1].opened
+    else:
+        with pytest.raises(RequestRefused, match="cannot be told not to think"):
+            served(thinking={"type": "disabled"})
 
 
 class ReadsAndDraws:
