@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 LIMITS = {"step_lexer_fuel": 100_000, "max_lexer_states": 50_000}  # work for a token: some 50 ms of it; 200,000 and
 # 250,000 are llguidance's own
+COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ",[ ]?", "key_separator": ":[ ]?"}}
 KINDS = {"regex": "regular expression", "json": "JSON schema"}
 
 
@@ -79,7 +80,8 @@ class AllowedTokens:
 
 @dataclass(frozen=True, slots=True)
 class Constraint(Truncation):
-    """Leave what `grammar` allows: a regular expression for the whole answer, or a JSON schema.
+    """Leave what `grammar` allows: a regular expression for the whole answer, or a JSON schema, whose text is on one
+    line, with a blank after a comma or a colon at most, unless its `x-guidance` says otherwise.
 
     The answer begins behind `start` tokens of the text. An end of text is allowed where the grammar is satisfied.
     """
@@ -151,7 +153,7 @@ class Constraint(Truncation):
         """The grammar in llguidance's language; where only one text can follow, every way to spell it is left."""
         try:
             if self.kind == "json":
-                rule = "%json " + json.dumps(parse(self.grammar))
+                rule = "%json " + json.dumps(_compact(parse(self.grammar)))
             else:  # its own rule for the slash that would end it
                 written: str = _llguidance().LLMatcher.grammar_from_regex(self.grammar)
                 rule = json.loads(written)["grammars"][0]["lark_grammar"].removeprefix("start: ")
@@ -160,6 +162,13 @@ class Constraint(Truncation):
                 raise
             raise ParameterError(f"this is no {KINDS[self.kind]}: {_line(str(error))}") from None
         return f'%llguidance {{"no_forcing": true}}\nstart: {rule}'
+
+
+def _compact(schema: object) -> object:
+    """A schema whose texts have no blank but one after a separator: a model that likes blanks would go on for ever."""
+    if schema is True:  # allows everything
+        schema = {}
+    return COMPACT | schema if isinstance(schema, dict) else schema
 
 
 def _llguidance() -> Any:

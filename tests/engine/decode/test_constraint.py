@@ -62,6 +62,20 @@ def test_every_strategy_keeps_to_it(strategy: Strategy, greedy: bool) -> None:
             assert set(value) == {"a", "b"} and isinstance(value["a"], int) and value["b"] in ("x", "y")
 
 
+def test_forty_tokens_are_enough_for_three_fields_of_json_also_where_a_model_likes_blanks() -> None:
+    """But one behind a separator there is none, unless the schema itself allows others."""
+    fields = {"a": {"enum": ["x", "y"]}, "b": {"type": "boolean"}, "c": {"enum": [[1, 2], [3]]}}
+    schema = {"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False}
+    blanks, own = random_table(3, 1.0), schema | {"x-guidance": {"whitespace_flexible": True}}
+    blanks[:, list(b" \n\t")] += 8
+    for allowed, reason in ((schema, "eot"), (own, "length")):
+        made = run(blanks, Recipe((Constraint("json", json.dumps(allowed), len(PROMPT)),)), seed=1, max_tokens=40)
+        assert made.reasons[0] == reason
+        if reason == "eot":
+            text, value = made.text[0], json.loads(made.text[0])
+            assert re.sub("([,:]) ", r"\1", text) == json.dumps(value, separators=(",", ":")) and ": " in text
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_likeliest_under_a_constraint_is_that_of_all_texts_which_satisfy_it(seed: int) -> None:
     """By the model's own log p, in whatever tokens: what is forbidden beside a token makes it no likelier. Four beams
