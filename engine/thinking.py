@@ -83,6 +83,11 @@ def switch(reads: Collection[str], on: bool) -> tuple[str, bool | str] | None:
     return (EFFORT, "high") if on and EFFORT in reads else None
 
 
+def of_mark(name: str) -> bool:
+    """Whether a control token by its name is a mark, or a part of one."""
+    return any(name in mark for mark in _WHOLE)
+
+
 def is_mark(piece: bytes) -> bool:
     """Whether a control token is a mark by itself."""
     return piece.decode(errors="replace") in _WHOLE

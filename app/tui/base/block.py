@@ -17,7 +17,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.lines import Divider
 from likely.app.tui.base.markdown import Markdown
 from likely.app.tui.base.wrap import NOBODY, Wrap
-from likely.engine.thinking import ThoughtSpan
+from likely.engine.thinking import ThoughtSpan, of_mark
 
 WORD = re.compile(r"\s*\S+|\s+")
 END_MARK = "∎"
@@ -153,7 +153,7 @@ class MessageBlock:
         """The text of a token as it is laid out: empty where it is hidden."""
         it = self.tokens[token]
         if self.thinking is not None and self.thinking[0] <= token < self.thinking[1]:
-            return "" if self.folded or it.special else it.text
+            return "" if self.folded or (it.special and not of_mark(it.text)) else it.text
         if it.special and not self.specials:
             return END_MARK if token == len(self.tokens) - 1 and self.scored and not it.given else ""
         # a reply begins with a space or line breaks that say nothing
