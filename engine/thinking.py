@@ -109,10 +109,11 @@ def opens(text: str) -> bool:
 def without_thought(ids: Sequence[int], tokenizer: MarkedVocabulary) -> list[int]:
     """A prompt whose template opens a thought with that ended at once, others as they are: an answer that is bound to a
     form from its first token on would be written into it."""
-    if not opens(end_of(ids, tokenizer.piece)):
+    if not opens(written := end_of(ids, tokenizer.piece)):
         return list(ids)
-    marks = thinking_of(tokenizer) or THINK
-    return [*ids, *tokenizer.encode(f"{marks.ends[0]}\n\n", special=True)]
+    end = (thinking_of(tokenizer) or THINK).ends[0]
+    lines = written.endswith("\n")  # the marks stand on lines of their own, as in the empty thoughts of Qwen3
+    return [*ids, *tokenizer.encode(f"\n{end}\n\n" if lines else end, special=True)]
 
 
 class ThoughtSpan:

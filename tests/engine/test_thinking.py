@@ -1,8 +1,11 @@
 """Thinking, by the marks that models publish: found in tokens and in texts however they are cut, never shown twice."""
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,14 +22,36 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate.evaluation import answers
 from likely.engine.prompt import Prompt
 from likely.engine.reason.paths import PathCollector
-from likely.engine.thinking import FAMILIES, MarkSplitter, Thinking, ThoughtSpan, answer_tokens, opens
+from likely.engine.thinking import (
+    FAMILIES,
+    MarkSplitter,
+    Thinking,
+    ThoughtSpan,
+    answer_tokens,
+    opens,
+    switch,
+    thinking_of,
+)
 from likely.engine.tokenizer import from_folder
+from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.trace.step import Recipe
 from tests.engine import tiny
 from tests.serve.served import write_model
 from tests.support import thinkers
 from tests.support.thinkers import Thinker
 
+
+def thinks(template: str) -> bool:
+    return any(family.end in template for family in FAMILIES)
+
+
+TEMPLATES = [Path(os.environ.get("LIKELY_TEMPLATES") or "none"), Path.home() / ".cache/huggingface/hub"]
+PUBLISHED = [
+    file
+    for folder in TEMPLATES
+    for file in sorted(folder.glob("**/*.jinja"))
+    if thinks(file.read_text(errors="replace"))
+]
 FAMILY = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.end)
 
 
@@ -148,6 +173,28 @@ def test_published_families_think_through_every_verb(family: tuple[Thinker, Path
     assert trace.parts["tokens"] == [len(trace) - said, said] and trace.parts["part"] == ["thought", "answer"]
     information = model.thought_information(trace)
     assert information is not None and information.nats == pytest.approx(end["thought_information"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PUBLISHED, reason="no model here has a chat template that thinks, and LIKELY_TEMPLATES none")
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.stem)
+def test_published_templates_are_told_to_think_or_not(file: Path) -> None:
+    template = ChatTemplate(file.read_text(), {"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer: Any = SimpleNamespace(chat_template=template.source, encode=lambda text, special: [0, 0], piece=bytes)
+    family = thinking_of(tokenizer)
+    assert family is not None
+    on, off = (switch(template.variables, thinking) for thinking in (True, False))
+    turns = [{"role": "user", "content": "hi"}]
+    asked = {
+        told: template.render(turns, generation_prompt=True, **dict([told] if told else [])) for told in (None, on, off)
+    }
+    if off is not None:
+        assert not opens(asked[off]) and asked[on] != asked[off]
+    parts = MarkSplitter("thought" if opens(asked[on]) else "said", thinking=family)
+    written = ("" if opens(asked[on]) else family.begin) + "hm" + family.ends[0] + "So."
+    assert list(parts.push(written, last=True)) == [("thought", "hm"), ("said", "So.")]
+    talk = template.render([*turns, {"role": "assistant", "content": "So."}, *turns], generation_prompt=True)
+    assert "So." in talk and opens(talk) is opens(asked[None])
 
 
 def test_the_command_line_thinks_and_hides_it(tmp_path: Path) -> None:
