@@ -39,6 +39,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
+from likely.app.heat import visible
 from likely.app.lessons.expression import ExpressionError, Value, names, names_in
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.engine.errors import DataError, ParameterError
@@ -157,7 +158,15 @@ def _filled(kind: type[T], table: Any, where: str, ready: set[str] | None = None
             values[name] = _flat(f"{where} {name}", value)
         else:
             values[name] = typed(f"{where} {name}", value, hints[name])
+            _refuse_signs(f"{where} {name}", values[name])
     return kind(**values)
+
+
+def _refuse_signs(name: str, value: Any) -> None:
+    """ParameterError for signs that move a terminal, in a text or in one of several."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, str) and visible(text) != text:
+            raise ParameterError(f"{name} must have no control characters, got {text!r}")
 
 
 def _flat(name: str, table: Any) -> dict[str, Value]:
@@ -166,6 +175,7 @@ def _flat(name: str, table: Any) -> dict[str, Value]:
     for key, value in table.items():
         if not isinstance(value, str | int | float):
             raise ParameterError(f"{name}.{key} must be a number or a text, got {value!r}")
+        _refuse_signs(f"{name}.{key}", value)
     return {key: value if isinstance(value, str | bool) else float(value) for key, value in table.items()}
 
 

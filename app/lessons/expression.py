@@ -9,7 +9,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from likely.engine.errors import DataError
@@ -29,6 +29,8 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.GtE: operator.ge,
 }  # fmt: skip
 BRACES = re.compile(r"\{([^{}:]+)(?::([^{}]*))?\}")  # an expression in a text, and how its number is written
+
+FORM = re.compile(r"[+,]*(?:\.\d)?[efg%]?")
 
 
 class ExpressionError(DataError):
@@ -60,10 +62,8 @@ def names_in(text: str) -> set[str]:
     found: set[str] = set()
     for expression, form in BRACES.findall(text):
         found |= names(expression)
-        try:
-            format(1.0, form)
-        except ValueError:
-            raise ExpressionError(f"{form!r} is no form of a number: .1f has one digit after the point") from None
+        if not FORM.fullmatch(form):
+            raise ExpressionError(f"{form!r} is no form of a number: .1f has one digit after the point")
     if "{" in (rest := BRACES.sub("", text)) or "}" in rest:
         raise ExpressionError(f"a brace is open in {text!r}")
     return found
@@ -101,7 +101,7 @@ def written(found: Value, form: str = "") -> str:
             return f"{found:,.0f}" if abs(found) >= 1000 or found == int(found) else f"{found:.3g}"
 
 
-@cache
+@lru_cache(512)
 def _parsed(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise ExpressionError(f"an expression has at most {LONGEST} characters, got {len(text)}")

@@ -130,6 +130,8 @@ GOOD = (SHIPPED / "02-next-token.toml").read_text()
         ('answer = "dearest"', 'answer = "dear"', "predict.answer: dear has no number; the view text has text,"),
         ("{bits:.1f} bits for", "{bit:.1f} bits for", "formula: bit has no number"),
         ("{bits:.1f} bits for", "{bits:q} bits for", "no form of a number"),
+        ("{bits:.1f} bits for", "{bits:999999999.1f} bits for", "no form of a number"),
+        ('part = "the', 'part = "\\u001b[2J', "part must have no control characters"),
         ("{bits:.1f} bits for", "{bits", "a brace is open"),
         ("-log2(0.125)", "log(0.125", "check.answer: 'log(0.125' is no expression"),
         ("[do]", "[[do]]", "[do] must be a table"),

@@ -41,6 +41,7 @@ def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
     assert "1 of 2 right at once" in screen.text
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, int]) -> None:
     models = ScriptedEngine("one"), ScriptedEngine("two")

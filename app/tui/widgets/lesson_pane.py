@@ -22,7 +22,7 @@ from likely.app.tui.widgets import lesson_rows
 from likely.app.tui.widgets.caption import Caption, Words
 from likely.app.tui.widgets.host import host
 
-WIDTH, HEIGHT = 43, 10  # columns at the right, rows of a drawer, with what sets them off
+WIDTH, HEIGHT = 43, 9  # columns at the right, rows of a drawer, with what sets them off
 BESIDE = 100  # columns of a screen from which on it stands at the right
 SIGNS = ("left_square_bracket", "right_square_bracket", "question_mark", "equals_sign")
 LOOK_S = 0.25  # between two looks at the view's numbers

@@ -111,7 +111,7 @@ class ChapterList(LineWidget):
             for line in self.tutor.standing(each).yours:
                 if line and y < sheet.height - 6:
                     sheet.put(0, y, f"{each.number:>2}", look.accent)
-                    sheet.put(3, y, cells.fit(line, sheet.width - 3), look.text)
+                    sheet.put(3, y, cells.fit(cells.clean(line), sheet.width - 3), look.text)
                     y += 1
         guesses = [self.tutor.standing(each).right for each in self.tutor.course.chapters]
         known = [right for right in guesses if right is not None]

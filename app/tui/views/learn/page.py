@@ -58,7 +58,7 @@ class PageOfNumbers(LineWidget):
                 sheet.put(left[1], y, cells.fit(line.formula, left[2] - left[1] - 1), grounded["faint"])
             x = left[2] if wide else left[1]
             ink = grounded["cut" if line.value == page.OPEN else "chosen"]
-            sheet.put(x, y, cells.fit(line.value, width - x - 6), ink)
+            sheet.put(x, y, cells.fit(cells.clean(line.value), width - x - 6), ink)
             right = {True: "better", False: "alarm", None: "cut"}[line.right]
             sheet.put(width - 4, y, line.mark, grounded[right])
         end = top + min(room, len(found)) + 1
