@@ -297,7 +297,7 @@ class CompareScreen(View):
         """Stop every column; else back to the chat."""
         stopped = [column.stop() for column in self.columns]
         if not any(stopped):
-            self.host.go("chat")
+            self.back()
             return
         for column in self.columns:
             column.show()

@@ -196,7 +196,7 @@ class InsideScreen(View):
         self.app.push_screen(Ask("look into which text? it is read as it is", ""), typed)
 
     def action_back(self) -> None:
-        self.host.go("chat")
+        self.back()
 
     def leave(self) -> None:
         """Break off what is being computed for this view."""

@@ -190,7 +190,7 @@ class LaddersScreen(View):
         elif self.room.width < WIDE and self.part != "loss":
             self._show_part("loss")
         else:
-            self.host.go("chat")
+            self.back()
 
     # -- showing -----------------------------------------------------------------------------------------------------
 

@@ -277,7 +277,7 @@ class ProofsScreen(View):
         if self.has_class("-listed") and self.room.width < WIDE:
             self.action_numbers()
         else:
-            self.host.go("chat")
+            self.back()
 
     # -- showing -----------------------------------------------------------------------------------------------------
 

@@ -251,7 +251,7 @@ class RunsScreen(View):
         if self.busy:
             self.action_stop()
         else:
-            self.host.go("chat")
+            self.back()
         return True
 
     def action_part(self, name: str) -> None:
@@ -309,7 +309,7 @@ class RunsScreen(View):
 
     def action_back(self) -> None:
         if self.has_class("-scores") and self.focused is not self.items:
-            self.host.go("chat")
+            self.back()
         else:
             self._show_part("scores")
 

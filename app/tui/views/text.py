@@ -394,7 +394,7 @@ class TextScreen(View):
         elif self.inspector.close() or not self.buffer.has_focus:
             self.buffer.focus()
         else:
-            self.host.go("chat")
+            self.back()
 
     def interrupt(self) -> bool:
         if self.run is None:

@@ -328,7 +328,7 @@ class TuneScreen(View):
         elif self.training is not None and (self.training.busy or self.training.state == "opening"):
             self.action_stop()
         else:
-            self.host.go("chat")
+            self.back()
         return True
 
     def action_back(self) -> None:
@@ -336,7 +336,7 @@ class TuneScreen(View):
         if self.focused is not self.gauge and not self.has_class("-form"):
             self.gauge.focus()
         elif self.host.tune_start is None:
-            self.host.go("chat")
+            self.back()
 
     def action_new(self, kind: TrainingKind | None = None) -> None:
         """The form, for another run."""

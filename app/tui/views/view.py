@@ -269,6 +269,13 @@ class View(Screen[None]):
             if self.lesson_pane is not None and self.is_current:
                 self.on_lesson_pane_lesson_moved()
 
+    def back(self) -> None:
+        """Away from this view: to all chapters where a lesson stands here, else to the chat."""
+        if self.lesson_pane is not None:
+            self.on_lesson_pane_lesson_left()
+        else:
+            self.host.go("chat")
+
     def to_lesson(self) -> bool:
         """The keys to the lesson, where one stands here and does not have them; gives whether they went there."""
         pane = self.lesson_pane

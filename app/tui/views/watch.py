@@ -315,7 +315,7 @@ class WatchScreen(View):
             self._shut()
             self.reshow()
         else:
-            self.host.go("chat")
+            self.back()
 
     def action_heat(self) -> None:
         if self.row is not None and self.row.session is not None:
