@@ -8,6 +8,7 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -91,8 +92,10 @@ def versions() -> dict[str, str]:
     return installed
 
 
+@cache
 def gflops(repeats: int = 7) -> float:
-    """GFLOP/s of a float32 matmul, the best of a few: what bounds the reading of a prompt."""
+    """GFLOP/s of a float32 matmul, the best of a few: what bounds the reading of a prompt. Measured once in a process,
+    so that what it foretells of several trainings differs by the trainings."""
     square = mx.ones((768, 768))
     mx.eval(square)
     return 2 * 768**3 / min(_seconds(square @ square) for _ in range(repeats)) / 1e9

@@ -19,7 +19,7 @@ os.environ["LIKELY_METAL"] = "0"  # before mlx is asked for anything
 
 from likely.metal import METAL, mx
 
-DEAR_SECONDS = 1.0  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
+DEAR_SECONDS = 0.8  # of processor time: twice what an everyday test may take, for a busy machine stretches even that
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,6 +17,7 @@ from likely.app.interruption import Interruption, heard, settle, stopped_by_sign
 from likely.engine.trace.file import load
 from likely.metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
+from tests.support.everyday import everyday
 
 MAIN = [sys.executable, "-m", "likely.app"]
 LONG: dict[str, Any] = LLAMA | {"max_position_embeddings": 1 << 16}
@@ -76,7 +77,9 @@ def test_a_run_whose_reader_goes_away_is_kept(folder: Path, tmp_path: Path, star
     assert trace.finish == "cancelled" and len(trace.steps) >= len(lines)
 
 
-@pytest.mark.parametrize("words", [(), ("--beam", "2"), ("-n", "2", "--json")], ids=["one", "beams", "several"])
+@pytest.mark.parametrize(
+    "words", everyday([((),), (("--beam", "2"),), (("-n", "2", "--json"),)], 3), ids=["one", "beams", "several"]
+)
 def test_a_full_disk_under_stdout_does_not_cost_the_run(
     words: tuple[str, ...], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

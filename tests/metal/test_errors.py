@@ -67,7 +67,7 @@ def compared(q: mx.array, k: mx.array, v: mx.array) -> tuple[float, float, float
 
 
 @pytest.mark.parametrize(
-    ("dtype", "maker", "d", "g"), everyday([(t, m, *s) for t in DTYPES for m in MAKERS for s in DECODED], 7)
+    ("dtype", "maker", "d", "g"), everyday([(t, m, *s) for t in DTYPES for m in MAKERS for s in DECODED], 13)
 )
 def test_decode(maker: Callable[..., Inputs], dtype: mx.Dtype, d: int, g: int) -> None:
     for seed, n in enumerate((1, 33, 200, 511, 64, 90, 100, 150)):
@@ -76,7 +76,7 @@ def test_decode(maker: Callable[..., Inputs], dtype: mx.Dtype, d: int, g: int) -
 
 
 @pytest.mark.parametrize(
-    ("dtype", "maker", "d"), everyday([(t, m, d) for t in DTYPES for m in MAKERS for d in (64, 80, 96, 128)], 7)
+    ("dtype", "maker", "d"), everyday([(t, m, d) for t in DTYPES for m in MAKERS for d in (64, 80, 96, 128)], 13)
 )
 def test_prefill(maker: Callable[..., Inputs], dtype: mx.Dtype, d: int) -> None:
     for seed, (t, n) in enumerate(((17, 17), (33, 70), (32, 96), (20, 50))):

@@ -97,7 +97,7 @@ SCRIPT: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "way"), everyday(((name, way) for name in NAMES for way in PASSES), 4))
+@pytest.mark.parametrize(("name", "way"), everyday(((name, way) for name in NAMES for way in PASSES), 7))
 def test_every_way_gives_the_definition_however_a_text_is_read(name: str, way: str) -> None:
     net = built(name)
     exact = Exact(net)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
@@ -30,6 +31,7 @@ def test_what_is_on_the_model_is_said_beside_its_name_and_its_answers(tmp_path: 
         assert leaf is not None and leaf.label.endswith("min-p 0.05 · style 1")  # of what it was drawn by
 
 
+@pytest.mark.slow
 def test_a_word_that_is_looked_at_is_measured_anew(tmp_path: Path) -> None:
     class Adapted(ScriptedEngine):
         def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
@@ -74,6 +76,7 @@ def test_sliders_weigh_switch_add_and_take_off_and_the_move_is_measured(tmp_path
         assert "Message" in screen.text and "calm" not in screen.text
 
 
+@pytest.mark.slow
 def test_what_a_token_was_drawn_with_stays_when_the_adapter_is_taken_off(tmp_path: Path) -> None:
     class Flat(ScriptedEngine):
         def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:

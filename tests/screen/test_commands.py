@@ -246,6 +246,7 @@ COMPLETED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_command_is_completed_by_what_there_is(screen: Screen) -> None:
     screen.say("/adapter calm", "/ban glow")
     for typed, words in COMPLETED.items():

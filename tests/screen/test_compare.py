@@ -112,6 +112,7 @@ def test_columns_that_are_stopped_keep_what_they_had(screen: Screen) -> None:
     assert drawn == [3, 3, 3] and "because" not in screen.text
 
 
+@pytest.mark.slow
 def test_it_begins_with_what_was_said_last(screen: Screen) -> None:
     for said in ("Why is the sky blue?", "and why red?"):
         screen.say(said)
@@ -159,6 +160,7 @@ def test_a_column_is_gone_on_with_in_the_chat(screen: Screen) -> None:
     assert "and sunsets?" in screen.text and {talk.kind for talk in screen.kept} == {"chat", "compare"}
 
 
+@pytest.mark.slow
 def test_a_column_is_added_set_up_and_taken_away(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[BLUE]), ScriptedEngine("other", [SKY]), size=(160, 50)) as screen:
         screen.press("f3", "tab")
@@ -203,6 +205,7 @@ def test_a_comparison_is_found_among_the_conversations(tmp_path: Path) -> None:
         assert "f3 compare" in screen.text and [kept.id for kept in screen.kept] == [talk.id]
 
 
+@pytest.mark.slow
 def test_settings_are_compared_by_what_is_drawn_from_else_by_the_model_alone(tmp_path: Path) -> None:
     """KL(greedy || balanced) is what its favourite costs by balanced: top-p 0.95, then min-p 0.05, then T 0.8."""
     engine = ScriptedEngine(scripts=[BLUE])

@@ -110,6 +110,7 @@ def test_two_programs_on_one_conversation_keep_each_others_words(tmp_path: Path)
         assert "theirs" in talk.nodes and len(talk.nodes) == 4 and talk.marks == {("theirs", 3): "here"}
 
 
+@pytest.mark.slow
 def test_a_conversation_that_cannot_be_read_is_a_line_and_the_open_one_stays(tmp_path: Path) -> None:
     for size in ((160, 45), (100, 30)):
         with Screen(tmp_path / str(size[0]), size=size) as screen:

@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import pytest
+
 from likely.app.tui.base.formula import MAPS
 from tests.support.screen import Screen
 
@@ -41,6 +43,7 @@ def test_of_a_prompt_a_token_and_its_draw(tmp_path: Path) -> None:
         assert f"q(x₆₅ = ·there) = f(p)(·there) = 100.00 % {p}" in shown(screen)
 
 
+@pytest.mark.slow
 def test_of_a_text_and_of_columns(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(80, 24)) as screen:
         screen.press("f4")

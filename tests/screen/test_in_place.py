@@ -93,6 +93,7 @@ def test_tab_keeps_an_edit_and_has_the_model_go_on_from_its_very_tokens(tmp_path
         assert asked[-4:] == [step.token for step in steps[:4]]
 
 
+@pytest.mark.slow
 def test_without_a_model_the_words_stand_as_written_and_are_measured_later(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         screen.say(ASK)

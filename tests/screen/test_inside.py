@@ -83,6 +83,7 @@ def test_a_head_reads_shares_that_sum_to_one(look: Look) -> None:
     assert "all layers" in screen.text and "Π (A + I) / 2" in screen.text
 
 
+@pytest.mark.slow
 def test_the_map_is_walked_and_asked(look: Look) -> None:
     engine = Glass()
     screen = look("map", engine)
@@ -109,6 +110,7 @@ def test_the_map_is_walked_and_asked(look: Look) -> None:
         assert refusal in screen.text
 
 
+@pytest.mark.slow
 def test_causes_are_measured_beside_what_was_written(look: Look) -> None:
     engine = Glass()
     screen = look("causes", engine)
@@ -287,12 +289,11 @@ def test_the_last_answers_are_kept() -> None:
 
 @pytest.mark.parametrize(
     ("page", "offered", "key", "then", "part"),
-    [
-        ("map", "Arithmetic", "z", "Zoom", "MAP"),
-        ("attention", "Score", "z", "Heads", "PATTERN"),
+    everyday([
+        ("map", "Arithmetic", "z", "Zoom", "MAP"), ("attention", "Score", "z", "Heads", "PATTERN"),
         ("causes", "Silence heads", "p", "Part", "PATCHES"),
-    ],
-)
+    ], 3),
+)  # fmt: skip
 def test_where_there_is_little_room_the_keys_are_those_of_what_is_shown(
     look: Look, page: str, offered: str, key: str, then: str, part: str
 ) -> None:

@@ -57,6 +57,7 @@ def test_at_least_one_token_is_kept_whatever_is_unknown(values: dict[str, float]
     assert words.startswith("keeps ") and " 0 " not in words
 
 
+@pytest.mark.slow
 def test_a_header_keeps_tokens_and_end_longest_and_the_top_line_its_legend(screen: Screen) -> None:
     screen.say("/max 30", ASK)
     settings = ("T 0.80 · top-p 0.95 · min-p 0.05 · ", "T 0.80 · top-p 0.95 +1 · ", "T 0.80 +2 · ", "")

@@ -161,6 +161,7 @@ def test_a_burst_over_what_opens_leaves_the_chat_as_it_is(screen: Screen, keys: 
     assert "│ and sunsets?" in screen.text and "Rayleigh" in screen.text
 
 
+@pytest.mark.slow
 def test_a_command_is_the_one_whose_name_was_written_before_enter(screen: Screen) -> None:
     screen.burst("ctrl+p", *"view: compare", "enter", "ctrl+p", *"view: text", "enter", *"Once upon")
     assert "Once upon" in screen.text and "COLUMN" not in screen.text

@@ -65,6 +65,7 @@ def test_a_token_is_reopened_with_the_shares_that_it_was_drawn_with(tmp_path: Pa
         assert line.split()[-1] == f"{100 * math.exp(step.logprob_after):.2f}"
 
 
+@pytest.mark.slow
 def test_tokens_have_the_names_and_the_model_that_they_were_drawn_with(tmp_path: Path) -> None:
     """Another model, whose ids stand for other words, goes on; and again where the conversation is opened with it."""
     other = ScriptedEngine("other")

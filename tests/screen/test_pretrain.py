@@ -13,7 +13,6 @@ import pytest
 from likely.app.jobs import TrainingJobs
 from likely.app.local_trainer import LocalTrainer
 from likely.app.tui.training.run import Training
-from likely.app.worker import Worker
 from likely.engine.pretrain.config import PretrainConfig, configure
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune.control import (
@@ -31,6 +30,7 @@ from likely.metal import mx
 from tests.engine.pretrain.texts import config, finish, words
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer
+from tests.support.worker import HeardWorker
 
 
 class FromNothing(ScriptedTrainer):
@@ -92,7 +92,7 @@ def test_the_form_asks_for_either_kind_and_what_was_typed_stays(tmp_path: Path) 
     trainer = FromNothing()
     with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:
         screen.press("f5", "x", "ctrl+t")
-        assert "│ pretraining" in screen.text and " rank " not in screen.text and " tokenizer " in screen.text
+        assert "│ pretrain" in screen.text and " rank " not in screen.text and " tokenizer " in screen.text
         assert "x" in next(line for line in screen.lines if " text " in line)
         screen.press("ctrl+l")
         assert "no rows to keep or drop" in screen.text
@@ -114,16 +114,17 @@ def events_of(options: PretrainConfig, *, resume: bool = False, stop: int = 0) -
                 if isinstance(event, Stepped) and event.step == stop:
                     gate.wait()
 
-    it = Training(Worker(lambda: TrainingJobs(Gated()), "trainer"), options, resume=resume)
+    worker = HeardWorker(lambda: TrainingJobs(Gated()), "trainer")
+    it = Training(worker, options, resume=resume)
     found: list[Any] = []
     it.ask(Complete("ba", False, 4))
     while it.state not in ("ended", "failed"):
+        worker.wait()
         found += it.drain()
         if stop and any(isinstance(event, Stepped) and event.step == stop for event in found):
             it.stop()
             gate.set()
-        it.worker.join(0.01)
-    it.worker.finish()
+    worker.finish()
     assert it.wait()
     return it, found
 

@@ -161,6 +161,7 @@ def test_the_order_goes_through_the_numbers_and_back_to_the_file(pipeline: Scree
     assert "tinted by surprise" not in pipeline.text
 
 
+@pytest.mark.slow
 def test_what_a_pipeline_dropped_comes_back_where_it_can_and_what_is_no_row_is_said(pipeline: Screen) -> None:
     pipeline.press("]", "k")
     assert "1 kept by hand" in pipeline.text and "● " in pipeline.text

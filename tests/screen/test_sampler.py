@@ -41,6 +41,7 @@ def to(screen: Screen, label: str) -> None:
     screen.press(*["down"] * next(y for y, row in enumerate(rows[begin:]) if label in row))
 
 
+@pytest.mark.slow
 def test_a_slider_is_stepped_typed_put_back_and_its_transform_moved(screen: Screen) -> None:
     screen.say(ASK)
     screen.press("ctrl+g")

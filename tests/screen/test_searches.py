@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from likely.app.store import Store
+from tests.support.everyday import everyday
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -117,7 +118,7 @@ def test_texts_are_dropped_while_they_grow_and_once_they_have_ended(search: Sear
     assert shown(screen) == left
 
 
-@pytest.mark.parametrize("keys", [["escape"], ["escape", "escape"], ["ctrl+n"]])
+@pytest.mark.parametrize("keys", everyday([["escape"], ["escape", "escape"], ["ctrl+n"]], 2))
 def test_a_search_that_is_stopped_shows_the_best_it_holds(search: Search, keys: list[str]) -> None:
     screen = search("beam 3", after=9)
     screen.press(*keys)

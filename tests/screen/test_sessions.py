@@ -79,6 +79,7 @@ def test_the_list_beside_the_chat_follows_what_is_kept_and_stays_in_every_view(t
         assert "CONVERSATIONS" not in screen.text
 
 
+@pytest.mark.slow
 def test_beside_the_chat_they_are_found_renamed_told_apart_and_put_away(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(160, 45)) as screen:
         three(screen).press("ctrl+o", "/")

@@ -26,6 +26,7 @@ from likely.engine.tune.verdict import TrainingVerdict, row_change
 from likely.metal import mx
 from tests.engine import tiny
 from tests.pictures import assert_picture
+from tests.support.everyday import everyday
 from tests.support.screen import Screen
 from tests.support.trainer import ScriptedTrainer
 
@@ -222,6 +223,7 @@ def test_bits_that_moved_are_those_of_the_two_distributions(begin: Begin) -> Non
     assert "text  mean KL" in screen.text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_answered_is_a_line(begin: Begin) -> None:
     screen = begin(ScriptedTrainer(), 5)
     screen.press("r")  # nothing was asked yet: the field to ask in
@@ -269,7 +271,7 @@ def test_a_bug_in_the_trainer_is_a_line_and_the_run_goes_on(begin: Begin) -> Non
     assert "done after step 40" in head(screen)
 
 
-@pytest.mark.parametrize("reason", ["nan", "diverged"])
+@pytest.mark.parametrize("reason", everyday(["nan", "diverged"], 2))
 def test_a_loss_that_runs_away_stops_and_keeps_the_weights_before(begin: Begin, reason: str) -> None:
     screen = begin(ScriptedTrainer(end=Ended(reason, 12, "loss nan at step 12, rows rows.jsonl:17")))
     assert "▲" in head(screen) and "rows.jsonl:17" in head(screen) and "kept in adapter" in head(screen)

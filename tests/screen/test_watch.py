@@ -18,6 +18,7 @@ from likely.app.worker import Closed, Failed
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Stats
 from likely.engine.trace.step import Recipe, TokenStep
+from tests.support.everyday import everyday
 from tests.support.screen import Screen
 from tests.support.server import ScriptedServer
 
@@ -63,7 +64,7 @@ def test_requests_are_listed_as_they_run(screen: Screen, server: ScriptedServer)
     assert "no such model" in listed[0] and "0 running" in screen.lines[0]  # the newest first
 
 
-@pytest.mark.parametrize("size", [(120, 40), (80, 24), (60, 20)], ids=str)
+@pytest.mark.parametrize("size", everyday([((80, 24),), ((120, 40),), ((60, 20),)], 3), ids=str)
 def test_a_request_is_opened_with_its_tokens_and_goes_on_while_it_is_not_looked_at(
     tmp_path: Path, server: ScriptedServer, size: tuple[int, int]
 ) -> None:
@@ -177,6 +178,7 @@ def test_another_server_is_asked_for_by_its_address(screen: Screen, server: Scri
     assert "http://127.0.0.1:8080, and" not in screen.text
 
 
+@pytest.mark.slow
 def test_a_server_is_started_for_the_model_that_is_loaded_and_watched(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,12 +54,16 @@ class HeardWorker(Worker):
         self._news = threading.Event()
         super().__init__(executor, name, reported=self._news.set)
 
+    def wait(self) -> None:
+        """Sleep until something was reported since the last time."""
+        self._news.wait()
+        self._news.clear()
+
     def until(self, over: Callable[[list[tuple[int, Any]]], object]) -> list[tuple[int, Any]]:
         """All that is reported from now on, to where `over` says of it that it is enough."""
         seen: list[tuple[int, Any]] = []
         while not over(seen):
-            self._news.wait()
-            self._news.clear()
+            self.wait()
             seen += self.drain()
         return seen
 

@@ -17,6 +17,7 @@ from likely.engine.sources.model_info import describe
 from likely.metal import mx
 from tests.engine import tiny
 from tests.models.oracle import difference, flat, reference, tokens
+from tests.support.everyday import everyday
 
 SMALL: dict[str, Any] = {
     "vocab_size": 288, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "num_attention_heads": 4,
@@ -77,7 +78,7 @@ def as_mlx_lm_converts(folder: Path, config: dict[str, Any]) -> Path:
     return tiny.write_folder(folder, config, flat(model.parameters()))
 
 
-@pytest.mark.parametrize("config", [GLM, LFM, QWEN], ids=lambda config: str(config["model_type"]))
+@pytest.mark.parametrize("config", everyday([GLM, LFM, QWEN], 3), ids=lambda config: str(config["model_type"]))
 def test_what_its_class_keeps_wide_is_not_narrowed(config: dict[str, Any], tmp_path: Path) -> None:
     """Between 6.8 and 7.1 bfloat16 has ten numbers: a bias rounded to them chooses other experts."""
     folder = as_mlx_lm_converts(tmp_path / "m", config)
