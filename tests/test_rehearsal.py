@@ -31,6 +31,7 @@ from likely.metal.simulator import simulated
 from likely.models.errors import CacheError
 from tests.engine import tiny
 from tests.models.oracle import flat, reference
+from tests.support.everyday import everyday
 from tests.support.worker import HeardWorker
 
 CHIPS = {
@@ -53,7 +54,7 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["M4 bfloat16", "M1 float16", "M4 4-bit"])
+@pytest.fixture(params=everyday(["M4 bfloat16", "M1 float16", "M4 4-bit"], 3))
 def mac(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """`likely` with a bfloat16 or 4-bit checkpoint on a machine that says it is a Mac; gives (output, launches)."""
     chip, kind = request.param.split()
