@@ -1,6 +1,7 @@
 """`likely models`: which models are here, and which is used where none is named."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +88,8 @@ def _adapters(here: "Sequence[Made]") -> None:
         row = columns.line(one.name, f"{one.nbytes / 1e6:,.0f} MB", one.base, str(one.path))
         click.echo(one_line(f"  {row}"))
     if best := next((one for one in here if (one.path / made.BEST).is_dir()), None):
-        name = f"{best.name}/{made.BEST}"
-        click.echo(one_line(f"  -A {best.name} takes the last weights, -A {name} those of the least validation loss"))
+        last, least = (shlex.quote(name) for name in (best.name, f"{best.name}/{made.BEST}"))
+        click.echo(one_line(f"  -A {last} takes the last weights, -A {least} those of the least validation loss"))
 
 
 def _table(here: "Sequence[ModelInfo]", used_name: str) -> None:

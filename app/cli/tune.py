@@ -1,6 +1,7 @@
 """`likely tune`: fine-tune a model on rows of text, and show what it did."""
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from likely.app.training_kind import TUNE, options_of
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line, plain
 from likely.app.verdict import advice, lines, sentence
+from likely.engine import made
 from likely.engine.adapters.config import NEEDS, RENAMED, Config
 from likely.engine.options import read_toml
 
@@ -130,6 +132,10 @@ def _ended(
         click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
         if began == event.step:
             click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
+        if run.counters.best_step not in (0, event.step) and (run.folder / made.BEST).is_dir():
+            place, best = shlex.quote(str(run.folder)), shlex.quote(str(run.folder / made.BEST))
+            least = f"-A {best} those of step {run.counters.best_step}, the least validation loss"
+            click.echo(heat.one_line(f"-A {place} takes the weights of step {event.step}, {least}"), err=True)
         said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
         came = list(outcome(far, event.step, run.config.rate, words))
         enough = len(came) == (far is not None)  # nothing is to be changed for having done next to nothing

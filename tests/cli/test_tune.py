@@ -126,6 +126,19 @@ def test_tune_diff_and_fuse(likely: Likely, model: Path, rows: Path, tmp_path: P
     assert code == 0 and (tmp_path / "peft" / "adapter_model.safetensors").exists()
 
 
+def test_the_end_says_which_weights_a_name_takes(likely: Likely, model: Path, tmp_path: Path) -> None:
+    """Of rows whose validation rows say the contrary the first step is the best."""
+    data, out = tmp_path / "rows", tmp_path / "an adapter"
+    data.mkdir()
+    for name, said in (("train", "a"), ("valid", "z")):
+        lines = (json.dumps({"prompt": f"tag {i}", "completion": said * 9}) + "\n" for i in range(6))
+        (data / f"{name}.jsonl").write_text("".join(lines))
+    options = ("--length", 64, "--steps", 3, "--rate", 0.3, "--eval-every", 1, "--no-verdict")
+    err = likely("tune", data, "-M", model, "--out", out, *options).err
+    last, best = (json.loads((place / "adapter_config.json").read_text())["step"] for place in (out, out / "best"))
+    assert last == 3 > best and f"-A '{out}' takes the weights of step 3, -A '{out}/best' those of step {best}" in err
+
+
 def test_whoever_adapts_experts_is_told_before_that_peft_has_no_place_for_them(
     likely: Likely, rows: Path, tmp_path: Path
 ) -> None:
