@@ -121,7 +121,7 @@ def put_whole(path: Path, write: Callable[[Path], Any]) -> None:
 
 def _unwritten(path: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    if isinstance(error, RuntimeError) and "Unable to write" in reason:  # mlx's writer does not know why
+    if "Unable to write" in reason or " requested and " in reason:  # mlx's writer does not know why, nor does numpy's
         reason = "its disk took only a part: is it full?"
     return DataError(f"{path} was not written: {reason}")
 

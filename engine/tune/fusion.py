@@ -16,7 +16,7 @@ from likely.engine.errors import CheckpointError
 from likely.engine.lock import aside
 from likely.engine.rows.training_row import TrainingRow
 from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.fetch.progress import Report, require_space, silent
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.statistics import compare
 from likely.engine.tokenizer import Tokenizer
@@ -27,6 +27,7 @@ from likely.metal import mx
 from likely.models import LanguageModel
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
+GGUF_BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}  # of a weight, by the kind of a file's blocks
 LENGTH = 256  # tokens of a row that are compared
 
 
@@ -100,6 +101,7 @@ def fuse_to(
     with aside(out, "fuse", "--out") as partial:
         check(out, "--out")  # by another process
         model = sites.trainable(checkpoint.model)
+        require_space(out.absolute().parent, _nbytes(checkpoint, form), "--out")
         progress("the base", 0, 0)
         before = [_logprobs(model, ids) for ids in texts]
         trained = adapters.build(model, stored)
@@ -124,6 +126,14 @@ def fuse_to(
             )
         os.replace(written, out)
     return comparison
+
+
+def _nbytes(checkpoint: Checkpoint, form: Form) -> int:
+    """The bytes of a file's matrices, about."""
+    if not form.gguf and not form.bits:
+        return checkpoint.info.nbytes
+    width = GGUF_BITS[form.gguf] if form.gguf else form.bits + 0.5 * (form.bits not in fuse.PLAIN)
+    return int(sum(site.numbers().size for site in sites.sites(sites.trainable(checkpoint.model))) * width / 8)
 
 
 def _judge(

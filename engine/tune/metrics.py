@@ -49,6 +49,7 @@ class Metrics:
             return
         line = {"event": type(event).__name__.lower(), **asdict(event)}
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)  # somebody has removed it: what was learned is kept
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:

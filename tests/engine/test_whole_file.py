@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from likely.engine.errors import DataError
@@ -62,6 +63,7 @@ def test_a_file_is_replaced_whole_or_left(tmp_path: Path) -> None:
     said = r"a\.safetensors was not written: its disk took only a part: is it full\?"
     with file_size_limit(1000):
         refused([(lambda: array_file.write(tmp_path / "a.safetensors", {"a": mx.zeros(4096)}), said)])
+        refused([(lambda: put_whole(tmp_path / "a.safetensors", lambda half: np.zeros(4096).tofile(half)), said)])
     assert os.listdir(tmp_path) == ["a.txt"]
 
 

@@ -334,6 +334,15 @@ def test_the_optimiser_s_state_of_a_run_that_has_ended_goes_unless_it_is_asked_f
     assert run(tmp_path / "gone", resume=True, steps=5, **how).counters.step == 4
 
 
+def test_a_folder_that_is_removed_meanwhile_costs_nothing_that_was_learned(tmp_path: Path) -> None:
+    whole, robbed = run(tmp_path / "whole"), run(tmp_path / "robbed")
+    finish(whole)
+    for event in trainer.train(robbed):
+        if isinstance(event, trainer.Stepped) and event.step == 2:
+            shutil.rmtree(tmp_path / "robbed")
+    assert same(at(tmp_path / "robbed"), at(tmp_path / "whole")) and (tmp_path / "robbed" / state.FILE).exists()
+
+
 def test_a_run_that_was_prepared_before_another_wrote_does_not_begin(tmp_path: Path) -> None:
     """Neither over one that has come to its end meanwhile, nor from a state that is not the last any more."""
     early = run(tmp_path, steps=2)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,11 +89,14 @@ def test_a_packed_model_says_what_rounding_cost_and_is_read_by_mlx_lm(changes: d
     assert settings["model.layers.0.self_attn.q_proj"] == {"group_size": 32, "bits": 8, "mode": "affine"}
 
 
-def test_an_adapter_that_rounding_erases_is_refused(tmp_path: Path) -> None:
+def test_an_adapter_that_rounding_erases_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The fault: fusing into few bits can silently give the base again."""
     checkpoint = folder(tmp_path / "base", intermediate_size=128)
     sites.pack(checkpoint.model, 4, 32)
     adapter = moved(checkpoint, size=0.003)
+    with monkeypatch.context() as little, pytest.raises(CheckpointError, match=r"not enough disk space: .* --out"):
+        little.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+        fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS, fusion.Form(8, 32))
     with pytest.raises(CheckpointError, match=r"has lost the adapter: KL to the base .* with it, .* fused"):
         fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
     assert list(tmp_path.iterdir()) == [tmp_path / "base"]
