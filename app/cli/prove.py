@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from likely.app.cli.opening import on_terminal
+from likely.app.cli.opening import Progress, on_terminal
 from likely.engine.errors import LikelyError
 
 
@@ -49,7 +49,9 @@ def command(name: str, draws: int, seed: int, fault: str, screen: bool, as_json:
         raise SystemExit(prove(name))
     wrong: list[str] = []
     for proof in chosen(name, fault):
-        *_, evidence = proving(proof, draws, seed=seed)
+        with Progress() as progress:
+            for evidence in proving(proof, draws, seed=seed):
+                progress.show(f"{proof.claim.name}, {evidence.draws:,} draws", evidence.draws, draws)
         result = evidence.result
         if as_json:
             click.echo(json.dumps(asdict(result)))
