@@ -229,7 +229,10 @@ class LocalModelProvider:
         here = {info.name: info for info in store.list()}
         most = room.of_weights()
         choices = [
-            ModelOffer(name, info.nbytes, info.license, True, info.nbytes <= most, f"{info.family} {info.quantization}")
+            ModelOffer(
+                *(name, info.nbytes, info.license, True, info.nbytes <= most, f"{info.family} {info.quantization}"),
+                date=_date(info.path),
+            )
             for name, info in here.items()
         ]
         offered = {known.name: known for known in catalogue.offers(machine.memory())}
@@ -247,6 +250,14 @@ class LocalModelProvider:
             if known.name not in here
         ]
         return choices
+
+
+def _date(path: Path) -> float:
+    """When a file or folder was written last, in seconds since 1970; 0 where that is not to be had."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _here(name: str) -> ModelInfo | None:

@@ -175,6 +175,7 @@ class ModelOffer:
     here: bool
     fits: bool  # in this machine's memory
     about: str = ""
+    date: float = 0.0  # since when it is here, in seconds since 1970; 0 where it is not, or unknown
 
 
 @dataclass(frozen=True, slots=True)

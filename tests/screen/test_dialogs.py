@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.model import ScriptedEngine
+from likely.app.requests import ModelOffer
+from tests.support.model import ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 
 
@@ -14,7 +15,7 @@ def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path:
         screen.say("/model")
         listed = [line for line in screen.lines if " MB " in line or " GB " in line]
         assert ["● scripted" in listed[0], "other" in listed[1], "too big" in listed[2]] == [True] * 3
-        assert "scripted · llama Q4_1 · ⏎ loads it · esc" in screen.text
+        assert "scripted · llama Q4_1 · ⏎ loads it · ^s by date · esc" in screen.text
         screen.press("down")
         assert "other · llama Q4_1 · ⏎ loads it" in screen.text
         screen.press("escape")
@@ -24,6 +25,23 @@ def test_models_are_listed_those_that_are_here_first_and_one_is_loaded(tmp_path:
         assert [" other " in line for line in screen.lines if " MB " in line] == [True]
         screen.press("enter")
         assert "│ other" in screen.lines[0]
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 20)])
+def test_models_that_fit_come_first_the_largest_or_the_newest(tmp_path: Path, size: tuple[int, int]) -> None:
+    shop, day = ScriptedShop(), 86_400.0
+    shop.offers = lambda: [  # type: ignore[method-assign]
+        ModelOffer("huge", 50_000_000_000, "mit", True, False, date=900 * day),
+        ModelOffer("small", 10_000_000, "mit", True, True, date=800 * day),
+        ModelOffer("far", 9_000_000_000, "mit", False, True),
+        ModelOffer("large", 4_000_000_000, "mit", True, True, date=700 * day),
+    ]
+    with Screen(tmp_path, shop=shop, size=size) as screen:
+        screen.say("/model")
+        for order in ("large scripted small far huge", "small large scripted far huge"):
+            assert re.findall(r"(\w+) +[\d.]+ [MG]B .*(?:here|to fetch|too big)", screen.text) == order.split()
+            screen.press("ctrl+s")
+        assert "11 Mar 72" in screen.text and "^s by date" in screen.text
 
 
 def test_what_is_typed_on_a_row_is_taken_and_refused_by_its_name_where_it_is_not_there(screen: Screen) -> None:

@@ -54,7 +54,7 @@ def test_a_conversation_is_named_duplicated_put_away_and_brought_back(screen: Sc
 @pytest.mark.slow(2)
 def test_the_list_beside_the_chat_follows_what_is_kept_and_stays_in_every_view(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(160, 45)) as screen:
-        three(screen).press("ctrl+o", "up", "up", "enter")
+        three(screen).press("ctrl+o", "down", "up", "up", "enter")
         assert all(words in screen.text for words in ("CONVERSATIONS  3", "TODAY", "chat · 67 tok", "TREE"))
         assert "^r Redo" in screen.lines[-1]  # it stays, and the chat has the keys
         screen.press("ctrl+n")
@@ -72,32 +72,38 @@ def test_the_list_beside_the_chat_follows_what_is_kept_and_stays_in_every_view(t
         assert "⏎ open · ^r rename" in screen.text
         screen.press("escape")
         screen.resize(160, 45)
-        assert "CONVERSATIONS  4" in screen.text
+        assert "CONVERSATIONS  4" in screen.text and "^o finds" in screen.text
         screen.press("ctrl+o")  # the keys go there first, then it closes
-        assert "CONVERSATIONS" in screen.text
+        assert "CONVERSATIONS" in screen.text and "^o closes" in screen.text
         screen.press("ctrl+o")
         assert "CONVERSATIONS" not in screen.text
 
 
 @pytest.mark.slow
-def test_beside_the_chat_they_are_found_renamed_told_apart_and_put_away(tmp_path: Path) -> None:
-    with Screen(tmp_path, size=(160, 45)) as screen:
-        three(screen).press("ctrl+o", "/")
+@pytest.mark.parametrize("size", [(60, 20), (160, 50)])
+def test_beside_the_chat_or_over_it_the_same_keys_do_the_same(tmp_path: Path, size: tuple[int, int]) -> None:
+    with Screen(tmp_path, size=size) as screen:
+        three(screen).press("ctrl+o")
         screen.type("sunsets")
-        assert "CONVERSATIONS  1" in screen.text and "first of all" not in screen.text
-        screen.press("down", "r", "end")
+        assert "what about sunsets" in screen.text and "first of all" not in screen.text
+        screen.press("ctrl+r", "end")
         screen.say(" again")
-        assert "what about sunsets again" in screen.text and len(screen.kept) == 3
-        screen.press("/", "ctrl+u")
-        assert "CONVERSATIONS  3" in screen.text
-        screen.press("down", "right", "right")  # comparisons: there are none
+        assert sum(talk.title == "what about sunsets again" for talk in screen.kept) == 1
+        screen.press("ctrl+u", "down", "right", "right")  # comparisons: there are none
         assert "nothing found" in screen.text
-        screen.press("left")
-        assert "CONVERSATIONS  3" in screen.text
-        screen.press("delete")
-        assert len(screen.kept) == 2 and "u brings it back" in screen.text
-        screen.press("u")
-        assert len(screen.kept) == 3 and "CONVERSATIONS  3" in screen.text
+        screen.press("left", "r", "end")
+        screen.say("!")
+        assert sum(talk.title.endswith("!") for talk in screen.kept) == 1 and "first of all" in screen.text
+        screen.press("d")
+        assert len(screen.kept) == 4
+        screen.press("delete", "backspace")
+        assert len(screen.kept) == 2 and "^z brings it back" in screen.text
+        screen.press("u", "ctrl+z")
+        assert len(screen.kept) == 4
+        screen.press("ctrl+o")
+        assert "^o closes" not in screen.text
+        screen.type("written")
+        assert "│ written" in screen.text
 
 
 def test_in_the_words_of_a_search_delete_edits_them(screen: Screen) -> None:

@@ -15,14 +15,7 @@ from likely.app.tui.widgets.dialog import Dialog
 class ConversationsDialog(Dialog[str | None]):
     """Gives the id of the conversation to open."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f2,ctrl+r", "do('rename')", "Rename", priority=True),
-        Binding("ctrl+d", "do('duplicate')", "Duplicate", priority=True),
-        Binding("delete", "do('remove')", "Delete", priority=True),
-        Binding("backspace", "do('remove')", "Delete"),
-        Binding("ctrl+z", "do('undo')", "Undo", priority=True),
-        Binding("ctrl+o", "dismiss(None)", "Back"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+o", "dismiss(None)", "Back")]
 
     def __init__(
         self, current: Callable[[], str], *, named: Callable[[str], None], removed: Callable[[], None]
@@ -40,10 +33,6 @@ class ConversationsDialog(Dialog[str | None]):
 
     def on_mount(self) -> None:
         self.list.action_search()
-
-    async def action_do(self, name: str) -> None:
-        """An action of the list, from its search field too."""
-        await self.list.run_action(name)
 
     def on_conversation_list_conversation_picked(self, event: ConversationList.ConversationPicked) -> None:
         self.dismiss(event.session)

@@ -1,6 +1,7 @@
 """Which model: those on this machine, and those that it has the memory for, with size and licence."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from likely.app.tui.widgets.host import ViewHost
 
 FIRST = "There is no model on this machine yet. These fit its memory:"
+ORDERS = ("size", "date")  # the largest first, or the newest
+ROOMY = 60  # columns from which on a licence has a place
 SEVERAL = "Which of these models? It is used until you choose another:"
 
 
@@ -32,6 +35,7 @@ class Models(Dialog[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "Back"),
         Binding("down", "focus_list", "List"),
+        Binding("ctrl+s", "turn", "Order", priority=True),
     ]
 
     def __init__(self, host: "ViewHost", offers: Sequence[r.ModelOffer] = ()) -> None:
@@ -39,6 +43,7 @@ class Models(Dialog[str | None]):
         super().__init__()
         self.host = host
         self.first = bool(offers)
+        self.order = ORDERS[0]
         self.offers = tuple(offers)
 
     def compose(self) -> ComposeResult:
@@ -70,9 +75,18 @@ class Models(Dialog[str | None]):
                     self.query_one("#models-line", Label).update(text)
 
     def _list(self) -> None:
-        """Models that are here, then those to fetch, then (but on a first run) those that are too big."""
-        shown = [offer for offer in self.offers if offer.fits or not self.first]
-        self.offers = tuple(sorted(shown, key=lambda offer: (not offer.here, not offer.fits)))
+        """Models that fit the memory, those that are here before those to fetch, the largest or the newest first; then
+        those that are too big. On a first run those that fit, in the order in which they are offered."""
+        if self.first:
+            self.offers = tuple(offer for offer in self.offers if offer.fits)
+        else:
+            by = {
+                "size": lambda offer: (-offer.nbytes, -offer.date),
+                "date": lambda offer: (-offer.date, -offer.nbytes),
+            }
+            self.offers = tuple(
+                sorted(self.offers, key=lambda offer: (not offer.fits, not offer.here, *by[self.order](offer)))
+            )
         rows, typed = self.query_one(ChoiceList), self.query_one(Input).value.strip()
         listed = [offer for offer in self.offers if typed.casefold() in offer.name.casefold()]
         rows.clear_options()
@@ -87,9 +101,11 @@ class Models(Dialog[str | None]):
         width = max(min(self.size.width, 88) - 10, 40)
         current = self.host.engine.current
         mark = "● " if current is not None and current.name == offer.name else "  "
-        state = "here" if offer.here else "to fetch" if offer.fits else "too big"
+        state = "too big" if not offer.fits else "here" if offer.here else "to fetch"
         nbytes = size(offer.nbytes) if offer.nbytes else ""
-        tail = f"{nbytes:>8}  {cells.pad(offer.licence or 'no licence', 12)}  {state:<8}"
+        licence = f"{cells.pad(offer.licence or 'no licence', 12)}  " if width >= ROOMY else ""
+        date = datetime.fromtimestamp(offer.date).strftime("%d %b %y") if offer.date else ""
+        tail = f"{nbytes:>8}  {date:>9}  {licence}{state:<8}"
         name = cells.pad(cells.clean(_short(offer.name)), max(width - len(tail) - 4, 10))
         return f"{mark}{name}  {tail}"
 
@@ -98,8 +114,9 @@ class Models(Dialog[str | None]):
         offer = next(offer for offer in self.offers if offer.name == event.option.id)
         does = "⏎ loads it" if offer.here else "⏎ fetches and loads it"
         about = f" · {offer.about}" if offer.about else ""
-        room = max(min(self.size.width, 88) - 10, 30) - len(does) - 9
-        self.query_one("#models-line", Label).update(f"{cells.fit(offer.name + about, room)} · {does} · esc")
+        other = "" if self.first else f" · ^s by {next(order for order in ORDERS if order != self.order)}"
+        room = max(min(self.size.width, 88) - 10, 30) - len(does + other) - 9
+        self.query_one("#models-line", Label).update(f"{cells.fit(offer.name + about, room)} · {does}{other} · esc")
 
     def on_option_list_option_selected(self, event: ChoiceList.OptionSelected) -> None:
         self.dismiss(event.option.id)
@@ -120,6 +137,12 @@ class Models(Dialog[str | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip():
             self.dismiss(event.value.strip())
+
+    def action_turn(self) -> None:
+        """The largest first, or the newest."""
+        if not self.first:
+            self.order = ORDERS[(ORDERS.index(self.order) + 1) % len(ORDERS)]
+            self._list()
 
     def action_focus_list(self) -> None:
         self.query_one(ChoiceList).focus()

@@ -164,8 +164,8 @@ class View(Screen[None]):
         self.app.push_screen(FormulaSheet(formula))
 
     def action_sessions(self) -> None:
-        """All conversations, texts and comparisons: another one is opened, the open one renamed or put away. Where
-        there is room they stand beside what is open, until they are closed."""
+        """All conversations, texts and comparisons, to search and to open; again closes them. Where there is room they
+        stand beside what is open, else over it."""
         current = self.current()
         if self.host.store is None:
             self.hints.say("conversations are not being saved", alarm=True)
@@ -177,7 +177,7 @@ class View(Screen[None]):
             self.host.sidebar = not (lists and lists.first().has_focus_within)
             self.list_beside()
             if self.host.sidebar:
-                self.call_after_refresh(self.query(".sidebar").first(ConversationList).action_list)
+                self.call_after_refresh(self.query(".sidebar").first(ConversationList).action_search)
             else:
                 self._to_field()
             return

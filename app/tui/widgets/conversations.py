@@ -1,7 +1,7 @@
 """`ConversationList`: the conversations that are kept, newest first: search, open, rename, copy, put away, restore.
 
-In a sidebar they stand in two rows each, by days; in a dialog in one. Which one is open, and what becomes of the open
-one, is told from outside.
+In a sidebar they stand in two rows each, by days; in a dialog in one; keys and what they do are the same. Which one is
+open, and what becomes of the open one, is told from outside.
 """
 
 import secrets
@@ -71,8 +71,13 @@ class ConversationList(Vertical):
         Binding("right", "kind(1)", "Kind", id="sessions.next_kind"),
         Binding("r", "rename", "Rename", id="sessions.rename"),
         Binding("d", "duplicate", "Duplicate", id="sessions.duplicate"),
-        Binding("delete,backspace", "remove", "Put away", id="sessions.remove"),
-        Binding("u,ctrl+z", "undo", "Bring back", id="sessions.undo"),
+        Binding("backspace", "remove", "Put away", id="sessions.remove"),
+        Binding("u", "undo", "Bring back", id="sessions.undo"),
+        # in the search field too
+        Binding("ctrl+r", "rename", "Rename", priority=True),
+        Binding("ctrl+d", "duplicate", "Duplicate", priority=True),
+        Binding("delete", "remove", "Put away", priority=True),
+        Binding("ctrl+z", "undo", "Bring back", priority=True),
         Binding("escape", "leave", "Back", id="sessions.leave"),
     ]
 
@@ -122,7 +127,6 @@ class ConversationList(Vertical):
         yield Label("", classes="faint", id="sessions-keys", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one(KindRow).display = self.narrow
         self.set_timer(0.05, self.search)  # what was just handed over is written first
         self.set_interval(LOOK_S, self.follow)
         self.search()
@@ -162,8 +166,7 @@ class ConversationList(Vertical):
             rows.highlighted = ids.index(here) if here in ids else min(at, len(ids) - 1)
             if rows.options[rows.highlighted].disabled:
                 rows.highlighted = min(rows.highlighted + 1, len(ids) - 1)
-        if self.narrow:
-            self.query_one("#sessions-title", Label).update(self._heading())
+        self._head()
         self._news = self.store.taken_notice() or self._news
         self._say(self._news or (self._keys() if self.summaries else self._nothing()))
 
@@ -172,12 +175,22 @@ class ConversationList(Vertical):
         everything = not self.query_one("#query", Input).value and self.query_one(KindRow).kind == ALL
         return "what is said is kept here" if everything else "nothing found · esc"
 
+    def on_descendant_focus(self) -> None:
+        self._head()
+
+    def on_descendant_blur(self) -> None:
+        self.call_after_refresh(self._head)
+
+    def _head(self) -> None:
+        if self.narrow and self.is_attached:
+            self.query_one("#sessions-title", Label).update(self._heading())
+
     def _heading(self) -> Text:
         look = host(self).look
         text = Text("CONVERSATIONS", look.heading, no_wrap=True)
         text.append(cells.pad(f"  {len(self.summaries)}", self.size.width - len(text) - 11), look.faint)
         text.append(keys.pretty(host(self).keys_of("chat.sessions")), look.accent)
-        text.append(" closes", look.faint)
+        text.append(" closes" if self.has_focus_within else " finds ", look.faint)
         return text
 
     def _options(self) -> Iterator[Option]:
@@ -233,10 +246,10 @@ class ConversationList(Vertical):
 
     def _keys(self) -> str:
         if self.deleted:
-            return "put away · u brings it back" if self.narrow else "deleted · ^z brings it back"
+            return "put away · ^z brings it back"
         if self.narrow:
-            return "r rename · del put away · / find"
-        return "⏎ open · ^r rename · ^d duplicate · del delete · ^z undo · esc"
+            return "^r rename · del put away"
+        return "⏎ open · ^r rename · ^d duplicate · del put away · ^o closes"
 
     @property
     def picked(self) -> str | None:
@@ -279,9 +292,8 @@ class ConversationList(Vertical):
 
     def action_kind(self, by: int) -> None:
         """Another kind of conversations."""
-        if self.narrow:
-            self.query_one(KindRow).turn(by)
-            self.search()
+        self.query_one(KindRow).turn(by)
+        self.search()
 
     def action_rename(self) -> None:
         id = self.picked
