@@ -25,7 +25,7 @@ from likely.app.serve.requests import (
     ListModels,
     RequestRefused,
 )
-from likely.app.serve.template_fit import fitted
+from likely.app.serve.template_fit import answer_begun, fitted
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine import choices
 from likely.engine.beside import Helper
@@ -160,6 +160,8 @@ class ServingJobs:
         tokenizer = session.tokenizer
         prompt, ignored = yield from self._helper.do(partial(fitted, request, tokenizer, model.facts.name))
         ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
+        if prompt.turns and prompt.parts:
+            ids = yield from self._helper.do(partial(answer_begun, prompt, tokenizer))
         if request.choices or request.constraint is not None:
             ids = yield from self._helper.do(partial(without_thought, ids, tokenizer))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.engine.prompt import Prompt
-from likely.engine.thinking import EFFORT, switch, thinking_of
+from likely.engine.thinking import EFFORT, THINK, switch, thinking_of, without_thought
 from likely.engine.tokenizer.template import Message
 
 THOUGHTLESS = ("none", "minimal")  # efforts at which a model that can leave thinking out does
@@ -57,6 +57,15 @@ def _told(thinking: bool, tokenizer: Any, model: str) -> bool | None:
     if thinking:
         return None
     raise RequestRefused(f"thinking: {model} cannot be told not to think: leave it out", "thinking")
+
+
+def answer_begun(prompt: Prompt, tokenizer: Any) -> list[int]:
+    """The ids of a prompt with the words that its answer begins with. They are no thought: one that the template opens
+    is ended before them, unless their own marks say otherwise."""
+    opened = replace(prompt, parts=()).ids(tokenizer)
+    marks, begun = thinking_of(tokenizer) or THINK, "".join(str(part) for part in prompt.parts)
+    ended = opened if any(mark in begun for mark in (marks.begin, marks.end)) else without_thought(opened, tokenizer)
+    return [*ended, *prompt.ids(tokenizer)[len(opened) :]]
 
 
 def with_tools(prompt: Prompt) -> tuple[Message, ...]:

@@ -22,6 +22,7 @@ from likely.engine.decode.events import Emitted, Prefilled
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
+from likely.engine.thinking import opens
 from likely.metal import mx
 from tests.engine.tiny import PIECES
 from tests.serve import hostile_bodies
@@ -235,6 +236,10 @@ def test_published_families_are_served_with_their_thoughts_apart(name: str, tmp_
     form = {"format": {"type": "json_schema", "schema": {"const": "So"}}}
     bound, _ = served(output_config=form)
     assert bound["content"] == [{"type": "text", "text": '"So"'}], "not written into the thought that was opened"
+    begun = {"role": "assistant", "content": "Now"}
+    answer, opened = served(messages=[{"role": "user", "content": "hi"}, begun], max_tokens=1)
+    before = b"".join(opened.facts.vocabulary[i] for i in opened.ids).decode()
+    assert answer["content"][0]["type"] == "text" and before.endswith("Now") and not opens(before.removesuffix("Now"))
     if name in ("qwen3", "gemma4", "glm4.7"):
         assert not served(thinking={"type": "disabled"})[1].opened
     else:
