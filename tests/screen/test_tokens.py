@@ -136,11 +136,10 @@ def test_thinking_is_folded_and_markdown_read_or_raw(tmp_path: Path) -> None:
         screen.hold(after=5)
         say(screen)
         assert "▸ thinking · 5 tokens" in screen.text and "The person" not in screen.text  # as it streams, too
+        screen.press("tab", "z")
+        assert "▾ thinking" in screen.text and "The person" in screen.text and "bits, without it" not in screen.text
         screen.release()
-        screen.press("tab")
-        assert "▸ thinking" in screen.text and "asks about light" not in screen.text
-        screen.press("z")
-        assert "▾ thinking" in screen.text and "asks about light" in screen.text
+        assert "asks about light" in screen.text
         behind, without = surprises(engine, screen.kept[0].messages()[-1])
         assert f" · answer {behind:.1f} bits, without it {without:.1f}" in screen.text
         screen.click("▾ thinking")

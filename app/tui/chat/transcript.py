@@ -173,11 +173,12 @@ class Transcript:
         return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
     def thought_at(self, index: int) -> tuple[tuple[int, ...], tuple[TokenStep, ...], bool] | None:
-        """The prompt of an answer that thought, its tokens, and whether the prompt opened the thought, for who weighs
-        it; None where it has been weighed, is not over, or was not drawn by the model that there is."""
+        """The prompt of an answer whose thought is open, its tokens, and whether the prompt opened the thought, for who
+        weighs it; None where it has been weighed, is not over, or was not drawn by the model that there is."""
         shown = self.shown[index]
         node, prompt = shown.message.last, shown.message.segments[0].node.prompt
-        over = node.drawn and node.finish and prompt and self.ids_before(TokenPlace(index, 0))[1]
+        seen = shown.block.thinking is not None and not shown.block.folded
+        over = seen and node.drawn and node.finish and prompt and self.ids_before(TokenPlace(index, 0))[1]
         if not over or node.id in self.weighed or node.model not in ("", self.conversation.model):
             return None
         return prompt, tuple(shown.steps), shown.block.opened
@@ -200,7 +201,7 @@ class Transcript:
             return (apart,)
         given, without = (bits(-total(logprobs)) for logprobs in (weighed.given, weighed.without))
         told = f"answer {given:.1f} bits, without it {without:.1f}"
-        return f"{apart} · {told}", told, apart
+        return f"{apart} · {told}", told, f"{given:.0f} bits, without it {without:.0f}", apart
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 

@@ -295,6 +295,7 @@ class ChatScreen(View, Steering):
         self.save()
         if not self.chat.stepping:
             self.reshow()
+            weighing.weigh(self, -1)
             if self.inspector.candidates.has_focus and self.chat.peek is None:
                 self.inspector.candidates.blur()
             self._name_it()

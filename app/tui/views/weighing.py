@@ -10,9 +10,11 @@ from likely.engine.thought_information import ThoughtInformation
 
 
 def weigh(screen: ChatParts, index: int) -> None:
-    """Have the thought of a message weighed, once, where that was drawn by the model that there is."""
+    """Have the thought of a message weighed, once, where that is open and was drawn by the model that there is."""
     engine, transcript = screen.host.engine, screen.chat.transcript
-    if engine.current is None or screen.chat.diffuses or (asked := transcript.thought_at(index)) is None:
+    if engine.current is None or screen.chat.diffuses or not transcript.shown:
+        return
+    if (asked := transcript.thought_at(index % len(transcript.shown))) is None:
         return
     node = transcript.shown[index].message.last.id
 

@@ -249,10 +249,12 @@ class TranscriptPane(Left):
         self.view.move_to(self.view.cursor)
 
     def action_fold(self) -> None:
-        """Fold or unfold the thinking of the message under the cursor."""
-        place = self.place
-        if place is not None:
-            self._toggle_fold(place.block)
+        """Fold or unfold the thinking of the message under the cursor, else of the last: a cursor stands on no thought
+        that is folded."""
+        blocks, place = self.view.blocks, self.place
+        if blocks:
+            here = place is not None and blocks[place.block].thinking is not None
+            self._toggle_fold(place.block if here and place is not None else len(blocks) - 1)
 
     def on_token_view_fold_toggled(self, event: TokenView.FoldToggled) -> None:
         self._toggle_fold(event.block)
