@@ -1,11 +1,13 @@
 """`likely scale show`: a ladder on the screen, or its pictures as files."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 
 from likely.app.cli.opening import RuledCommand, on_terminal
+from likely.engine.errors import DataError
 
 
 class Speed(click.ParamType):
@@ -57,6 +59,8 @@ def show(
         from likely.app.tui import ladder
 
         raise SystemExit(ladder(runs))
+    if png is not None and find_spec("resvg_py") is None:
+        raise DataError("--png wants the package resvg-py: pip install resvg-py, or --svg")
     from likely.app import ladder_figures
     from likely.app.ladder_jobs import table_of
     from likely.engine.scaling import forecast
@@ -79,13 +83,10 @@ def show(
 def _write_pixels(path: Path, svg: str) -> None:
     import sys
 
-    from likely.engine.errors import DataError
+    import resvg_py
+
     from likely.engine.whole_file import put_whole
 
-    try:
-        import resvg_py
-    except ImportError:
-        raise DataError("--png wants the package resvg-py: pip install resvg-py, or --svg") from None
     font = "Helvetica" if sys.platform == "darwin" else "DejaVu Sans"
     pixels = bytes(resvg_py.svg_to_bytes(svg_string=svg, font_family=font, sans_serif_family=font))
     put_whole(path, lambda to: to.write_bytes(pixels))

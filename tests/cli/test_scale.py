@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -194,7 +195,9 @@ def test_what_is_said_to_a_person_are_the_numbers_of_the_object(likely: Likely, 
 
 
 @pytest.mark.slow
-def test_pictures_are_files_that_say_what_was_found(likely: Likely, tmp_path: Path) -> None:
+def test_pictures_are_files_that_say_what_was_found(
+    likely: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, out = table(tmp_path, "1e8,1e10,nan"), {name: tmp_path / f"ladder.{name}" for name in ("svg", "png", "html")}
 
     def run(*args: str | Path) -> tuple[int, str]:
@@ -213,6 +216,9 @@ def test_pictures_are_files_that_say_what_was_found(likely: Likely, tmp_path: Pa
     assert "--map is of a file" in run(path, "--map", "loss=loss")[1]
     assert "has column 'L' (loss) not" in run(path, "--map", "loss=L", "--svg", out["svg"])[1]
     assert "--rate takes numbers above 0" in run(path, "--svg", out["svg"], "--rate", "-1")[1]
+    monkeypatch.setitem(sys.modules, "resvg_py", None)  # is not installed: told before the runs are read
+    (tmp_path / "rubbish").touch()
+    assert "--png wants the package resvg-py" in run(tmp_path / "rubbish", "--png", out["png"])[1]
 
 
 @pytest.mark.slow
