@@ -6,6 +6,7 @@ is said to be, never guessed. Knows nothing of what is in them. Light: the scree
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -59,14 +60,14 @@ def all() -> tuple[Made, ...]:
 
 def note(path: Path, kind: str, base: str) -> None:
     """Remember what was made. A disk that cannot be written leaves it unsaid."""
-    one = Made(path.absolute(), kind, base)
+    one = Made(Path(os.path.abspath(path)), kind, base)
     if one not in all():
         _change(lambda every: [*(other for other in every if other.path != one.path), one])
 
 
 def find(name: str) -> Made | None:
     """The one by this name, of several one that is still there, or the one at this path; None where there is none."""
-    path = expanded(name).absolute()
+    path = Path(os.path.abspath(expanded(name)))
     candidates = [one for one in all() if name == one.name or path == one.path]
     return min(candidates, key=lambda one: (path != one.path, not one.there), default=None)
 
@@ -94,7 +95,7 @@ def called(folder: Path) -> str:
 
 def gone(one: Made) -> str:
     """That something is not where it was put, in words."""
-    return f"{one.name} was made here, and is gone from {one.path}: likely rm {one.name} forgets it"
+    return f"{one.name} was made here, and is gone from {one.path}: likely rm {shlex.quote(one.name)} forgets it"
 
 
 def remove(one: Made) -> None:
