@@ -32,8 +32,8 @@ SUFFIX = {"markdown": "md", "html": "html", "jsonl": "jsonl"}
 LARGEST = 1_000_000_000  # bytes of a file to import
 HEADER = {
     "version": int, "title": str, "kind": str, "model": str, "system": str, "recipe": dict, "recipes": [dict],
-    "seed": int, "created": float, "updated": float, "chosen": [list], "order?": [str], "marks?": [list],
-    "pruned?": [list],
+    "seed": int, "created": float, "updated": float, "chosen": [list], "order?": [str], "asked?": {str: str},
+    "marks?": [list], "pruned?": [list],
 }  # fmt: skip
 NODE = {
     "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
@@ -185,6 +185,7 @@ def jsonl(talk: Conversation) -> Iterator[str]:
         "updated": talk.updated,
         "chosen": [[fork.node, fork.at, option] for fork, option in talk.chosen.items()],
         "order": list(talk.order),
+        "asked": dict(talk.asked),
         "marks": [[node, unit, words] for (node, unit), words in talk.marks.items()],
         "pruned": [[fork.node, fork.at, option] for fork, option in talk.pruned],
         "units": UNITS,
@@ -236,7 +237,7 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),
         header["seed"], created=header["created"], updated=header["updated"],
     )  # fmt: skip
-    talk = replace(talk, order=tuple(header.get("order", ())))
+    talk = replace(talk, order=tuple(header.get("order", ())), asked=MappingProxyType(header.get("asked", {})))
     for node in nodes.values():  # each hangs on one that came before it, or the file is no tree
         talk = talk.add(node)
     chosen = {Fork(parent, at): option for parent, at, option in header["chosen"]}

@@ -66,6 +66,7 @@ R = TypeVar("R")
 Row = tuple[Any, ...]
 _TIME = "max(0, min(4e9, ifnull(CAST({} AS REAL), 0)))"  # whatever a damaged row holds
 _MENDING = Lock()
+OF_ONE = ("node", "chosen", "step", "snapshot", "pipeline", "asked", "mark", "pruned", "rating", "run")  # conversation
 _HOLES = ",".join("?" * len(STEP.split()))
 
 
@@ -162,6 +163,7 @@ class Store:
                 ),
             )
             db.execute("INSERT OR REPLACE INTO pipeline VALUES (?,?)", (talk.id, json.dumps(talk.order)))
+            db.execute("INSERT OR REPLACE INTO asked VALUES (?,?)", (talk.id, json.dumps(dict(talk.asked))))
             for node in talk.nodes.values():
                 self._save_node(db, talk.id, node, written)
             db.executemany(
@@ -255,7 +257,7 @@ class Store:
         """Remove for good what was deleted before a time (seconds since the epoch)."""
         with change(self._db) as db:
             gone = [row[0] for row in db.execute("SELECT id FROM session WHERE deleted < ?", (before,))]
-            for table in ("node", "chosen", "step", "snapshot", "said", "pipeline", "mark", "pruned", "rating", "run"):
+            for table in (*OF_ONE, "said"):
                 db.executemany(f"DELETE FROM {table} WHERE session=?", [(id,) for id in gone])
             db.executemany("DELETE FROM session WHERE id=?", [(id,) for id in gone])
 
@@ -275,6 +277,7 @@ class Store:
                 ("step", f"node, i, {STEP}"),
                 ("snapshot", "node, i, data"),
                 ("pipeline", "names"),
+                ("asked", "settings"),
                 ("mark", "node, unit, words"),
                 ("pruned", "parent, at, option"),
                 ("rating", "node, figures"),
@@ -341,12 +344,14 @@ class Store:
             )
         }
         pipeline = self._db.execute("SELECT names FROM pipeline WHERE session=?", (session,)).fetchone()
+        asked = self._db.execute("SELECT settings FROM asked WHERE session=?", (session,)).fetchone()
         marks, pruned = self._sides[session] = self._read_sides(session)
         id, title, kind, model, system, recipe, seed, created, updated = row
         return Conversation(
             id, title, kind, model, system, recipe_from_row(parse(recipe)), seed,
             MappingProxyType(nodes), MappingProxyType(chosen), created, updated,
             order=tuple(parse(pipeline[0])) if pipeline is not None else (),
+            asked=MappingProxyType({str(k): str(v) for k, v in parse(asked[0]).items()} if asked is not None else {}),
             marks=MappingProxyType({(node, unit): words for _, node, unit, words in marks}),
             pruned=frozenset((Fork(parent, at), option) for _, parent, at, option in pruned),
         )  # fmt: skip

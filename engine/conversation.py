@@ -121,6 +121,7 @@ class Conversation:
     created: float = 0.0  # seconds since the epoch
     updated: float = 0.0
     order: tuple[str, ...] = ()  # of all transforms by name, those that are off too; () where the recipe says enough
+    asked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # besides, as it is typed
     marks: Mapping[tuple[str, int], str] = field(default_factory=lambda: MappingProxyType({}))  # (node, unit) -> words
     pruned: frozenset[Way] = frozenset()  # ways that are put away, with all that lies behind them
 

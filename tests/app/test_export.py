@@ -45,7 +45,9 @@ def talk(**more: Any) -> Conversation:
 
 
 def test_json_lines_hold_everything(tmp_path: Path) -> None:
-    whole = replace(test_store.talk().mark("a", 3, "here").prune(Fork("a", 2), None), order=("TopK", "TopP"))
+    whole = replace(
+        test_store.talk().mark("a", 3, "here").prune(Fork("a", 2), None), order=("TopK", "TopP"), asked={"max": "9"}
+    )
     export.write(whole, "jsonl", tmp_path / "t.jsonl")
     header = json.loads((tmp_path / "t.jsonl").read_text().split("\n")[0])
     assert {"logprob", "entropy", "logprob_after"} <= {name for name, unit in header["units"].items() if unit == "nats"}

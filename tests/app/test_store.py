@@ -125,15 +125,20 @@ def test_duplicate_and_rename(store: Store) -> None:
 
 
 def test_bookmarks_pruned_ways_and_the_order_come_back_and_are_taken_back(store: Store) -> None:
-    marked = replace(talk().mark("a", 3, "here").mark("b", 0, "").prune(Fork("a", 2), "b"), order=("TopP", "TopK"))
+    marked = replace(
+        talk().mark("a", 3, "here").mark("b", 0, "").prune(Fork("a", 2), "b"),
+        order=("TopP", "TopK"),
+        asked={"max": "9"},
+    )
     store.save(marked)
     found = Store(store.path).load("c")
     assert (dict(found.marks), found.pruned, found.order) == (dict(marked.marks), marked.pruned, marked.order)
+    assert found.asked == marked.asked
     store.duplicate("c", "d")
     store.save(marked.mark("b", 0, None).restore(Fork("a", 2), "b"))
     found = Store(store.path).load("c")
     assert dict(found.marks) == {("a", 3): "here"} and not found.pruned
-    assert len(store.load("d").marks) == 2 and store.load("d").order == marked.order
+    assert len(store.load("d").marks) == 2 and store.load("d").asked == marked.asked
     fresh = Store(store.path)  # one that has never read the conversation takes back what is on disk
     fresh.save(talk())
     assert not store.load("c").marks

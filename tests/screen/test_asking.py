@@ -7,6 +7,7 @@ from time import sleep
 
 import pytest
 
+from likely.app.tui.chat.start import Start
 from tests.serve.served import write_model
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
@@ -144,8 +145,21 @@ def test_several_answers_side_by_side_are_those_of_their_seeds(tmp_path: Path) -
             assert [step.token for step in talk.messages()[-1].steps] == together[seed]
 
 
-def test_a_new_conversation_is_asked_as_the_last_one(screen: Screen) -> None:
-    screen.say("/set temp 1.2 strategy vote 4", ASK)
-    screen.press("ctrl+n")
-    assert "as before: strategy vote 4 · 0 in the panel (^g) switches one off" in screen.lines[-1]
-    assert row(screen, "strategy") == "strategy vote 4" and row(screen, "temperature").endswith("1.20")
+def test_a_new_conversation_is_asked_as_the_last_one_and_one_that_is_opened_as_it_was_left(tmp_path: Path) -> None:
+    with Screen(tmp_path) as screen:
+        screen.say("/set temp 1.2 seed 5", "/max 5", ASK, "/think off", "/set choice red | blue")
+        (talk,) = screen.kept
+        asked = {"choice": "red | blue", "seed": "6", "max": "5", "think": "off"}
+        assert talk.asked == asked and len(talk.messages()[-1].steps) == 5
+        screen.press("ctrl+n")
+        said = "as before: choice red | blue, max 5, think off · 0 in the panel (^g) switches one off"
+        assert said in screen.lines[-1] and row(screen, "temperature").endswith("1.20")
+        assert "think off → as usual" in screen.say("/set think as usual")
+        assert "undone: think as usual → off" in screen.say("/undo") and row(screen, "max") == "max tokens 5"
+        screen.say("/set choice off", "/think as usual", "/set strategy vote 4", ASK)
+    with Screen(tmp_path, resume=talk.id, start=Start()) as screen:
+        assert [row(screen, name) for name in ("choice", "think", "max")] == [
+            "choice red | blue", "think off", "max tokens 5",
+        ]  # fmt: skip
+        screen.press("ctrl+g")
+        assert row(screen, "seed") == "seed 6" and row(screen, "strategy") == "strategy one by one"

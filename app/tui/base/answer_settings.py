@@ -1,10 +1,12 @@
-"""Settings of answers: the sliders, how tokens are found, what form an answer has, how many are drawn, by which seed.
+"""Settings of answers: the sliders, how tokens are found, what form an answer has, how many are drawn, by which seed,
+of how many tokens, thought out or not.
 
 One parser of what a person writes, for a line of the prompt and for a row of the panel, by the words of the flags of
 `likely run`; and the rows that stand over the sliders. Plain data; knows no widget.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from likely.app.recipes import ARROW, change, form_words, words
@@ -13,25 +15,50 @@ from likely.engine.answer_form import FORMS, AnswerForm
 from likely.engine.decode.beam import CONSTRAINED_PENALTY, FREE_PENALTY, Beam
 from likely.engine.decode.strategies import PLAIN, parse, with_setting
 from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ParameterError
+from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.presets import PARAMETERS
 from likely.engine.trace.step import Recipe
 
 STRATEGY, ANSWERS, FORM, SEED = "strategy", "answers", "constraint", "seed"  # rows; `=name` is a setting of a strategy
+LENGTH, THINK = "max", "think"
+THINKS = {"on": True, "off": False, "as usual": None}
 OFF = "off"  # the word that lifts a form or a seed
 MOST = 256  # answers side by side
-WHOLE = (STRATEGY, *FORMS)  # what takes the rest of a line
+LONGER = 16  # tokens of a step
+WHOLE = (STRATEGY, THINK, *FORMS)  # what takes the rest of a line
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSettings:
-    """How the next answer is asked for. `seed` is its own, of chance where it is None; the ones after it count on."""
+    """How the next answer is asked for. `seed` is its own, of chance where it is None; the ones after it count on.
+
+    `max_tokens` is the most that it has, None for as many as there is room for; `thinking` says whether the chat
+    template is told to think, None leaves it to that.
+    """
 
     sampling: Sampling = field(default_factory=Sampling)
     strategy: Strategy = PLAIN
     form: AnswerForm | None = None
     answers: int = 1
     seed: int | None = None
+    max_tokens: int | None = None
+    thinking: bool | None = None
+
+    @classmethod
+    def of(cls, sampling: Sampling, asked: Mapping[str, str]) -> "AnswerSettings":
+        """With the sliders, and what `asked` gave; what cannot be had any more, as a schema's file, is left out."""
+        settings = cls(sampling)
+        for name, text in asked.items():
+            with suppress(LikelyError):
+                settings = settings.read(name, text)
+        return settings
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """All but the sliders, as it is typed by name; what is not set is left out."""
+        form = {} if self.form is None else {self.form.kind: self.form.text}
+        names = [name for name in (STRATEGY, ANSWERS, SEED, LENGTH, THINK) if self.off(name) != self]
+        return form | {name: self.text(name) for name in names}
 
     @property
     def found_by(self) -> Strategy:
@@ -73,7 +100,7 @@ class AnswerSettings:
         Raises ParameterError for an unknown name and for a value that cannot be, DataError for no file.
         """
         values = pairs(text, WHOLE)
-        sliders = {name: value for name, value in values.items() if name not in (*WHOLE, ANSWERS, SEED)}
+        sliders = {name: value for name, value in values.items() if name not in (*WHOLE, ANSWERS, SEED, LENGTH)}
         changed = replace(self, sampling=self.sampling.with_read(sliders))
         for name in (name for name in values if name not in sliders):
             changed = changed._with(name, values[name])
@@ -92,6 +119,12 @@ class AnswerSettings:
             return replace(self, answers=_whole(name, text, 1, MOST))
         if name == SEED:
             return replace(self, seed=None if text.strip() == OFF else _whole(name, text, 0, 2**31 - 1))
+        if name == LENGTH:
+            return replace(self, max_tokens=None if text.strip() == OFF else _whole(name, text, 0, 2**31 - 1) or None)
+        if name == THINK:
+            if text.strip() not in THINKS:
+                raise ParameterError(f"think takes {', '.join(THINKS)}, got {text.strip() or 'nothing'}")
+            return replace(self, thinking=THINKS[text.strip()])
         if name in FORMS:
             if not text.strip():
                 raise ParameterError(f"{name} wants {FORMS[name]}, or {OFF}; got nothing")
@@ -123,6 +156,12 @@ class AnswerSettings:
         if name == SEED:
             seed = by - 1 if self.seed is None else self.seed + by
             return replace(self, seed=seed if seed >= 0 else None)
+        if name == LENGTH:
+            most = (self.max_tokens or 0) + by * LONGER
+            return replace(self, max_tokens=most if most > 0 else None)
+        if name == THINK:
+            known = [None, False, True]
+            return replace(self, thinking=known[min(max(known.index(self.thinking) + by, 0), 2)])
         value = getattr(self.strategy, name.removeprefix("="), None)
         if not isinstance(value, int | float):
             return self
@@ -135,7 +174,10 @@ class AnswerSettings:
             return replace(self, sampling=self.sampling.with_value(name, p.default if p.off is None else p.off))
         if name.startswith("#"):
             return replace(self, sampling=self.sampling.lift(int(name[1:])))
-        none = {ANSWERS: replace(self, answers=1), SEED: replace(self, seed=None), FORM: self._formed(None)}
+        none = {
+            ANSWERS: replace(self, answers=1), SEED: replace(self, seed=None), FORM: self._formed(None),
+            LENGTH: replace(self, max_tokens=None), THINK: replace(self, thinking=None),
+        }  # fmt: skip
         return none.get(name) or replace(self, strategy=PLAIN)
 
     # -- rows --------------------------------------------------------------------------------------------------------
@@ -145,6 +187,7 @@ class AnswerSettings:
         found = [] if self.strategy == PLAIN and not whole else [STRATEGY]
         found += [f"={f.name}" for f in self.strategy.settings() if getattr(self.strategy, f.name) is not None]
         found += [ANSWERS] * (self.answers > 1 or whole) + [FORM] * (self.form is not None or whole)
+        found += [LENGTH] * (self.max_tokens is not None) + [THINK] * (self.thinking is not None)
         return [*found, *[SEED] * whole]
 
     def text(self, name: str) -> str:
@@ -155,6 +198,10 @@ class AnswerSettings:
             return self.form.text if self.form is not None else OFF
         if name == SEED:
             return OFF if self.seed is None else str(self.seed)
+        if name == LENGTH:
+            return OFF if self.max_tokens is None else str(self.max_tokens)
+        if name == THINK:
+            return next(word for word, thinking in THINKS.items() if thinking is self.thinking)
         value = self.answers if name == ANSWERS else getattr(self.strategy, name.removeprefix("="))
         return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -162,9 +209,9 @@ class AnswerSettings:
         """The label of a row, and its value in words."""
         if name == FORM and self.form is not None:
             return self.form.kind, self.form.text
-        plain = {STRATEGY: PLAIN.TITLE, FORM: "none", SEED: "by chance"}
-        text = self.text(name)
-        return name.removeprefix("=").replace("_", " "), plain.get(name, text) if text in ("plain", OFF) else text
+        plain = {STRATEGY: PLAIN.TITLE, FORM: "none", SEED: "by chance", LENGTH: "as many as fit"}
+        text, label = self.text(name), "max tokens" if name == LENGTH else name.removeprefix("=").replace("_", " ")
+        return label, plain.get(name, text) if text in ("plain", OFF) else text
 
     def share(self, name: str) -> float | None:
         """How far a row's value is along its slider, 0 to 1; None where it has none."""
@@ -205,6 +252,8 @@ ABOUT = {
     "choice": "the answer is one of these",
     ANSWERS: f"answers side by side, 1 to {MOST}",
     SEED: f"seed of the next answer, or {OFF}; then it counts on",
+    LENGTH: f"most tokens of an answer, or {OFF}",
+    THINK: f"whether the model is told to think: {', '.join(THINKS)}",
 }
 
 
@@ -219,7 +268,7 @@ def moved(before: AnswerSettings, after: AnswerSettings) -> Iterator[str]:
     """The differences from one to the next, a phrase each: `T 0.80 → 1.20`."""
     if before.sampling != after.sampling:
         yield change(before.sampling.recipe, after.sampling.recipe) or "another order"
-    for name in (STRATEGY, ANSWERS, FORM, SEED):
+    for name in (STRATEGY, ANSWERS, FORM, SEED, LENGTH, THINK):
         (label, was), (other, now) = before.shown(name), after.shown(name)
         if (label, was) != (other, now):
             yield f"{label if other == FORM else other} {was}{ARROW}{now}"

@@ -79,14 +79,13 @@ class ChatSession:
         self.send, self.clock = send, clock
         self.new_id, self.new_seed, self.store = new_id, new_seed, store
         self.transcript = Transcript(conversation)
-        self.history = SettingsHistory(AnswerSettings(Sampling.of(conversation.recipe, conversation.order)))
+        sampling = Sampling.of(conversation.recipe, conversation.order)
+        self.history = SettingsHistory(AnswerSettings.of(sampling, conversation.asked))
         self.facts: r.ModelFacts | None = None
         self.run: LiveRun | None = None
         self.job = -1  # of the run
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
-        self.max_tokens: int | None = None
         self.adapters = ""  # on the model, in words
-        self.thinking: bool | None = None  # whether the template is told to think; None leaves it to it
         self.unmasking = Unmasking()  # how they are by a diffusion model
         self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
         self.scoring: dict[int, str] = {}  # nodes by job
@@ -239,12 +238,13 @@ class ChatSession:
             return
         asked = (settings or self.settings).picked(self.stepping)
         seed = self.history.seed(asked, self.new_seed) if seed is None else seed
+        self._keep_settings()
         if self.diffuses:
             self._denoise(fork, asked.recipe, seed, force)
             return
         how = asked.label(self.adapters)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
-        prompt = replace(before(self.conversation, fork, self.transcript.opens), thinking=self.thinking)
+        prompt = replace(before(self.conversation, fork, self.transcript.opens), thinking=asked.thinking)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, asked, tokens, force)
 
@@ -255,7 +255,7 @@ class ChatSession:
 
     def _generate(self, node: Node, prompt: Prompt, asked: AnswerSettings, tokens: Sequence[int], force: str) -> None:
         assert self.facts is not None
-        max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else self.max_tokens
+        max_tokens = len(tokens) + len(force.encode()) + 1 if self.stepping else asked.max_tokens
         control = RunControl(asked.recipe)
         control.force(list(tokens))
         first = self.conversation.beginning(node.id)
@@ -283,7 +283,7 @@ class ChatSession:
         self.run = run
         ids = goes_on[0].ids(goes_on[0].steps) if goes_on else ()
         fill = call(calls.fill, self.facts.name, prompt, control, seed,
-                    text=text, prefill=force, masks=self.max_tokens, ids=ids, how=how)  # fmt: skip
+                    text=text, prefill=force, masks=self.settings.max_tokens, ids=ids, how=how)  # fmt: skip
         self.job = self.send(fill)
 
     def canvas(self, node: str) -> Denoising | None:
@@ -331,9 +331,14 @@ class ChatSession:
     def adjust(self, settings: AnswerSettings, *, walked: bool = False) -> None:
         """Ask for answers otherwise; of one under way, draw otherwise from the next token that is not queued yet."""
         self.history.change(settings, walked=walked)
-        self.conversation = replace(self.conversation, recipe=self.sampling.recipe, order=self.sampling.names)
+        self._keep_settings()
         if self.run is not None:
             self.run.control.recipe = self.recipe
+
+    def _keep_settings(self) -> None:
+        """The conversation knows how its next answer is asked for."""
+        sampling, asked = self.sampling, self.settings.asked
+        self.conversation = replace(self.conversation, recipe=sampling.recipe, order=sampling.names, asked=asked)
 
     def change(self, change: Callable[[Conversation], Conversation], *, keeps_run: bool = False) -> bool:
         """Go on with another state of the conversation; a run is over then, unless what it draws is not concerned, or

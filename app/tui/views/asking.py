@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from likely.app.recipes import ARROW
 from likely.app.tui.base.answer_settings import AnswerSettings, moved
-from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.start import Start
 from likely.app.tui.views import diffusing
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.engine.decode.strategies import PLAIN
@@ -16,7 +16,8 @@ def adjust(screen: ChatParts, settings: AnswerSettings, *, walked: bool = False)
     nothing changed, for what the model cannot do, or a model is needed for that is not loaded."""
     chat, before = screen.chat, screen.chat.settings
     diffusing.check(chat, settings.sampling)
-    if chat.diffuses and replace(before, sampling=settings.sampling, seed=settings.seed) != settings:
+    left_to_right = replace(settings, sampling=before.sampling, seed=before.seed, max_tokens=before.max_tokens)
+    if chat.diffuses and left_to_right != before:
         raise ParameterError("a diffusion model fills masks: /unmask says in which order")
     missing = [name for name in settings.strategy.needs if name not in screen.host.engine.models]
     if missing:
@@ -38,12 +39,19 @@ def undo(screen: ChatParts) -> None:
     screen.hints.say(f"undone: {undone}" if undone else none)
 
 
-def carried(chat: ChatSession, before: AnswerSettings) -> str:
-    """Ask of another conversation's answers what was asked before, but for the sliders, which are its own; gives what
-    there is to say of it."""
-    usual = AnswerSettings(chat.sampling, seed=before.seed)
-    chat.history.now = replace(before, sampling=chat.sampling)
-    kept = [f"{words.split()[0]} {words.rpartition(ARROW)[2]}" for words in moved(usual, chat.settings)]
+def begun(start: Start, own: AnswerSettings, before: AnswerSettings | None) -> AnswerSettings:
+    """Settings of a conversation that is opened: its own; the first has what the program was started with. Seeds that
+    were counting `before` count on."""
+    seeds = (start.seed, own.seed) if before is None else (own.seed, before.seed)
+    lengths = (start.max_tokens, own.max_tokens) if before is None else (own.max_tokens, start.max_tokens)
+    seed, length = (next((each for each in both if each is not None), None) for both in (seeds, lengths))
+    return replace(own, seed=seed, max_tokens=length)
+
+
+def told(settings: AnswerSettings) -> str:
+    """The line to say of what a conversation that is opened asks of its answers, "" for nothing unusual."""
+    usual = AnswerSettings(settings.sampling, seed=settings.seed)
+    kept = [f"{words.split()[0]} {words.rpartition(ARROW)[2]}" for words in moved(usual, settings)]
     return f"as before: {', '.join(kept)} · 0 in the panel (^g) switches one off" if kept else ""
 
 

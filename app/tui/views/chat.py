@@ -19,7 +19,6 @@ from likely.app import requests as r
 from likely.app.heat import BITS, HEATS
 from likely.app.lessons.expression import Value
 from likely.app.tui.base import cells, keys
-from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat import status
@@ -159,8 +158,7 @@ class ChatScreen(View, Steering):
             heat, least = self.session.transcript.heat, self.session.transcript.least
         chat = ChatSession(conversation, self._submit, clock=self.host.clock, store=self.host.store)
         self.session = self.host.session = chat
-        chat.max_tokens = self.host.start.max_tokens
-        news = asking.carried(chat, AnswerSettings(seed=self.host.start.seed) if before is None else before)
+        chat.history.now = asking.begun(self.host.start, chat.settings, before)
         chat.transcript.heat, chat.transcript.least = heat, least
         chat.adapters = status.adapters(self.host.engine)
         self.inspections = Inspections(chat, self.host.store)
@@ -171,7 +169,7 @@ class ChatScreen(View, Steering):
         self.reshow(follow=True)
         self.inspector.sampler.names = lambda token: self.names().name(token)
         self.models_changed()
-        if news:
+        if news := asking.told(chat.settings):
             self.call_after_refresh(self.hints.say, news)
 
     def decode_by(self, strategy: Strategy | None) -> None:
@@ -490,8 +488,8 @@ class ChatScreen(View, Steering):
         self.pane.action_find()
 
     def fresh(self) -> None:
-        sampling = self.chat.sampling
-        self.open(replace(self._fresh(), recipe=sampling.recipe, order=sampling.names))
+        sampling, asked = self.chat.sampling, self.chat.settings.asked
+        self.open(replace(self._fresh(), recipe=sampling.recipe, order=sampling.names, asked=asked))
 
     def action_new(self) -> None:
         self.fresh()

@@ -71,8 +71,9 @@ class ColumnSetup:
         host = self.view.host
         talk = stored or self.conversation(sampling, None)
         chat = ChatSession(talk, lambda _: 0, clock=host.clock, store=host.store)
-        chat.history.now, chat.new_seed = AnswerSettings(sampling, strategy), self.seed
-        chat.max_tokens = host.start.max_tokens
+        now = AnswerSettings(max_tokens=host.start.max_tokens) if host.session is None else host.session.settings
+        chat.history.now = AnswerSettings(sampling, strategy, max_tokens=now.max_tokens, thinking=now.thinking)
+        chat.new_seed = self.seed
         label = stored.messages()[-1].last.label if stored is not None else ""
         column = Column(chat, model, host.store, label)
         chat.send = lambda request: host.engine.submit(request, partial(self.heard, column))

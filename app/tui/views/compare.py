@@ -405,9 +405,9 @@ class CompareScreen(View):
         """Go on with the conversation of the chat as the picked column draws, by its model."""
         picked, chat = self.row.picked(), self.host.session
         talk = chat.conversation if chat is not None and chat.conversation.nodes else self._empty()
-        sampling = picked.chat.sampling
+        sampling, asked = picked.chat.sampling, picked.chat.settings.asked
         self.leave()
-        self._go_on(replace(talk, kind="chat", recipe=sampling.recipe, order=sampling.names), picked)
+        self._go_on(replace(talk, kind="chat", recipe=sampling.recipe, order=sampling.names, asked=asked), picked)
 
     def _go_on(self, talk: Conversation, column: Column) -> None:
         """In the chat, by a column's model and strategy."""

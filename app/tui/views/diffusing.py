@@ -44,8 +44,8 @@ def check(chat: ChatSession, sampling: Sampling) -> None:
 
 def settings(screen: ChatParts) -> str:
     """The settings by which the next answer is filled, in one line."""
-    chat = screen.chat
-    masks = f"{chat.max_tokens} mask{'s' * (chat.max_tokens > 1)}" if chat.max_tokens else "as many masks as are usual"
+    chat, most = screen.chat, screen.chat.settings.max_tokens
+    masks = f"{most} mask{'s' * (most > 1)}" if most else "as many masks as are usual"
     return f"{words(chat.unmasking)} · {masks} (/max) · {as_typed(chat.sampling) or 'T 1.00'} (/set)"
 
 

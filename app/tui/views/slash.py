@@ -10,7 +10,7 @@ from likely.app import export, system_prompts
 from likely.app.heat import HEATS, bits_of
 from likely.app.recipes import BAN
 from likely.app.tui.base import cells, presets
-from likely.app.tui.base.answer_settings import ANSWERS, SEED, STRATEGY
+from likely.app.tui.base.answer_settings import ANSWERS, LENGTH, SEED, STRATEGY, THINK, THINKS
 from likely.app.tui.base.sampling import as_typed
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat import decoding
@@ -31,7 +31,6 @@ from likely.engine.whole_file import refuse_pipe
 SETTABLE = [f"{name} " for name in (*PARAMETERS, STRATEGY, *FORMS, ANSWERS, SEED)]
 Do = Callable[[ChatParts, str], None]
 KINDS = ("markdown", "html", "jsonl")
-THINKS = {"on": True, "off": False, "as usual": None}
 COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
 
@@ -274,15 +273,15 @@ def _think(screen: ChatParts, text: str) -> None:
     if text.isdecimal() and int(text):
         asking.adjust(screen, screen.chat.settings.read(STRATEGY, f"budget {text}"))
     elif text in THINKS:
-        screen.chat.thinking = THINKS[text]
+        asking.adjust(screen, screen.chat.settings.read(THINK, text))
         screen.hints.say(f"thinking is {text}" if text != "as usual" else "thinking is left to the chat template")
     else:
         raise ParameterError(f"/think takes {', '.join(THINKS)} or a number of tokens, got {text or 'nothing'}")
 
 
 def _max(screen: ChatParts, text: str) -> None:
-    screen.chat.max_tokens = _number("max", text) or None
-    most = f"at most {text} tokens an answer" if screen.chat.max_tokens else "as many tokens as there is room for"
+    asking.adjust(screen, settings := screen.chat.settings.read(LENGTH, str(_number("max", text))))
+    most = f"at most {text} tokens an answer" if settings.max_tokens else "as many tokens as there is room for"
     screen.hints.say(diffusing.settings(screen) if screen.chat.diffuses else most)
 
 
