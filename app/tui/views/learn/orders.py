@@ -34,7 +34,7 @@ NAME, NUMBER = 10, 6  # cells
 class MapValues:
     """Where the sliders of the three maps stand."""
 
-    values: Mapping[str, float] = field(default_factory=lambda: {T: 0.5, TOP_P: 0.5, MIN_P: 0.1})
+    values: Mapping[str, float] = field(default_factory=lambda: {T: 0.5, TOP_P: 0.5, MIN_P: 0.2})
 
     def moved(self, name: str, by: int) -> "MapValues":
         low, high, step = RANGES[name]
