@@ -67,7 +67,7 @@ def write(path: Path, tutor: Tutor) -> None:
     """Write the page, by the end of the file's name. DataError for another one, and for what cannot be written."""
     form = FORMS.get(path.suffix.lower())
     if form is None:
-        raise DataError(f"{path} must end with {', '.join(FORMS)}")
+        raise DataError(f"the page must end with {', '.join(FORMS)}, got {path}")
     write_whole(path, [form(tutor)])
 
 
