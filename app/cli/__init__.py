@@ -37,7 +37,7 @@ VERBS = {
     "fuse": "Make an adapter part of its model.",
     "diff": "Show how two models differ on a text.",
     "scale": "Fit laws of scale to runs: what more parameters, tokens or compute would give.",
-    "serve": "Serve models over HTTP, as OpenAI's and Ollama's clients ask.",
+    "serve": "Serve models over HTTP, as OpenAI's, Anthropic's and Ollama's clients ask.",
     "models": "List the models and adapters that are here.",
     "pull": "Fetch a model.",
     "rm": "Remove a model that was fetched, or what was made here.",

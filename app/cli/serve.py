@@ -1,4 +1,4 @@
-"""`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, and Ollama's."""
+"""`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, Anthropic's and Ollama's."""
 
 import math
 import os

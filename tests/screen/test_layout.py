@@ -1,7 +1,5 @@
 """A message and the transcript laid out in parts, beside the same laid out whole; and how much is laid out at all."""
 
-import re
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -159,26 +157,21 @@ def test_thinking_is_from_its_mark_to_the_end_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "words"),
+    "words",
     [
-        ("<|channel>|thought|\n|hm|<channel|>|So", ("thought",)),
-        ("<|channel|>|analysis|<|message|>|hm|<|end|>|<|start|>|assistant|<|channel|>|final|<|message|>|So",
-         ("analysis", "assistant", "final")),
-        ("hm|</think>|\n\n|So", ()),
+        ("<|channel>", "thought", "\n", "hm", "<channel|>", "So"),  # Gemma 4
+        ("<|channel|>", "analysis", "<|message|>", "hm", "<|end|>", "<|start|>", "assistant", "<|channel|>", "final",
+         "<|message|>", "So"),  # gpt-oss
+        ("hm", "</think>", "\n\n", "So"),  # the template has opened it
     ],
 )  # fmt: skip
-def test_channels_are_folded_and_opened_with_their_marks(written: str, words: tuple[str, ...]) -> None:
-    """Gemma 4's, gpt-oss', and a thought that the template opened."""
-    tokens = [special(name) if name.startswith("<") and name.endswith(">") else name for name in split(written)]
-    it = made(*tokens, width=120, opened=not words)
+def test_channels_are_folded_and_opened_with_their_marks(words: tuple[str, ...]) -> None:
+    tokens = [special(word) if word.startswith("<") else word for word in words]
+    it = made(*tokens, width=120, opened=words[0] == "hm")
     it.fold(True)
     assert rows(it) == ["So"]
     it.fold(False)
-    assert "".join(it.shown(i) for i in range(len(tokens))) == "".join(split(written))
-
-
-def split(written: str) -> list[str]:
-    return re.split(r"(?<!<)\|(?!>)", written)
+    assert [it.shown(i) for i in range(len(words))] == list(words)
 
 
 @pytest.mark.parametrize("size", range(1, len(THOUGHT) + 1))

@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -130,23 +132,14 @@ async def test_a_response_that_nobody_reads_ends_its_work() -> None:
 )
 def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.DataObject) -> None:
     text = "".join(words)
-    whole = MarkSplitter(calls=True)
-    pieces, rest = MarkSplitter(calls=True), text
-    found: list[tuple[str, str]] = []
-    while rest:
-        n = data.draw(st.integers(1, len(rest)))
-        found += pieces.push(rest[:n])
-        rest = rest[n:]
+    whole, pieces, found, at = MarkSplitter(calls=True), MarkSplitter(calls=True), list[tuple[str, str]](), 0
+    while at < len(text):
+        n = data.draw(st.integers(1, len(text) - at))
+        found, at = [*found, *pieces.push(text[at : at + n])], at + n
     found += pieces.push("", last=True)
 
-    def joined(parts: Any) -> list[list[str]]:
-        runs: list[list[str]] = []
-        for kind, part in parts:
-            if runs and runs[-1][0] == kind:
-                runs[-1][1] += part
-            else:
-                runs.append([kind, part])
-        return runs
+    def joined(parts: Any) -> list[tuple[str, str]]:
+        return [(kind, "".join(part for _, part in run)) for kind, run in groupby(parts, key=itemgetter(0))]
 
     assert joined(found) == joined([*whole.push(text), *whole.push("", last=True)])
 

@@ -206,6 +206,7 @@ async def test_lines_of_ollama() -> None:
                 assert "".join(each.get("thinking", "") for each in texts) == thought
                 assert found[-1]["done_reason"] == reason and found[-1]["eval_count"] == 4
                 assert found[-1]["eval_duration"] == 1_500_000_000 and found[-1]["prompt_eval_count"] == 5
+                assert found[-1]["total_duration"] >= 0 and found[-1]["created_at"].endswith("Z")
     front = ScriptedFront()
     shown = (await Asked(front).send("/api/show", {"name": "m:latest"})).json
     assert shown["model_info"]["llama.context_length"] == 64 and front.asked[-1].model == "m"
