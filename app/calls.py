@@ -144,6 +144,11 @@ def ids_of(engine: Engine, prompt: Prompt) -> Generator[None, None, list[int]]:
     return (yield from HELPER.do(lambda: prompt.ids(engine.tokenizer)))
 
 
+def sizes(engine: Engine, prompts: Sequence[Prompt]) -> Iterator[Any]:
+    """How many tokens each of some prompts has, a tuple."""
+    yield (yield from HELPER.do(lambda: tuple(len(prompt.ids(engine.tokenizer)) for prompt in prompts)))
+
+
 def score(engine: Engine, prompt: Prompt, contents: Sequence[str] = ()) -> Iterator[Any]:
     """Measure every token of a prompt: `Scored`. `contents` are texts to find in it."""
     ids = yield from ids_of(engine, prompt)

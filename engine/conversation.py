@@ -292,6 +292,22 @@ class Conversation:
             self._with({id: other for id, other in self.nodes.items() if id != node}), chosen=MappingProxyType(chosen)
         )
 
+    def cut(self, start: int, end: int, id: str) -> "Conversation":
+        """The messages `start` to `end` of the branch that is checked out, as another conversation with these alone."""
+        nodes: dict[str, Node] = {}
+        fork = Fork()
+        for segment in (segment for message in self.messages()[start:end] for segment in message.segments):
+            old = segment.node
+            nodes[old.id] = replace(old, fork=fork, steps=segment.steps, text=old.text[: segment.length])
+            fork = Fork(old.id)
+        marks = {
+            (node, at): words for (node, at), words in self.marks.items() if node in nodes and at < len(nodes[node])
+        }
+        empty: Mapping[Fork, str | None] = MappingProxyType({})
+        return replace(
+            self, id=id, nodes=MappingProxyType(nodes), chosen=empty, marks=MappingProxyType(marks), pruned=frozenset()
+        )
+
     def rate(self, node: str, figures: Mapping[str, float]) -> "Conversation":
         """With a search's rating of the text that ends in a node."""
         return self._with({**self.nodes, node: replace(self.nodes[node], figures=MappingProxyType(dict(figures)))})

@@ -21,7 +21,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
 from likely.engine.posterior.uncertainty import Uncertainty
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import TokenStep
@@ -164,7 +164,9 @@ class ScriptedTokenizer:
 class ScriptedEngine:
     """Draws the words of a script; `pace` is called before every token, to hold a run where a test wants it."""
 
-    def __init__(self, name: str = "scripted", scripts: Sequence[str] = SCRIPTS, chat: bool = True) -> None:
+    def __init__(
+        self, name: str = "scripted", scripts: Sequence[str] = SCRIPTS, chat: bool = True, context: int = 8192
+    ) -> None:
         self.scripts = scripts
         self.tokenizer = ScriptedTokenizer([*SCRIPTS, THOUGHT, *scripts], chat)
         self.cache_nbytes = 1_000_000
@@ -177,7 +179,7 @@ class ScriptedEngine:
         self.adapters: dict[str, Attached] = {}
         pieces = tuple(self.tokenizer.pieces)
         self.facts = ModelFacts(
-            name, 8192, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
+            name, context, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
         )
 
     def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
@@ -203,6 +205,8 @@ class ScriptedEngine:
     ) -> Iterator[Event]:
         self.calls.append(("generate", list(ids)))
         self.strategies.append("" if strategy == PLAIN else str(strategy))
+        if len(ids) > self.facts.context:
+            raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {self.facts.context}")
         yield Prefilled(len(ids), len(ids))
         plan = strategy.plan if isinstance(strategy, Planned) else self.plans.get(str(strategy), self.plan)
         if plan:

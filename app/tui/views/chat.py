@@ -30,7 +30,7 @@ from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
 from likely.app.tui.dialogs.opening import WAITING
-from likely.app.tui.views import asking, commands, diffusing, slash, stepping, weighing
+from likely.app.tui.views import asking, commands, diffusing, outgrown, slash, stepping, weighing
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -234,6 +234,7 @@ class ChatScreen(View, Steering):
         self.pane.extend(heard.tokens)
         if heard.failure is not None:
             self.call_later(self.hints.say, status.failed(heard.failure, self.host.home), True)
+            self.call_later(outgrown.offered, self, heard.failure)
         if heard.scored is False:
             self.hints.say("this message cannot be looked at: the chat template changes it")
         elif heard.scored:

@@ -15,7 +15,7 @@ from likely.app.tui.base.sampling import as_typed
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat import decoding
 from likely.app.tui.dialogs.export_file import export_file
-from likely.app.tui.views import asking, diffusing
+from likely.app.tui.views import asking, diffusing, outgrown
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
@@ -420,6 +420,9 @@ COMMANDS: dict[str, Slash] = {
     "find": Slash("[text]", "search this conversation, every branch", lambda s, text: s.pane.action_find(text)),
     "mark": Slash("[words]", "bookmark the token under the cursor", lambda s, words: s.pane.action_mark(words)),
     "marks": Slash("", "the bookmarks", lambda s, _: s.pane.action_marks()),
+    "compact": Slash(
+        "", "go on without the oldest messages, or with a summary of them", lambda s, _: outgrown.offer(s)
+    ),
     "restore": Slash("", "bring back what was put away last", lambda s, _: s.pane.action_restore()),
     "redo": Slash("[parameters]", "another answer: /redo 1.2, /redo temp 0.5 top_k 40", _redo),
     "continue": Slash("", "go on with the last answer", lambda s, _: s.action_resume()),

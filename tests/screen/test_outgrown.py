@@ -1,0 +1,66 @@
+"""A conversation that has outgrown its model: an offer with its numbers, and nothing of it is lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.model import SKY, ScriptedEngine
+from tests.support.screen import Screen
+
+ASKED = ("Why is the sky blue?", "and red", "what about sunsets", "and why red")
+
+pytestmark = pytest.mark.slow
+
+
+def outgrown(folder: Path, size: tuple[int, int] = (120, 40)) -> Screen:
+    """The last of these messages has no room behind the others."""
+    return Screen(folder, ScriptedEngine(scripts=[SKY], context=220), size=size)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (60, 20)])
+def test_it_goes_on_without_its_oldest_messages_as_a_copy(tmp_path: Path, size: tuple[int, int]) -> None:
+    with outgrown(tmp_path, size) as screen:
+        screen.say(*ASKED)
+        engine = screen.models[0]
+        turns = [("user", ASKED[0]), ("assistant", SKY), ("user", ASKED[1]), ("assistant", SKY), ("user", ASKED[2])]
+        turns += [("assistant", SKY), ("user", ASKED[3])]
+        count = [
+            len(engine.tokenizer.chat([{"role": role, "content": text} for role, text in turns[at:]]))
+            for at in (0, 2, 4)
+        ]
+        kept = next(at for at in (1, 2) if count[at] <= 220 - 220 // 4)  # a quarter is left
+        assert f"{count[0]} tokens, and the model reads 220" in screen.text
+        assert f"the oldest {2 * kept} messages: {count[kept]} tokens stay" in screen.text
+        screen.press("enter")
+        copy, whole = screen.kept
+        assert [message.text for message in copy.messages()][:-1] == [text for _, text in turns[2 * kept :]]
+        assert copy.messages()[-1].text and engine.calls[-1][1] != engine.calls[-2][1]
+        assert [message.text for message in whole.messages() if message.role == "user"] == [*ASKED]
+        screen.press("ctrl+o")
+        assert len(screen.kept) == 2
+
+
+def test_its_oldest_messages_are_summarised_and_the_summary_is_edited(tmp_path: Path) -> None:
+    with outgrown(tmp_path) as screen:
+        screen.say(*ASKED)
+        screen.press("down", "enter")
+        assert "╭─ system" in screen.text and "Violet scatters even more, but the Sun emits" in screen.text
+        screen.press("ctrl+end")
+        screen.say(" Briefly.")
+        copy = screen.kept[0]
+        assert copy.system.startswith("Earlier in this conversation: ") and copy.system.endswith(" Briefly.")
+        assert copy.messages()[-1].text == ASKED[-1]
+        screen.press("ctrl+r")
+        assert screen.kept[0].messages()[-1].role == "assistant" and len(screen.kept) == 2
+
+
+def test_it_is_made_shorter_when_a_person_says_so_and_not_where_there_is_one_message(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY])) as screen:
+        assert "there is nothing before this message" in screen.say("/compact")
+        screen.say(*ASKED[:3], "/compact")
+        assert "leave out the oldest" in screen.text
+        screen.press("escape")
+        assert len(screen.kept) == 1 and len(screen.kept[0].messages()) == 6
+        screen.say("/compact")
+        screen.press("enter")
+        assert len(screen.kept) == 2 and 0 < len(screen.kept[0].messages()) < 6
