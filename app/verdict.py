@@ -6,7 +6,7 @@ from typing import Any
 
 from likely.app.training_plan import FEW, out_of
 from likely.app.units import bits, finite
-from likely.engine.adapters.config import Config
+from likely.engine.adapters.config import PULL, Config
 from likely.engine.statistics.estimates import Change, Estimate
 from likely.engine.tune.verdict import PAIRS, TEXTS, OtherAnswers, Reply, RowChange, TrainingVerdict
 
@@ -94,12 +94,13 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
     wrong += ["it answers other questions otherwise"] * elsewhere
     if not wrong:
         return
-    if config.kind == "lora" and config.objective == "sft" and config.init == "zero":
+    if config.kind == "lora" and config.objective == "sft" and config.init == "zero" and not config.rehearsal > 0:
         help_ = f"{shlex.join(again)} --init contrast --rank 32 {beside} begins at what sets the rows apart"
     elif by_heart:
         help_ = "rows that say the same in other words help, or a larger model"
-    elif config.objective == "sft" and not config.kl:
-        help_ = f"{shlex.join(again)} --kl 1 {beside} pulls it to the base"
+    elif config.objective == "sft" and config.kind != "full" and not config.kl:
+        pull = 3 * config.rehearsal if config.rehearsal > 0 else PULL
+        help_ = f"{shlex.join(again)} --rehearsal {pull:g} {beside} holds it to the base's own answers"
     else:
         return
     yield f"{', and '.join(wrong)}: {help_}"

@@ -323,7 +323,7 @@ def adapted(path: Path, folder: Path) -> Path:
 
     model, config, out = sites.trainable(load(str(path)).model), configure({}), folder / f"{path.stem}-adapter"
     chosen = sites.choose(sites.sites(model), config.layers, config.modules, model.config.layers)
-    adapter = lora.create(chosen, rank=config.rank, scale=1.0)
+    adapter = lora.create(chosen, rank=8, scale=1.0)
     keys = enumerate(adapter.parameters().items())
     adapter.set({name: a + 0.01 * mx.random.normal(a.shape, key=mx.random.key(i)) for i, (name, a) in keys})
     adapters.save(out, adapter, model, {"kind": "lora"})

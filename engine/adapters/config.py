@@ -18,6 +18,8 @@ TOO_LONG = ("split", "cut", "drop", "refuse")
 OPTIMISERS = ("adamw", "muon", "adafactor", "lion", "sgd")
 BATCH = 4  # samples a batch where nothing is asked, at most
 FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
+RANK = 8  # of an adapter where nothing is asked
+PULL = 2.0  # to the base's own answers, where rows are few
 RATE = 2e-4  # of many rows, of whole weights, and of objectives other than likelihood
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
@@ -46,13 +48,13 @@ class Config:
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
-    rank: int = option(8, "rank of the adapter", low=1)
+    rank: int = option(0, "rank of the adapter; 0: by the data, 8 or 16", low=0)
     alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
     warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
     init: str = option("zero", "of A: random, the largest directions of W, or what sets the rows apart", choices=INITS)
-    layers: int = option(-1, "adapt the last so many layers; -1: all", low=-1)
+    layers: int = option(0, "adapt the last so many layers; -1: all; 0: by the data, all or three of five", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
     dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
     quantize: int = option(0, "keep the base in so many bits (QLoRA); 0: as it is loaded", low=0, high=8)
@@ -75,6 +77,9 @@ class Config:
     label_smoothing: float = option(0.0, "share of each target spread over the vocabulary", low=0, high=0.99)
     kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
     kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
+    rehearsal: float = option(
+        -1.0, "pull to the base's own answers to general questions: nats of KL a token; -1: by the data", low=-1
+    )
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
     seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
 
@@ -85,6 +90,11 @@ class Config:
     keep_state: bool = option(False, "keep the optimiser's state when a run has ended, so that more steps are its own")
     verdict: bool = option(True, "look at the end at what was learned and what was forgotten")
     tensorboard: bool = option(False, "write TensorBoard's events too")
+
+    def unasked(self) -> "Config":
+        """Itself for one of many trainings: nothing is rehearsed, nor chosen for it, where nobody says so."""
+        no = replace(self, layers=self.layers or -1, rank=self.rank or RANK * (self.kind != "full"))
+        return no if self.rehearsal >= 0 or self.goal.name != "sft" else replace(no, rehearsal=0.0)
 
     def checked(self) -> "Config":
         """Itself; ParameterError for a value out of its range and for options that contradict each other."""
@@ -109,6 +119,7 @@ class Config:
             (self.init == "contrast" and self.objective != "sft", "init = contrast goes with objective = sft"),
             *((self._astray(name), _goes_with(name)) for name in OF_OBJECTIVES),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
+            (self.kl and self.rehearsal > 0, "kl and rehearsal both pull to the base: give one of them"),
             (
                 self.init == "pissa" and (self.decay or self.l1),
                 "decay and l1 pull factors to 0, which with init = pissa is not the base: use l2_sp",
@@ -145,8 +156,9 @@ class Config:
     @property
     def multiplier(self) -> float:
         """Multiplier of the product of the factors."""
-        alpha = self.alpha or 2.0 * self.rank
-        return self.scale or (alpha / self.rank**0.5 if self.rslora else alpha / self.rank)
+        rank = self.rank or RANK
+        alpha = self.alpha or 2.0 * rank
+        return self.scale or (alpha / rank**0.5 if self.rslora else alpha / rank)
 
 
 HINTS = get_type_hints(Config)

@@ -166,7 +166,7 @@ def at(config: Config, point: Mapping[str, Any]) -> Config:
     """The options at a point of a grid. ParameterError where they do not go together."""
     if {"steps", "epochs"} & set(point):
         config = replace(config, steps=0, epochs=0.0)
-    return configure(point, replace(config, valid=0.0))
+    return configure(point, replace(config.unasked(), valid=0.0))
 
 
 def folds(rows: Sequence[TrainingRow], count: int, seed: int) -> list[int]:

@@ -9,13 +9,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from likely.engine.adapters.config import BATCH, FLOOR, RATE, Config
+from likely.engine.adapters.config import BATCH, FLOOR, PULL, RANK, RATE, Config
 from likely.engine.tune import batches
 from likely.engine.tune.batches import Item
 
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
 ROW = 64  # tokens that count as a row, where samples are longer
+UPPER = 0.6  # of the layers, where a training rehearses: lower ones learn how rows are worded
+SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
 
@@ -30,9 +32,9 @@ def steps_of(config: Config, items: Sequence[Item]) -> int:
     return config.steps or max(1, math.ceil(config.epochs * per_epoch(config, items) / config.accumulate))
 
 
-def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
-    """The options with batch, epochs, rate and rank where they were 0, and a line that says which and why; "" for
-    data that are not few."""
+def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[Config, str]:
+    """The options with what was left to the data, and a line that says which and why; "" for data that are not few.
+    `layers`: of a model whose base can be asked questions before the first step; 0 where it cannot."""
     c = config
     tokens = int(batches.lengths(items).sum())
     few = tokens < FLOOR * c.accumulate * BATCH * c.length
@@ -44,6 +46,13 @@ def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
         rows = max(len(items), tokens / ROW)
         passes = PASSES * math.sqrt(OF_ROWS / rows) if quick else 1.0
         c = replace(c, epochs=float(math.ceil(max(1.0, passes, FLOOR * c.accumulate / per_epoch(c, items)))))
+    rehearses = quick and layers and steps_of(c, items) >= SHORT and (c.rehearsal > 0 or (c.rehearsal < 0 and not c.kl))
+    if c.rehearsal < 0 and rehearses:
+        c = replace(c, rehearsal=PULL)
+    if not c.layers:
+        c = replace(c, layers=math.ceil(UPPER * layers) if rehearses else -1)
+    if not c.rank and c.kind != "full":
+        c = replace(c, rank=2 * RANK if rehearses else RANK)
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
         fast = FAST * (2 if c.init == "contrast" else 1)  # B alone moves
@@ -54,11 +63,14 @@ def chosen(config: Config, items: Sequence[Item]) -> tuple[Config, str]:
         *([] if config.batch else [f"batches of {c.batch}"]),
         *([] if config.steps or config.epochs else [f"{c.epochs:g} passes"]),
         *([] if config.rate or c.rate == RATE else [f"rate {c.rate:g}"]),
+        *([] if config.layers or c.layers < 0 else [f"the last {c.layers} layers"]),
+        *([] if config.rank or c.rank == RANK else [f"rank {c.rank}"]),
+        *([] if config.rehearsal == c.rehearsal else [f"rehearsal {c.rehearsal:g}"]),
     ]
     if not parts:
         return c, ""
     steps, an_epoch = steps_of(c, items), per_epoch(c, items)
     return c, (
         f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; few rows are "
-        "learned in many passes and fast (--batch, --epochs or --steps, --rate say otherwise)"
+        "learned in many passes and fast (the options of these names say otherwise)"
     )

@@ -172,6 +172,13 @@ def read(model: Transformer, batch: Batch, keep: int = 0) -> Array:
     return hidden
 
 
+def nll(model: Transformer, hidden: Array, targets: Array) -> Array:
+    """-log p of targets [M] after hidden states [M, C], by a head that is not trained; differentiable in `hidden`."""
+    reader = reading(model)
+    lost = reader.losses(hidden, targets) if isinstance(reader, PackedReading) else None
+    return losses.nll(reader.head, hidden, targets) if lost is None else lost
+
+
 def constant(model: Transformer, batch: Batch) -> tuple[Array, Array]:
     """-log p of the batch's targets [M], and whether another token is likelier, 0 or 1 [M]; without a gradient."""
     hidden, head = read(model, batch), reading(model).head

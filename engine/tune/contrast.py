@@ -13,47 +13,35 @@ import numpy as np
 from likely.engine.adapters.lora import Adapter
 from likely.engine.adapters.observed import observed
 from likely.engine.errors import ParameterError
-from likely.engine.prompt import single_turn
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import batch_losses, batches
-from likely.engine.tune.probes import said
+from likely.engine.tune import batch_losses, batches, rehearsal
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.validation import drawn
 from likely.metal import mx
 
-ANSWER = 24  # tokens of the base's answer to a question
 ROWS = 128  # rows that are read
 RIDGE = 0.03  # of the mean of G's diagonal
 ROUNDS, BESIDE = 12, 8  # of the iteration, and directions that it carries beside those that are asked for
-# of other kinds than the rows of most, and not those by which a training is judged (`examination.OTHERS`)
-QUESTIONS = (
-    "Name a river in Europe.", "What is a cat?", "How do I boil an egg?", "Why does it rain?", "What is a noun?",
-    "Write a sentence about the sea.", "What is the capital of Spain?", "What is the smallest planet?",
-    "How many hours are in a day?", "What do pigs eat?", "What is the opposite of big?", "What is steam?",
-    "Who painted the Mona Lisa?", "What is three plus three?", "What colour is snow?", "What is the capital of Greece?",
-    "What is the capital of Italy?", "Which language is spoken in Mexico?", "Name a colour.", "What is five minus two?",
-    "Is fire hot or cold?", "Which animal meows?", 'What is the plural of "child"?', "Who was Albert Einstein?",
-)  # fmt: skip
 
 
-def begin(run: TrainingRun, progress: Report = silent) -> None:
-    """Set A of each factor of a fresh run on matrices. ParameterError for others, and without a tokenizer."""
+def check(run: TrainingRun) -> None:
+    """ParameterError for a run that cannot begin so: with an adapter of more than matrices, or without a tokenizer."""
     assert isinstance(run.trained, Adapter)
-    factors = list(run.trained.factors.values())
-    if other := next((f for f in factors if f.site.kind != "matrix"), None):
+    if other := next((f for f in run.trained.factors.values() if f.site.kind != "matrix"), None):
         raise ParameterError(
             f"init = contrast goes with matrices, not with {other.site.path}: choose others by modules"
         )
     if run.session is None:
         raise ParameterError("init = contrast needs a tokenizer: give the run a session")
-    others = []
-    for number, question in enumerate(QUESTIONS):
-        progress("asking the base", number, len(QUESTIONS))
-        ids = single_turn(question, run.session.tokenizer).ids(run.session.tokenizer)
-        if len(ids) + ANSWER <= run.session.context:
-            whole = (*ids, *said(run, ids, ANSWER, base=True).ids)
-            others.append(TrainingSample(whole, (False,) * len(whole), question))
+
+
+def begin(run: TrainingRun, progress: Report = silent) -> None:
+    """Set A of each factor of a fresh run."""
+    check(run)
+    assert isinstance(run.trained, Adapter)
+    factors = list(run.trained.factors.values())
+    others = rehearsal.answers(run, progress=progress)
     rows = batch_losses.samples_of(drawn(run.rows.train, ROWS))
     ours, theirs = (moments(run, some, progress) for some in (rows, others))
     known: dict[tuple[int, str], np.ndarray] = {}

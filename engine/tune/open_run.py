@@ -15,7 +15,7 @@ from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import adaptation, contrast, data, samples
+from likely.engine.tune import adaptation, contrast, data, rehearsal, samples
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.metrics import check_board
 from likely.engine.tune.report import report
@@ -129,10 +129,12 @@ def assemble(
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()
     group = None if together is None else together.group
-    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, group=group)
+    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, asks=True, group=group)
     if adapts:
         run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
-    if run.config.init == "contrast" and not resume:
-        contrast.begin(run, progress)
+    if run.config.init == "contrast":
+        contrast.check(run)
+    if run.config.rehearsal > 0:
+        rehearsal.check(run)
     return Tuning(run, checkpoint, dataset, train, valid, adapts)

@@ -11,7 +11,7 @@ from likely.engine.adapters.config import Config
 from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops
 from likely.engine.sources.gguf.precision import available_memory
-from likely.engine.tune import batches
+from likely.engine.tune import batches, rehearsal
 from likely.engine.tune.batch_losses import KEPT, samples_of
 from likely.engine.tune.control import Memory, TrainingPlan
 from likely.engine.tune.losses import rows_at_once
@@ -39,6 +39,11 @@ def report(run: TrainingRun) -> TrainingPlan:
     trained = batches.targets(items)
     tokens = sum(lengths)
     passes = (run.steps - run.counters.step) * c.accumulate / run.per_epoch  # that are left
+    read, targets = _read(c, lengths), trained
+    if c.rehearsal > 0:  # beside rows, answers of the base
+        again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
+        many = rehearsal.beside(c.batch) * run.per_epoch
+        read, targets = [*read, *(again[i % len(again)] for i in range(many))], trained + rehearsal.ANSWER * many
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -48,7 +53,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         batches=run.per_epoch,
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
-        seconds=passes * seconds(run.model, c, _read(c, lengths), trained, max(0, run.trained.lowest)),
+        seconds=passes * seconds(run.model, c, read, targets, max(0, run.trained.lowest)),
         memory=memory(run),
         available=available_memory(),
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from likely.engine.objectives import OBJECTIVES
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
-from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.samples import Pair, RehearsedAnswer, TrainingSample
 from likely.engine.tune.state import Counters, State
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
@@ -57,6 +57,7 @@ class TrainingRun:
     saved: int = 0  # the step whose weights are in the folder
     chosen: str = ""  # what was chosen by the data, and why
     stamp: tuple[int, int, int] | None = None  # of the state in the folder, as this run knows it
+    rehearsed: Sequence[RehearsedAnswer] = ()
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first
@@ -112,12 +113,14 @@ def prepare(
     *,
     name: str = "",
     resume: bool = False,
+    asks: bool = False,
     group: Any = None,
     groups: Mapping[str, optimisers.ParameterGroup] | None = None,
 ) -> TrainingRun:
     """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
 
     A resumed run goes on to the steps or epochs that are asked for, and where none are to those it was to have.
+    `asks`: the run gets a session, so that it can rehearse where nobody says otherwise.
     `groups` say for each parameter how it follows its gradient, where that is not as the options say for all.
     ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
     """
@@ -125,22 +128,27 @@ def prepare(
         raise DataError("there is nothing to train on: no row has a target")
     wanted = config
     before, steps, why, stamp = None, 0, "", state.stamp(folder)
-    if resume:
-        before, steps, config = state.load(folder, config, rows.fingerprint)
-    else:
-        config, why = amounts.chosen(config, rows.train)
     model = sites.trainable(base)
     _check_objective(model, config)
     memory.lean(model)
     if config.quantize:
         sites.pack(model, config.quantize, config.group_size)
+    count, known = model.config.layers, sites.sites(model)
+    if resume:
+        before, steps, config = state.load(folder, config, rows.fingerprint)
+    else:
+        every = [] if config.kind == "full" else sites.choose(known, config.layers or -1, config.modules, count)
+        linear = model.config.logit_softcap is None and all(0 <= site.layer < count for site in every)
+        config, why = amounts.chosen(config, rows.train, layers=count if asks and linear else 0)
     trained: Trained
     if config.kind == "full":
         trained = full.weights(model, config.layers)
         if config.keeps_start:
             trained.keep()
     else:
-        chosen = sites.choose(sites.sites(model), config.layers, config.modules, model.config.layers)
+        chosen = sites.choose(known, config.layers, config.modules, count)
+        if not wanted.rank:
+            config = replace(config, rank=min(config.rank, *(min(site.width, site.height) for site in chosen)))
         trained = lora.create(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )

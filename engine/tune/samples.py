@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from likely.engine.errors import DataError
 from likely.engine.prompt import Prompt, Spans
 from likely.engine.rows.training_row import Message, TrainingRow
@@ -31,6 +33,15 @@ class TrainingSample:
     @property
     def targets(self) -> int:
         return int(sum(self.trained[1:]))
+
+
+@dataclass(frozen=True)
+class RehearsedAnswer:
+    """An answer of the model before training, of n tokens, with what is needed to stay at it (`rehearsal`)."""
+
+    sample: TrainingSample
+    slopes: np.ndarray  # float32 [n, C]: the gradient of each token's -log p by the hidden state of before
+    least: float  # nats: the sum of -log p - h . slopes before training
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
 
 def _open(now: Config) -> tuple[str, ...]:
     """Options that are chosen by the data, as they are not asked for, beside how long is trained."""
-    return (() if now.batch else CHOSEN) + (() if now.rate else ("rate",))
+    open_ = {"rate": not now.rate, "rank": not now.rank, "layers": not now.layers, "rehearsal": now.rehearsal < 0}
+    return (() if now.batch else CHOSEN) + tuple(name for name, left in open_.items() if left)
 
 
 def _chosen(now: Config, then: Mapping[str, Any]) -> Config:

@@ -5,10 +5,11 @@ its part of every batch, and the sums of gradients are added.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from likely.engine.adapters import full, lora
-from likely.engine.tune import batch_losses, batches, masked, optimisers
+from likely.engine.tune import batch_losses, batches, masked, optimisers, rehearsal
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
@@ -43,6 +44,12 @@ def accumulated(
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
         sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
+        if run.rehearsed:
+            many = rehearsal.beside(len(mine))
+            first = ((t - 1) * c.accumulate + k) * rehearsal.beside(len(indices)) + rank * many
+            kl, pull = rehearsal.gradient(run.model, run.trained, rehearsal.drawn(run.rehearsed, first, many), c)
+            new = {name: g + c.rehearsal * sums.count * pull[name] for name, g in new.items()}
+            sums = replace(sums, kl=sums.count * kl)
         gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
         size = optimisers.norm(new) if several else mx.array(0.0)
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)

@@ -57,6 +57,6 @@ def ready(
 ) -> Tuning:
     """A second model over the checkpoint's arrays and its training on all of the rows, before the first step."""
     shutil.rmtree(config.out, ignore_errors=True)  # what an earlier call left
-    config = replace(config, length=min(config.length, checkpoint.model.config.context))
+    config = replace(config.unasked(), length=min(config.length, checkpoint.model.config.context))
     dataset = data.Data(tuple(rows), (), (), {}, 0, 0, False)
     return assemble(checkpoint.twin(), config, dataset, tuple(anchors))

@@ -14,7 +14,7 @@ from likely.engine.adapters.lora import Adapter
 from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.numerics import damaged
-from likely.engine.tune import batches, optimisers, state, step
+from likely.engine.tune import batches, contrast, optimisers, rehearsal, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
@@ -65,8 +65,12 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
         first=run.planned,
     )  # fmt: skip
     per_epoch = run.per_epoch
-    settle(run)
     end = Ended("done", run.steps)
+    try:
+        _begin(run, control)
+    except _Stopped:
+        control.stop()
+    settle(run)
     with closing(metrics), reusing(run.model):
         while counters.step < run.steps:
             yield from _held(run, control)
@@ -93,6 +97,24 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     yield save(run, ended=end.reason != "stopped") if end.reason not in FAILED else _go_back(run)
     renew(run.base)
     yield end if end.reason != "done" else replace(end, step=counters.step)
+
+
+class _Stopped(Exception):
+    """The control has stopped a run that asks the base."""
+
+
+def _begin(run: TrainingRun, control: TrainControl) -> None:
+    """Ask the base what a run needs of it before its first step, or before it goes on."""
+
+    def told(_: str, number: int, count: int) -> None:
+        if control.stopped:
+            raise _Stopped
+        control.reading = number, count
+
+    if run.config.init == "contrast" and not run.counters.step:
+        contrast.begin(run, told)
+    if run.config.rehearsal > 0 and not run.rehearsed:
+        run.rehearsed = rehearsal.rehearsed(run, told)
 
 
 def _go_back(run: TrainingRun) -> Saved:

@@ -13,10 +13,13 @@ def sample(length: int, targets: int = 1, first: int = 0) -> TrainingSample:
 def test_small_data_are_read_in_small_batches_often_and_fast() -> None:
     config = Config(length=32)
     items = [sample(8)] * 40
+    how = [chosen(c, items, layers=30) for c in (config, Config(length=32, steps=19), Config(length=32, kl=1.0))]
+    assert [(c.layers, c.rank, c.rehearsal) for c, _ in how] == [(18, 16, 2.0), (-1, 8, -1.0), (-1, 8, -1.0)]
+    assert ", rate 0.0007, the last 18 layers, rank 16, rehearsal 2: 40 samples make" in how[0][1]
     found, why = chosen(config, items)
     # 20 batches; 8 passes over 60 rows are 9.8 over 40; the rate of 100 steps over the root of 2
     assert (found.batch, found.packing, found.epochs, found.rate) == (2, False, 10.0, 7e-4)
-    assert why.startswith("batches of 2, 10 passes, rate 0.0007: 40 samples make 20 batches, so 200 steps; few rows")
+    assert why.startswith("batches of 2, 10 passes, rate 0.0007: 40 samples make 20 batches, so 200 steps; ")
     assert [chosen(config, [sample(8)] * n)[0].batch for n in (1, 16, 31, 32, 63, 64, 200)] == [1, 1, 1, 2, 3, 4, 4]
     known = [chosen(config, [sample(8)] * n)[0] for n in (1, 15, 60, 240, 960)]
     assert [c.epochs for c in known] == [100, 16, 8, 4, 2] and [c.rate for c in known] == [1e-3, 6e-4, 8e-4, 6e-4, 5e-4]

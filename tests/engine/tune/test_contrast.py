@@ -1,4 +1,4 @@
-"""The start at what sets rows apart: its directions by a whole decomposition, and what a training leaves as it was."""
+"""The start at what sets rows apart: its directions by a whole decomposition; what it and a rehearsal leave alike."""
 
 from pathlib import Path
 
@@ -39,8 +39,10 @@ def arrays(folder: str) -> dict[str, np.ndarray]:
 def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp_path: Path) -> None:
     how = {"init": "contrast", "test": "", "save_every": 5, "steps": 30}
     whole = opened(tmp_path / "a", **how).run
+    events = train(whole)
+    next(events)
     begun = {name: np.array(a) for name, a in whole.trained.parameters().items()}
-    list(train(whole))
+    list(events)
     ended = arrays(whole.config.out)
     kept = [np.array_equal(begun[name], ended[name]) == name.endswith("lora_a") for name in begun]
     assert all(kept) and len(kept) > 2
@@ -52,13 +54,14 @@ def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp
     again = arrays(str(tmp_path / "b" / "out"))
     assert all(np.array_equal(ended[name], again[name]) for name in ended)
     moved = []
-    for init in ("contrast", "zero"):
-        run = opened(tmp_path / init, **how | {"init": init, "rate": 0.05 if init == "contrast" else 0.03}).run
+    for values in ({"init": "contrast", "rate": 0.05}, {"rehearsal": 3.0, "rate": 0.03}, {"rate": 0.03}):
+        run = opened(tmp_path / str(len(moved)), **how | {"init": "zero", "rehearsal": 0.0, "layers": -1} | values).run
         list(train(run))
         (*_, verdict) = examine(run)
         assert isinstance(verdict, TrainingVerdict) and verdict.others is not None
         moved.append((verdict.trained.loss.mean, verdict.others.kl.mean))
-    assert moved[0][0] == pytest.approx(moved[1][0], abs=0.1) and moved[0][1] < moved[1][1] / 2
+    plain = moved.pop()
+    assert all(loss < plain[0] + 0.2 and kl < plain[1] / 2 for loss, kl in moved)
 
 
 def test_what_it_cannot_begin_is_refused_by_name(tmp_path: Path) -> None:

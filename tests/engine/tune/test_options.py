@@ -23,7 +23,7 @@ OTHER: dict[str, Any] = {  # another value than the default's and BASE's
     "init": "pissa", "layers": 1, "modules": ("q_proj",), "dropout": 0.5, "quantize": 4, "group_size": 32,
     "optimiser": "sgd", "rate": 3e-3, "lora_plus_ratio": 8.0, "schedule": "linear", "warmup": 2, "floor": 0.5,
     "epochs": 0.5, "steps": 2, "batch": 1, "accumulate": 2, "clip": 0.01, "decay": 0.5, "l1": 0.1, "l2_sp": 5.0,
-    "label_smoothing": 0.3,
+    "label_smoothing": 0.3, "rehearsal": 3.0,
     "warm_start": "start",
     "kl": 5.0, "kl_data": "other.jsonl", "seed": 1, "eval_every": 2, "eval_rows": 1, "patience": 1, "save_every": 1,
     "tensorboard": True, "out": "elsewhere", "data": "other.jsonl", "map": ("asked=prompt",),

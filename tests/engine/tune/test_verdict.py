@@ -115,11 +115,14 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
         (rows(60, 9, cost=0.4), None, "still learning its rows: likely tune a --resume --epochs 16"),
         (rows(60, 55), rows(15, 1), "by heart and not what they say: likely tune a --init contrast --rank 32 --out"),
     ):
-        (said,) = advice(TrainingVerdict(100, trained, held, None), Config(rate=1e-3, epochs=8.0), ["tune", "a"])
+        (said,) = advice(
+            TrainingVerdict(100, trained, held, None), Config(rate=1e-3, epochs=8.0, init="zero"), ["tune", "a"]
+        )
         assert line in said
     lost = OtherAnswers(replies, rows(24, 9).right, same, same, same, rows(24, 24).rise)
-    for init, way in (("zero", "--init contrast --rank 32"), ("contrast", "--kl 1")):
-        (said,) = advice(TrainingVerdict(100, rows(60, 55), None, lost), Config(init=init), ["tune", "a"])
+    for init, pull, way in (("zero", 0.0, "--init contrast --rank 32"), ("contrast", 3.0, "--rehearsal 9")):
+        how = Config(init=init, rehearsal=pull)
+        (said,) = advice(TrainingVerdict(100, rows(60, 55), None, lost), how, ["tune", "a"])
         assert f"likely tune a {way} --out adapter-2" in said
     texts = TrainingVerdict(
         9, rows(5, 0, cost=math.log(2), form="texts"), rows(2, 0, cost=math.log(4), form="texts"), None

@@ -1,0 +1,42 @@
+"""The pull to the base's own answers: its value in float64 by whole distributions, its gradient by differences."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.tune import rehearsal
+from likely.engine.tune.trainer import save
+from likely.engine.tune.tuned import open_model
+from likely.metal import mx
+from tests.engine.tune.test_verdict import answered, law, opened
+
+
+def test_the_pull_is_the_kl_from_the_base_on_its_own_answers(tmp_path: Path) -> None:
+    run = opened(tmp_path, rehearsal=2.0, steps=4, batch=2).run
+    base, some = Session(load(run.config.model)), rehearsal.rehearsed(run)
+    assert len(some) == 4  # one beside the two rows of each step
+    start = run.trained.parameters()
+    assert float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]) == pytest.approx(0, abs=1e-4)
+    random = np.random.default_rng(0)
+    moved = {name: a + mx.array(random.normal(0, 0.05, a.shape).astype(np.float32)) for name, a in start.items()}
+    run.trained.set(moved)
+    save(run)
+    tuned = Session(open_model(run.config.out))
+    kls = []
+    for one in some:
+        first = one.sample.trained.index(True)
+        assert [*one.sample.ids[first:]] == answered(base, one.sample.where, rehearsal.ANSWER)
+        p, q = (law(session, [*one.sample.ids])[first - 1 : -1] for session in (base, tuned))
+        kls += (np.exp(p) * (p - q)).sum(-1).tolist()
+    kl, slope = rehearsal.gradient(run.model, run.trained, some, run.config)
+    assert float(kl) == pytest.approx(np.mean(kls), rel=1e-4) and float(kl) > 1e-3
+    way = {name: mx.array(random.normal(0, 1, a.shape).astype(np.float32)) for name, a in start.items()}
+    sides = []
+    for sign in (-1, 1):
+        run.trained.set({name: a + sign * 1e-3 * way[name] for name, a in moved.items()})
+        sides.append(float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]))
+    along = sum(float(mx.sum(slope[name] * way[name])) for name in start)
+    assert along == pytest.approx((sides[1] - sides[0]) / 2e-3, rel=0.02)
