@@ -337,7 +337,7 @@ def test_a_small_data_set_is_trained_long_enough_with_no_option(likely: Likely, 
     steps = int(err.split("done after step ")[1].split(":")[0])
     assert 100 <= steps <= 250
     plan = err.split("chosen ")[1].splitlines()[0]
-    assert plan.startswith("batches of ") and " passes: " in plan and f"so {steps} steps; few rows" in plan
+    assert plan.startswith("batches of ") and " passes, layers " in plan and f"so {steps} steps; few rows" in plan
     settings = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert 1 <= settings["batch"] <= 4 and settings["epochs"] >= 2
     assert "bits a token from the base (KL" in err and "next to nothing" not in err and "teach little: " not in err

@@ -55,7 +55,9 @@ def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp
     assert all(np.array_equal(ended[name], again[name]) for name in ended)
     moved = []
     for values in ({"init": "contrast", "rate": 0.05}, {"rehearsal": 3.0, "rate": 0.03}, {"rate": 0.03}):
-        run = opened(tmp_path / str(len(moved)), **how | {"init": "zero", "rehearsal": 0.0, "layers": -1} | values).run
+        run = opened(
+            tmp_path / str(len(moved)), **how | {"init": "zero", "rehearsal": 0.0, "layers": -1, "rank": 8} | values
+        ).run
         list(train(run))
         (*_, verdict) = examine(run)
         assert isinstance(verdict, TrainingVerdict) and verdict.others is not None
