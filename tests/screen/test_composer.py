@@ -1,6 +1,7 @@
 """Where a person writes: lines, earlier prompts, examples, completions, counted files, an edit in its place."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,21 @@ def test_what_is_attached_is_counted_before_it_is_sent(tmp_path: Path) -> None:
             assert "".join(written(screen)) == after.format(tmp_path)
             assert "its tokens are counted when it is sent" in screen.lines[-1]
             screen.press("end", "ctrl+u")
+
+
+def test_a_file_that_has_no_room_is_sent_in_parts(tmp_path: Path) -> None:
+    lines = [f"{at} Blue light" for at in range(1, 41)]
+    (tmp_path / "a b.txt").write_text("\n".join(lines))
+    with Screen(tmp_path, ScriptedEngine(scripts=[" Blue."], context=200), size=(100, 30)) as screen:
+        said = screen.say('see @"a b.txt"')
+        assert re.search(r"a b.txt: \d+ tokens, and 200 are left of the context: ⏎ sends a part", said)
+        (part,) = written(screen)
+        until = int(part.removeprefix('see @"a b.txt:1-').removesuffix('"'))
+        screen.press("enter")
+        assert screen.said[0] == f"{part}\n\n```a b.txt:1-{until}\n" + "\n".join(lines[:until]) + "\n```"
+        assert 5 < until < 40 and written(screen) == [f'@"a b.txt:{until + 1}-40"']
+        screen.press("ctrl+u")
+        assert "a b.txt has 40 lines: 30-50 are none of them" in screen.say('@"a b.txt:30-50"')
 
 
 def test_what_is_said_while_it_answers_waits_is_edited_and_is_sent_in_turn(tmp_path: Path) -> None:

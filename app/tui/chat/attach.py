@@ -1,4 +1,6 @@
-"""Attachments of a message (files named with `@path`), the history of prompts on disk, code blocks in an answer."""
+"""Attachments of a message (files named with `@path`, lines of one with `@path:10-40`), the history of prompts on disk,
+code blocks in an answer.
+"""
 
 import contextlib
 import json
@@ -16,6 +18,8 @@ from likely.engine.whole_file import read_whole, refuse_pipe
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered
 HISTORY = "history.jsonl"  # where, in likely's folder
+PART = 0.5  # of the room that is left, for a part of a file: an answer wants some too
+_LINES = re.compile(r"(.+):(\d+)-(\d*)")
 _NAMED = re.compile(r'(?<!\S)@("[^"]+"|[^\s@]+)')
 _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 
@@ -27,20 +31,57 @@ class Attachment:
 
 
 def attachments(text: str) -> list[Attachment]:
-    """The files that a prompt names with `@path`. Raises DataError for one that cannot be read as text.
+    """The files that a prompt names with `@path`, and lines of them, counted from 1. Raises DataError for one that
+    cannot be read as text, and for lines that it has not.
 
     A word that begins with @ and names no file stays a word.
     """
     attachments = []
     for match in _NAMED.finditer(text):
-        path = expanded(match[1].strip('"'))
+        path, lines = _place(match[1])
         if path.is_dir():
             raise DataError(f"@{path} is a folder: name a text file")
         if path.is_file():
-            attachments.append(read(path))
+            attachments.append(read(path) if lines is None else _part(read(path), *lines))
         elif "/" in match[1] or match[1].startswith('"'):
             raise DataError(f"there is no file {path}: nothing was sent")
     return attachments
+
+
+def _place(named: str) -> tuple[Path, tuple[int, int | None] | None]:
+    """The path that is named, and the first and the last of its lines, None for the last there is."""
+    path = expanded(named.strip('"'))
+    match = _LINES.fullmatch(named.strip('"'))
+    if match is None or path.is_file():
+        return path, None
+    return expanded(match[1]), (int(match[2]), int(match[3]) if match[3] else None)
+
+
+def _part(whole: Attachment, first: int, last: int | None) -> Attachment:
+    lines = whole.text.splitlines()
+    last = len(lines) if last is None else last
+    if not 1 <= first <= last <= len(lines):
+        raise DataError(f"@{whole.name} has {len(lines)} lines: {first}-{last} are none of them")
+    return Attachment(f"{whole.name}:{first}-{last}", "\n".join(lines[first - 1 : last]))
+
+
+def narrowed(text: str, share: float) -> tuple[str, str]:
+    """A prompt with so much of the last file that it names, in whole lines, and the name of what is left of that.
+
+    "" for both where there is no line to leave out.
+    """
+    for match in [*_NAMED.finditer(text)][::-1]:
+        path, lines = _place(match[1])
+        if path.is_file():
+            count = len(read(path).text.splitlines())
+            first, last = lines or (1, None)
+            last = count if last is None else last
+            until = first + int((last - first + 1) * share) - 1
+            if first <= until < last:
+                named = [_named(path, f":{a}-{b}") for a, b in ((first, until), (until + 1, last))]
+                return text[: match.start()] + named[0] + text[match.end() :], named[1]
+            break
+    return "", ""
 
 
 def mistaken(text: str) -> str:
@@ -89,11 +130,11 @@ def complete(text: str) -> list[str]:
     return [text[: match.start()] + _named(entry) for entry in shown[:50]]
 
 
-def _named(path: Path) -> str:
-    """`@path`, in quotes where it has a space: a folder's stay open, for what is in it."""
+def _named(path: Path, lines: str = "") -> str:
+    """`@path`, with its lines, in quotes where it has a space: a folder's stay open, for what is in it."""
     if " " not in str(path):
-        return f"@{path}{'/' if path.is_dir() else ''}"
-    return f'@"{path}/' if path.is_dir() else f'@"{path}"'
+        return f"@{path}{'/' if path.is_dir() else lines}"
+    return f'@"{path}/' if path.is_dir() else f'@"{path}{lines}"'
 
 
 def pasted(text: str) -> str | None:

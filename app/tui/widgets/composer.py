@@ -51,6 +51,7 @@ class Composer(PromptInput):
         self.list = Suggestions()  # shows completions as one types
         self.queue = MessageQueue()  # shows what waits
         self._counting = False  # what is attached
+        self._part, self._rest = "", ""  # of a file: the message with what has room, and the name of what has not
         self._listed = ""  # the words that it is for
 
     def drop(self) -> bool:
@@ -144,6 +145,9 @@ class Composer(PromptInput):
             self.queue.put(*(each for each in self.queue.messages if each is not message))
         else:
             self.attached, self.text = [], ""
+        if message is not None and message.text == self._part:
+            self.take(self._rest)
+        self._part = self._rest = ""
 
     def _count(self, message: WaitingMessage, attached: Sequence[Attachment]) -> None:
         """Attach files: their tokens are counted first, and what does not fit is refused."""
@@ -164,11 +168,22 @@ class Composer(PromptInput):
                     return
                 room, names = self.room(), ", ".join(item.name for item in attached)
                 if len(event) >= room:
-                    host(self).say(f"{names}: {len(event)} tokens, and {room} are left of the context", True)
+                    self._narrow(message, f"{names}: {len(event)} tokens, and {room} are left of the context",
+                                 attach.PART * room / len(event))  # fmt: skip
                     return
                 self._say(whole, f"attached {names}: {len(event)} tokens", message)
 
         host(self).engine.submit(call(calls.tokens, facts.name, whole), counted)
+
+    def _narrow(self, message: WaitingMessage, why: str, share: float) -> None:
+        """Offer a part of a file that has no room, in the prompt."""
+        part, rest = attach.narrowed(message.text, share)
+        if not part or message in self.queue.messages:
+            host(self).say(why, alarm=True)
+            return
+        self._part, self._rest = part, rest
+        self.take(part)
+        host(self).say(f"{why}: ⏎ sends a part", alarm=True)
 
     def on_prompt_input_big_paste(self, event: PromptInput.BigPaste) -> None:
         event.stop()
