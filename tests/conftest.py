@@ -29,6 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Everyday a quarter of the examples that hypothesis makes of a law that does not say how many."""
     settings.load_profile("everyday" if "not slow" in config.option.markexpr else "all")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise, permutations
@@ -29,7 +30,6 @@ from tests.serve import hostile_bodies
 from tests.serve.served import Client, server, write_model
 from tests.serve.test_soak import growth, held, idle
 from tests.support import thinkers
-from tests.support.worker import HeardWorker
 
 LONG = tuple(random.Random(4).randrange(256) for _ in range(1900))
 
@@ -59,17 +59,24 @@ def served(tiny: Path) -> Any:
 
 
 def ran(tiny: Path, *requests: Any, stop: int | None = None) -> list[tuple[int, Any]]:
-    """All that is reported of requests that come together, once the model is there; one of them is stopped at once."""
-    worker = HeardWorker(served(tiny))
+    """All that is reported of requests that come together, once the model is there; one of them is stopped as soon as
+    anything is reported of any."""
+    seen: list[tuple[int, Any]] = []
+    jobs: list[int] = []
+
+    def heard() -> None:  # in the worker's own thread, between two turns: nothing hangs on how fast the other one is
+        seen.extend(news := worker.drain())
+        if jobs and stop is not None and not any(job in jobs for job, _ in seen[: -len(news)]):
+            worker.stop(jobs[stop])
+        if not jobs and (warm, Closed()) in news:
+            jobs.extend(worker.submit(request, brief=getattr(request, "brief", False)) for request in requests)
+            worker.finish()
+
+    worker = Worker(served(tiny), reported=heard)
     warm = worker.submit(echo())
     worker.start()
-    worker.until(lambda seen: (warm, Closed()) in seen)
-    jobs = [worker.submit(request, brief=getattr(request, "brief", False)) for request in requests]
-    if stop is not None:
-        worker.stop(jobs[stop])
-    worker.finish()
     assert worker.join()
-    return [(jobs.index(job), event) for job, event in worker.drain() if job in jobs]
+    return [(jobs.index(job), event) for job, event in seen if job in jobs]
 
 
 def at(found: list[tuple[int, Any]], job: int, kind: type) -> int:
@@ -91,15 +98,25 @@ def test_another_draws_before_a_long_computation_is_over(tiny: Path, long: Any, 
 
 
 def test_others_draw_while_a_model_is_loaded(tiny: Path) -> None:
-    """Between a request for a model and its being there, many pieces later."""
-    worker = HeardWorker(served(tiny))
+    """Between a request for a model, which comes behind the first token, and its being there, many pieces later."""
+    there = threading.Event()
+    seen: list[tuple[int, Any]] = []
+    load: list[int] = []
+
+    def heard() -> None:
+        seen.extend(news := worker.drain())
+        if not load and any(isinstance(event, tuple) for _, event in news):
+            load.append(worker.submit(Load("other")))
+            seen.clear()
+        if any(job in load and isinstance(event, Loaded | Failed) for job, event in news):
+            there.set()
+
+    worker = Worker(served(tiny), reported=heard)
     draws = worker.submit(hi(max_tokens=1900, temperature=1.0, logit_bias={"287": -100.0}))
     worker.start()
-    worker.until(lambda seen: any(isinstance(event, tuple) for _, event in seen))
-    load = worker.submit(Load("other"))
-    seen = worker.until(lambda seen: any(job == load and isinstance(event, Loaded | Failed) for job, event in seen))
+    there.wait()
     worker.close(10)
-    begun = next(i for i, (job, event) in enumerate(seen) if isinstance(event, Loaded))
+    begun = next(i for i, (_, event) in enumerate(seen) if isinstance(event, Loaded))
     assert (draws, Closed()) not in seen[:begun]
     assert sum(job == draws and isinstance(event, tuple) for job, event in seen[:begun]) > 5
 
