@@ -12,6 +12,7 @@ from likely.engine.inside.looks import (
     HeadScores,
     Importance,
     InspectedModel,
+    LayerPass,
     Lens,
     Neighbourhood,
     Patching,
@@ -65,6 +66,12 @@ class Inside(Protocol):
     def attribution(self, ids: Ids, position: int, against: int | None, token: int | None) -> Attribution: ...
     def importance(self, ids: Ids, position: int, token: int | None) -> Importance: ...
     def ablation(self, ids: Ids, position: int, layer: int, head: int, token: int | None = None) -> Ablation: ...
+    def layer(
+        self, ids: Ids, position: int, layer: int, head: int, target: int | None = None, silent: bool = False
+    ) -> LayerPass:
+        """Of a layer taken apart there; head -1 is the one that reads most of one word."""
+        ...
+
     def patching(self, ids: Ids, position: int, corrupted: Prompt, part: str) -> Patching: ...
     def spellings(self, ids: Ids, start: int, stop: int) -> WordSpellings:
         """Of the word that is ids `start`..`stop`."""

@@ -18,12 +18,14 @@ from likely.engine.decode.control import RunControl
 from likely.engine.errors import ParameterError
 from likely.engine.inside import attribution, causes, heads, importance, lens, patching, tuned_lens
 from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.layer import layer_pass
 from likely.engine.inside.looks import (
     Ablation,
     Attribution,
     HeadScores,
     Importance,
     InspectedModel,
+    LayerPass,
     Lens,
     Neighbourhood,
     Patching,
@@ -120,6 +122,11 @@ class SessionInside:
 
     def ablation(self, ids: Ids, position: int, layer: int, head: int, token: int | None = None) -> Ablation:
         return patching.ablate(self._until(ids, position), layer, head, token=token)
+
+    def layer(
+        self, ids: Ids, position: int, layer: int, head: int, target: int | None = None, silent: bool = False
+    ) -> LayerPass:
+        return layer_pass(self._until(ids, position), layer, head, target, silent)
 
     def patching(self, ids: Ids, position: int, corrupted: Prompt, part: str) -> Patching:
         clean, other = self._until(ids, position), subject(self.session, corrupted.ids(self.session.tokenizer))

@@ -102,12 +102,7 @@ class Block:
     def attend(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
         """Attention over x [B, T, C], [B, T, H D]: the input of `out`."""
         b, t, _ = x.shape
-        size, heads = self.size, self.heads
-        y = self.qkv(x)
-        if self.q_norm is not None and self.k_norm is not None and not self.norm_each:
-            q, k, v = mx.split(y, [heads * size, self.rotated * size], axis=-1)
-            y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
-        q, keys, values = self._rows(y, step, cache)
+        q, keys, values = self.projected(x, step, cache)
         mask = self.mask
         if cache is None:
             kv = KV(keys, values, step.lengths, t)
@@ -124,15 +119,19 @@ class Block:
             step.reports.append(emitted)
         if t > 1:
             out = out.swapaxes(1, 2)
-        return out.reshape(b, t, heads * size)
+        return out.reshape(b, t, self.heads * self.size)
 
-    def _rows(
-        self, y: Array, step: ForwardContext, cache: KVCache | None
+    def projected(
+        self, x: Array, step: ForwardContext, cache: KVCache | None
     ) -> tuple[Array, Array | QuantizedRows, Array | QuantizedRows]:
-        """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of y [B, T, (H + 2 Hkv) D].
+        """Queries [B, H, T, D], keys and values [B, Hkv, T, D], normed and turned, of the attention's input [B, T, C].
 
         By our kernel they are packed too, where the cache takes them so.
         """
+        y = self.qkv(x)
+        if self.q_norm is not None and self.k_norm is not None and not self.norm_each:
+            q, k, v = mx.split(y, [self.heads * self.size, self.rotated * self.size], axis=-1)
+            y = mx.concatenate([self.q_norm(q), self.k_norm(k), v], axis=-1)
         if step.turn is not None and self.prepared:
             b, t, _ = y.shape
             heads = y.reshape(b, t, -1, self.size)

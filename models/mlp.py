@@ -20,13 +20,14 @@ class GatedMLP:
         self.gate_up, self.down, self.activate = gate_up, down, activate
 
     def __call__(self, x: Array) -> Array:
-        return self.down(self._inner(x))
+        return self.down(self.neurons(x))
 
     def onto(self, residual: Array, x: Array) -> Array:
         """residual + self(x)."""
-        return onto(residual, self.down, self._inner(x))
+        return onto(residual, self.down, self.neurons(x))
 
-    def _inner(self, x: Array) -> Array:
+    def neurons(self, x: Array) -> Array:
+        """What its neurons say to x [B, T, C]: the input of `down`, [B, T, F]."""
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
         return gated(self.activate, gate, up)
 
@@ -40,11 +41,15 @@ class Plain:
         self.up, self.down, self.activate = up, down, activate
 
     def __call__(self, x: Array) -> Array:
-        return self.down(self.activate(self.up(x)))
+        return self.down(self.neurons(x))
 
     def onto(self, residual: Array, x: Array) -> Array:
         """residual + self(x)."""
-        return onto(residual, self.down, self.activate(self.up(x)))
+        return onto(residual, self.down, self.neurons(x))
+
+    def neurons(self, x: Array) -> Array:
+        """What its neurons say to x [B, T, C]: the input of `down`, [B, T, F]."""
+        return self.activate(self.up(x))
 
 
 SORTED = 64  # choices from which sorting them by expert pays

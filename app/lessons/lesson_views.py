@@ -87,6 +87,19 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         TEXT,
         "likely.app.tui.views.learn.orders:OrdersPicture",
     ),
+    "layer": LessonView(
+        {
+            "layers": "how many layers the model has", "layer": "the one that is shown", "head": "the head of it",
+            "d": "numbers of a head", "tokens": "how many tokens are read", "silent": "1 without the head, else 0",
+            "read": "the word that the head reads most", "read_score": "its q·k/√d", "read_share": "its softmax",
+            "start": "the first word", "start_score": "its q·k/√d", "start_share": "its softmax",
+            "target": "what the model says next", "p": "its probability", "p_without": "the same without the head",
+            "x_in": "length of x in", "attn": "of what attention adds", "mlp": "of what the MLP adds",
+            "x_out": "of x out",
+        },
+        TEXT,
+        "likely.app.tui.views.learn.layer:LayerPicture",
+    ),
     "compare": LessonView(
         {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
         {"prompt": "what stands in the prompt, to be sent"},

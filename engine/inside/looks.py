@@ -142,6 +142,38 @@ class Ablation:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class LayerPass:
+    """One layer taken apart at the last of T tokens, float32: one head, the MLP, and the sum that both add to.
+
+    Without the head (`silent`) its output is 0 at every position, and all that follows is of that.
+    """
+
+    POINTS: ClassVar = ("embedding", "x in", "+ attn", "x out", "the end")
+
+    ids: tuple[int, ...]  # [T]
+    layer: int
+    head: int
+    silent: bool
+    scale: float  # of q·k
+    query: np.ndarray  # [D]
+    keys: np.ndarray  # [T, D]
+    values: np.ndarray  # [T, D]
+    scores: np.ndarray  # [T], scale q·k; -inf where it does not look
+    weights: np.ndarray  # [T], their softmax
+    mixed: np.ndarray  # [D], the values by their weights
+    says: tuple[int, ...]  # tokens that its addition speaks for most
+    attention: np.ndarray  # [C], what all heads add
+    neurons: np.ndarray  # [F]; none of a mixture of experts
+    mlp: np.ndarray  # [C], what the MLP adds
+    states: np.ndarray  # [5, C], the residual stream at each of POINTS
+    target: int
+    best: np.ndarray  # int32 [5, k], the likeliest tokens, had the model ended there
+    shares: np.ndarray  # [5, k], their probabilities
+    rank: np.ndarray  # int32 [5], of the target; 1 is the likeliest
+    logp: np.ndarray  # [5], of the target, nats
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Patching:
     """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T], or
     of heads [layers, H].

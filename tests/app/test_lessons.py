@@ -28,10 +28,12 @@ SEEN = {  # numbers that a view measures
     "kept_top_p_first": 15.0, "kept_temperature_first": 1.0, "answers": 1.0, "answer_bits": 20.0, "answer_tokens": 9.0,
     "items": 0.0, "mean": 0.6, "half": 0.1, "part": "scores", "compute": 1e18,
     "size": 1e8, "data": 2e9, "e": 1.7, "a": 400.0, "b": 410.0,
-    "alpha": 0.34, "beta": 0.28,
+    "alpha": 0.34, "beta": 0.28, "layer": 23.0, "head": 4.0, "d": 64.0, "silent": 0.0, "read": "·France",
+    "read_score": 4.88, "read_share": 0.903, "start": "The", "start_score": 2.28, "start_share": 0.067,
+    "target": "·Paris", "p": 0.773, "p_without": 0.141, "x_in": 274.0, "attn": 100.0, "mlp": 90.0, "x_out": 336.0,
 }  # fmt: skip
-DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "answered": 1.0, "order": "T, top-p",
-        "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
+DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "answered": 1.0,
+        "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
 SPELLINGS = sum(

@@ -85,6 +85,8 @@ class Glass(ScriptedEngine):
                 yield looks.Importance(300 + position if token is None else token, -1.0, left_out, left_out)
             case "ablation", (position, *_):
                 yield looks.Ablation(2.0, -0.25, 300 + position)
+            case "layer", (position, layer, head, target, silent):
+                yield self.layer(tuple(ids[: position + 1]), layer, max(head, 0), silent)
             case "patching", (position, corrupted, part):
                 other = tuple(corrupted.ids(self.tokenizer))
                 if len(other) != position + 1:
@@ -110,6 +112,22 @@ class Glass(ScriptedEngine):
         attention = np.full((LAYERS, HEADS, len(ids)), 1 / len(ids), np.float32)
         wrote = looks.Attribution(target, foil, 0.0, heads, mlp, 0.0, 2.5 * sign)
         return Why(ids, target, foil, (-3.0, -1.0), ranks, wrote, attention)
+
+    @staticmethod
+    def layer(ids: tuple[int, ...], layer: int, head: int, silent: bool) -> looks.LayerPass:
+        """A head that reads the word before the last one, and halves what is said at last where it is silent."""
+        t, rng = len(ids), np.random.default_rng(layer * HEADS + head)
+        query, keys, values = rng.normal(size=8), rng.normal(size=(t, 8)), rng.normal(size=(t, 8))
+        scores = np.where(np.arange(t) == t - 2, 3.0, np.arange(t) / t)
+        weights = np.exp(scores) / np.exp(scores).sum()
+        states, added = rng.normal(size=(5, 16)), rng.normal(size=(2, 16))
+        best = np.tile(np.arange(300, 303, dtype=np.int32), (5, 1))
+        shares, rank = np.tile([0.5, 0.3, 0.1], (5, 1)), np.array([90, 9, 3, 2, 1], np.int32)
+        logp = np.log([0.001, 0.01, 0.1, 0.2, 0.25 if silent else 0.5])
+        return looks.LayerPass(
+            ids, layer, head, silent, 8**-0.5, query, keys, values, scores, weights, values.T @ weights * (not silent),
+            (300, 301), added[0], rng.normal(size=64), added[1], states, 300, best, shares, rank, logp,
+        )  # fmt: skip
 
     def part(self, low: int, high: int, tuned: bool) -> looks.Lens:
         """Layer l says token 300 + l at the positions, with probability l / layers; the last two layers agree."""

@@ -10,8 +10,10 @@ import pytest
 import likely.models as models
 from likely.engine.errors import ContextOverflow, ParameterError
 from likely.engine.inside import heads, saved
+from likely.engine.inside.activations import replaced
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.embeddings import EmbeddingTable
+from likely.engine.inside.layer import layer_pass
 from likely.engine.inside.lens import lens, states
 from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
 from likely.engine.inside.sink import without_first
@@ -75,6 +77,30 @@ def test_attribution_is_complete(name: str) -> None:
     foil = attribution(seen, against=7)
     assert abs(foil.logit - (logits.max() - logits[7])) < 1e-4 and abs(foil.sum - foil.logit) < 1e-4
     assert np.abs(found.heads).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", LOOKED_AT)
+def test_a_layer_taken_apart_adds_up(name: str) -> None:
+    seen, layer = look_at(name), 2
+    found, hidden = layer_pass(seen, layer), [np.array(h[0, -1], np.float64) for h in states(seen)]
+    weights = heads.pattern(seen, layer)[:, -1]
+    assert found.head == weights[:, 1:-1].max(axis=1).argmax() and found.target == lens(seen).top[-1, -1]
+    assert np.allclose(found.weights, weights[found.head], atol=1e-6)
+    in_sight = np.isfinite(found.scores)
+    products = found.scale * (found.keys.astype(np.float64) @ found.query)
+    if name != "gemma 2":  # whose scores are capped
+        assert np.allclose(found.scores[in_sight], products[in_sight], atol=1e-5)
+    assert np.allclose(found.mixed, weights[found.head].astype(np.float64) @ found.values, atol=1e-6)
+    assert np.allclose(found.states[[0, 1, 3, 4]], [hidden[i] for i in (0, layer, layer + 1, -1)], atol=1e-5)
+    assert np.allclose(found.states[2], hidden[layer] + found.attention, atol=1e-5)
+    assert np.allclose(hidden[layer + 1], hidden[layer] + found.attention + found.mlp, atol=1e-5)
+    without = layer_pass(seen, layer, found.head, found.target, silent=True)
+    silenced = replaced(seen, {f"layers.{layer}.heads": lambda z: z * (np.arange(z.shape[1]) != found.head)[:, None]})
+    for each, at in ((found, np.array(seen.model.lens(mx.array(found.states[None])))[0]), (without, silenced[None])):
+        logp = at[-1].astype(np.float64) - np.log(np.exp(at[-1].astype(np.float64)).sum())
+        assert abs(each.logp[-1] - logp[found.target]) < 1e-4
+        assert each.rank[-1] == 1 + (logp > logp[found.target]).sum()
+    assert not without.mixed.any() and not np.allclose(without.attention, found.attention)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt-2"])
