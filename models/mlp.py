@@ -27,7 +27,7 @@ class GatedMLP:
         return onto(residual, self.down, self.neurons(x))
 
     def neurons(self, x: Array) -> Array:
-        """What its neurons say to x [B, T, C]: the input of `down`, [B, T, F]."""
+        """Activations of its neurons for x [B, T, C]: the input of `down`, [B, T, F]."""
         gate, up = mx.split(self.gate_up(x), 2, axis=-1)
         return gated(self.activate, gate, up)
 
@@ -48,7 +48,7 @@ class Plain:
         return onto(residual, self.down, self.neurons(x))
 
     def neurons(self, x: Array) -> Array:
-        """What its neurons say to x [B, T, C]: the input of `down`, [B, T, F]."""
+        """Activations of its neurons for x [B, T, C]: the input of `down`, [B, T, F]."""
         return self.activate(self.up(x))
 
 

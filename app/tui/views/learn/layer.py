@@ -260,7 +260,7 @@ class LayerPicture(LessonPicture):
         return y + 2
 
     def _scores(self, sheet: Sheet, at: LayerPass, words: list[int], strips: int = 0) -> int:
-        """What the head reads: of each word its score and its share; gives the row after it."""
+        """Score and share of each word for the head; gives the row after them."""
         look, glyphs = sheet.look, sheet.glyphs
         left = NAME + (strips + 2 if strips else 1)
         right = sheet.width - (strips + 1 if strips else 0)
