@@ -8,6 +8,7 @@ is plain Python and numpy. One thread owns a session.
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from likely.engine.errors import ContextOverflow, NotFinite, ParameterError
 from likely.engine.numerics import first_not_finite, require_finite
 from likely.engine.pool import Pool
 from likely.engine.prefix import Prefixes
+from likely.engine.thinking import ThoughtSpan, end_of, opens
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.metal import mx
@@ -123,8 +125,10 @@ class Session:
         stop: Sequence[str] = (),
         strategy: Strategy | None = None,
         batch: ContinuousBatch | None = None,
+        stops_thought: bool = False,
     ) -> Iterator[Event]:
-        """Continue `ids` in n branches, read side by side over the one prompt; each has its own `Done`.
+        """Continue `ids` in n branches, read side by side over the one prompt; each has its own `Done`. A `stop` string
+        ends what is said, and with `stops_thought` what is thought before that, too.
 
         With a `batch` of this model the sampled tokens are drawn there, beside those of other runs, and the run yields
         `Waiting` before each pass; a strategy that has its own way of finding tokens is ParameterError then.
@@ -154,7 +158,8 @@ class Session:
         self._check(ids)
         budget = self.pool.token_budget(len(ids), strategy.width(n))
         budget = budget if max_tokens is None else min(max_tokens, budget)
-        streams = {branch: TextStream(self.tokenizer, stop) for branch in range(n)}
+        thought = ThoughtSpan(opens(end_of(ids, self.tokenizer.piece))) if stop and not stops_thought else None
+        streams = {branch: TextStream(self.tokenizer, stop, deepcopy(thought)) for branch in range(n)}
 
         def end(branch: int) -> Iterator[Event]:
             stream, now = streams.pop(branch), time.perf_counter()

@@ -151,6 +151,11 @@ class ThoughtSpan:
             self.span = (self.span[0], index + 1)
         self._cut(max(len(self._tail) - LONGEST, 0))
 
+    @property
+    def here(self) -> bool:
+        """Whether the last token is of the thought."""
+        return self.span is not None and self.span[1] == self._count
+
     def _cut(self, count: int) -> None:
         self._tail, self._owners = self._tail[count:], self._owners[count:]
 

@@ -291,9 +291,10 @@ def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader,
 def _stopped(request: AnswerRequest, text: PartedText) -> tuple[str, str | None]:
     """Why a text has ended, and the sequence that ended it."""
     if text.reason == "stop":
-        drawn = b"".join(step.piece for step in text.steps if not step.special).decode(errors="replace")
-        found = [(at, stop) for stop in request.stop if (at := drawn.find(stop)) >= 0]
-        return "stop_sequence", min(found)[1] if found else None
+        words = [step for step in text.steps if not step.special]
+        drawn = b"".join(step.piece for step in words).decode(errors="replace")
+        at = sum(len(step.text) for step in words)  # behind what was left of it
+        return "stop_sequence", next((stop for stop in request.stop if drawn.startswith(stop, at)), None)
     if text.reason != "length":
         return "end_turn", None
     full = request.max_tokens is not None and len(text.steps) < request.max_tokens

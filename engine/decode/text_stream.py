@@ -1,10 +1,12 @@
 """`TextStream`: drawn tokens as they become text, and where the text ends. Knows nothing of models and caches."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from likely.engine.decode.stop_strings import StopStrings
+from likely.engine.thinking import ThoughtSpan
 from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 class TextStream:
     """One answer while it grows: what is certain of its text comes out of `push`, the rest of `flush`."""
 
-    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str]) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: "Tokenizer", stop: Sequence[str], thought: ThoughtSpan | None = None) -> None:
+        """No `stop` string ends what is found to be `thought`, where that is looked for."""
+        self.tokenizer, self._thought = tokenizer, thought
         self.tokens = 0
         self.reason = ""  # eot or stop, once it has ended
         self.rest = ""  # after `flush`: what the detokeniser held back
@@ -27,7 +30,14 @@ class TextStream:
         self.tokens += 1
         ended = raw.token in self.tokenizer.eos
         text = "" if ended else self._detokenizer.push(raw.token)
-        yield from self._matcher.push(with_text(self.tokenizer, raw, text, elapsed_s))
+        step = with_text(self.tokenizer, raw, text, elapsed_s)
+        if self._thought is not None:
+            self._thought.push(step.written)
+        if self._thought is not None and self._thought.here:
+            yield from self._matcher.flush()
+            yield step
+        else:
+            yield from self._matcher.push(step)
         if ended or self._matcher.matched:
             self.reason = "eot" if ended else "stop"
 
@@ -39,7 +49,7 @@ class TextStream:
     def fork(self) -> "TextStream":
         """A second one for a branch that parts here."""
         twin = TextStream(self.tokenizer, ())
-        twin.tokens, twin.reason = self.tokens, self.reason
+        twin.tokens, twin.reason, twin._thought = self.tokens, self.reason, deepcopy(self._thought)
         twin._matcher, twin._detokenizer = self._matcher.fork(), self._detokenizer.fork()
         return twin
 

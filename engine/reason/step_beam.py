@@ -92,7 +92,8 @@ class StepBeam:
         budget = self.max_tokens - len(at.steps)
         read = [*ids, *session.tokenizer.encode(at.text)] if at.text else list(ids)
         own, grown, texts = RunControl(control.recipe), Texts[GrownText](), []
-        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=budget, stop=(self.end, *self.stop))
+        stop = (self.end, *self.stop)
+        run = session.generate(read, own, n=self.ways, seed=seed, max_tokens=budget, stop=stop, stops_thought=True)
         for event in grown.follow(run):
             if isinstance(event, Emitted) and control.cancelled:
                 own.cancel()

@@ -157,6 +157,7 @@ def test_published_families_think_through_every_verb(family: tuple[Thinker, Path
     assert chat.messages[1]["content"].strip() == "So."
     ids = list(trace.prompt)
     assert [text.strip() for text in answers(model.session, ids, Recipe(), 1, 1, 60, ())[0]] == ["So."]
+    assert answers(model.session, ids, Recipe(), 1, 1, 60, (".", "m,"))[0][0].strip() == "So", "what is thought goes on"
     assert answers(model.session, ids, Recipe(), 1, 1, 5, ())[0] == [""], "a thought without an end is no answer"
     (path,) = PathCollector(Extraction("line"), 1, RunControl()).watch(model.session.generate(ids, RunControl()))
     assert path.answer == "so"

@@ -3,11 +3,13 @@
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
 from tests.serve.scripted import STATS, Answer, Asked, ScriptedFront, drawn, forever, step
 
@@ -30,6 +32,12 @@ def parts(answer: Answer) -> list[Any]:
         if "[DONE]" in lines:
             assert lines.pop() == "[DONE]"
     return [json.loads(line) for line in lines]
+
+
+def stopped(ask: Any) -> list[Any]:
+    """ "Hi there", cut before its last word."""
+    opened, *_, end = drawn(reason="stop")(ask)
+    return [opened, (Emitted(0, step(0)), Emitted(0, replace(step(1), text=" "))), end]
 
 
 async def both(script: Any, path: str, body: Any) -> tuple[Any, list[Any]]:
@@ -89,8 +97,6 @@ async def test_figures_of_a_chat_are_told_where_they_are_asked_for() -> None:
 
 def better(ask: Any) -> list[Any]:
     """Three texts, of which the first is the least likely."""
-    from likely.engine.decode.events import Done, Emitted
-
     opened, *_ = drawn()(ask)
     texts = [Emitted(i, step(i, logprob)) for i, logprob in enumerate((-3.0, -1.0, -2.0))]
     return [opened, tuple(texts), tuple(Done(i, "length", STATS) for i in range(3))]
@@ -156,8 +162,7 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
          ("end_turn", None)),
         (drawn(rest="<think>\n</think>\n Hi"), {}, [("text", "\n Hi")], ("end_turn", None)),
         (drawn(6, thinking=True, reason="length"), {"max_tokens": 1}, [("thinking", "so")], ("max_tokens", None)),
-        (drawn(0, 1, reason="stop"), {"stop_sequences": ["b", "there"]}, [("text", "Hi there")],
-         ("stop_sequence", "there")),
+        (stopped, {"stop_sequences": ["b", "there"]}, [("text", "Hi ")], ("stop_sequence", "there")),
         (MARKED, {"tools": [HAND]}, [("text", "Hi"), ("tool_use", {})], ("tool_use", None)),
         (CALLED, {"tools": [HAND], "tool_choice": {"type": "any"}}, [("tool_use", {"é": 1})], ("tool_use", None)),
         (drawn(rest='{"name": "f"'), {"tools": [HAND], "tool_choice": {"type": "any"}}, [("text", '{"name": "f"')],
