@@ -171,7 +171,11 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
             ("bits", "group", "mode", "recipe", "awq"),
             beside=("kind",),
         ),
-        OptionRule("of one width: --bits all writes none of them", ("target",), beside=("bits=all",)),
+        OptionRule(
+            "is of what is written: --bits all writes nothing",
+            ("target",),
+            beside=("bits=all",),
+        ),
         OptionRule("says the bits itself: leave out --bits all", ("mode", "recipe"), beside=("bits=all",)),
     ),
     "reason": (

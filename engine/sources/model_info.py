@@ -6,6 +6,7 @@ Plain data and no mlx, so that a list of models is quick and the screen may show
 import hashlib
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -72,6 +73,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     CheckpointError if there is none, or it is damaged.
     """
+    if (folder / "adapter_config.json").is_file() and not (folder / "config.json").exists():
+        raise CheckpointError(f"{folder} is an adapter, no model: -A {shlex.quote(str(folder))} puts it on one")
     config = read_json(folder / "config.json")
     inner, beside = config.get("text_config"), folder / "hf_quant_config.json"
     if not config.get("quantization_config"):

@@ -11,6 +11,7 @@ import ast
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -166,7 +167,11 @@ def unknown(name: str) -> str:
     """That nothing is called so, and what may have been meant."""
     if one := made.find(name):
         of = f" of {one.base}" if one.base else ""
-        return f"{name} is an adapter{of}, no model: -A {name} puts it on one" if one.there else made.gone(one)
+        return (
+            f"{name} is an adapter{of}, no model: -A {shlex.quote(name)} puts it on one"
+            if one.there
+            else made.gone(one)
+        )
     near = catalogue.nearest(name, tuple(info.name for info in list()))
     near = near or [known.name for known in catalogue.KNOWN.values() if known.chat][:4]
     return (

@@ -76,6 +76,7 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     assert said("-M", "whole") == said("-M", made / "whole")
     (made / "style" / "photo.jpg").touch()
     assert f"style is an adapter of {base}, no model: -A style puts it on one" in said("-M", "style")
+    assert "made/style puts it on one" in likely("quantize", made / "style").err
     assert "holds photo.jpg too, which was not made here" in likely("rm", "style", "--yes").err
     (made / "style" / "photo.jpg").unlink()
     assert likely("rm", "style", stdin=b"n\n")[0] == 130 and (made / "style").exists()
