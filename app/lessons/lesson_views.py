@@ -100,6 +100,16 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         TEXT,
         "likely.app.tui.views.learn.layer:LayerPicture",
     ),
+    "readings": LessonView(
+        {
+            "text": "the text that is read", "texts": "that the model has counted", "orders": "how many there are",
+            "drawn": "orders that were drawn", "left_to_right": "bits of the text in this order",
+            "right_to_left": "and in this one", "rank": "of left to right, 1 the cheapest", "least": "the cheapest",
+            "most": "the dearest", "bound": "the mean over all orders, bits", "mixture": "-log2 of their mean p",
+        },
+        {"text": "four of the letters a e n s t"},
+        "likely.app.tui.views.learn.readings:ReadingsPicture",
+    ),
     "compare": LessonView(
         {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
         {"prompt": "what stands in the prompt, to be sent"},

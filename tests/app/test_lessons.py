@@ -31,8 +31,10 @@ SEEN = {  # numbers that a view measures
     "alpha": 0.34, "beta": 0.28, "layer": 23.0, "head": 4.0, "d": 64.0, "silent": 0.0, "read": "·France",
     "read_score": 4.88, "read_share": 0.903, "start": "The", "start_score": 2.28, "start_share": 0.067,
     "target": "·Paris", "p": 0.773, "p_without": 0.141, "x_in": 274.0, "attn": 100.0, "mlp": 90.0, "x_out": 336.0,
+    "texts": 300.0, "orders": 24.0, "drawn": 0.0, "left_to_right": 11.12,
+    "right_to_left": 9.88, "rank": 13.0, "least": 9.53, "most": 13.0, "bound": 11.17, "mixture": 10.77,
 }  # fmt: skip
-DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "answered": 1.0,
+DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "answered": 1.0, "drawn": 1.0,
         "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
@@ -51,7 +53,7 @@ ANSWERS: dict[int, list[float]] = {  # by a second way: fractions, numpy, enumer
     8: [float(0.58 / math.sqrt(200) * 1.96), float((0.58 * 1.96 / (0.58 * 1.96 / math.sqrt(200) / 2)) ** 2)],
     9: [float(np.log2(0.866) - np.log2(0.0104)), float(np.log2(2) / 2 - np.log2(1.5) / 2)],
     10: [float(Fraction(5, 8)), float(np.std([1] * 5 + [0] * 3) / math.sqrt(8))],
-    11: [float(Fraction(26, 2)), float(-np.log2(np.mean(np.exp2([-12.0, -14.0]))))],
+    11: [float(Fraction("11.12") + Fraction("9.88")) / 2, float(-np.log2(np.mean(np.exp2([-12.0, -14.0]))))],
     12: [0.4 / 100**0.3, 1.2e18],
 }  # fmt: skip
 

@@ -109,6 +109,7 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
     7: ("no", ("enter",), "p of a text is the product"),
     8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
     10: ("yes", ("d",), "What share?"),
+    11: ("no", ("a", "up", "right", "left", "space", "up"), "left 9.88. The mean of the two"),
     12: ("yes", ("right",), "nats at C = 6 N D = 2.0e+14"),
 }
 

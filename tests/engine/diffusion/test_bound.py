@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from likely.engine.diffusion.bound import bound, exact
+from likely.engine.diffusion.orders import every
 from likely.engine.errors import ParameterError
+from likely.engine.proofs import enumeration, learned
 from likely.engine.trace.noise import SCHEDULES, sizes, times
 from tests.laws import small_law as laws
 
@@ -91,3 +93,27 @@ def test_times_cover_the_interval_and_every_size_is_as_likely() -> None:
     found = np.sort(times(8, 0.3))
     assert np.allclose(np.diff(found), 1 / 8) and found[0] >= 0 and found[-1] < 1
     assert np.bincount(sizes(5, times(1000, 0.123)), minlength=6).tolist() == [0, 200, 200, 200, 200, 200]
+
+
+def test_every_order_has_its_price_their_mean_is_the_bound_and_one_who_knows_asks_the_same_in_all() -> None:
+    texts, ids = learned.drawn(300, 4), [2, 1, 5, 3]
+    found = every(learned.counted(texts), ids, enumeration.MASK)
+    assert found.bound == pytest.approx(exact(learned.counted(texts), ids, enumeration.MASK), abs=1e-12)
+    for order, costs in zip(found.orders, found.costs, strict=True):  # by counting
+        for turn, at in enumerate(order):
+            seen = order[:turn]
+            agree = [text for text in texts.tolist() if all(text[i] == ids[i] for i in seen)]
+            share = (1 + sum(text[at] == ids[at] for text in agree)) / (6 + len(agree))
+            assert costs[turn] == pytest.approx(-math.log(share), abs=1e-12)
+    assert found.mixture == pytest.approx(-math.log(np.mean([math.prod(np.exp(-row)) for row in found.costs])))
+    assert found.mixture < found.bound and len({tuple(order) for order in found.orders.tolist()}) == 24
+    knows = every(
+        lambda many: np.log(np.stack([enumeration.unmasked(one) for one in many]) + 1e-300), ids, enumeration.MASK
+    )
+    assert np.allclose(knows.totals, -enumeration.chained(ids), atol=1e-12)
+    pairs = learned.drawn(40_000, 2)
+    rows = np.array([np.mean(pairs[pairs[:, 0] == last, 1][:, None] == range(6), axis=0) for last in range(1, 6)])
+    assert np.abs(rows - enumeration.TABLE[1:]).max() < 0.02
+    for wrong in ([], [1] * 7):
+        with pytest.raises(ParameterError, match="1 to 6 tokens"):
+            every(learned.counted(texts), wrong, enumeration.MASK)
