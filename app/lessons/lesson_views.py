@@ -110,6 +110,15 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         {"text": "four of the letters a e n s t"},
         "likely.app.tui.views.learn.readings:ReadingsPicture",
     ),
+    "training": LessonView(
+        {
+            "step": "of the checkpoint that is shown", "steps": "that were made", "rate": "the learning rate",
+            "loss": "its cross-entropy, bits a letter", "language": "its entropy, bits a letter",
+            "kl": "the one less the other", "last_loss": "after the last step",
+        },
+        {},
+        "likely.app.tui.views.learn.training:TrainingPicture",
+    ),
     "compare": LessonView(
         {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
         {"prompt": "what stands in the prompt, to be sent"},

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
+from likely.engine.proofs import learned
 from likely.engine.proofs.bigram import session
 from likely.engine.proofs.claim import Covering, Listed
 from likely.engine.proofs.table import FAULTS, Proof, proofs, proving
@@ -229,3 +230,26 @@ def test_the_command_tells_a_law_a_line_and_goes_on_where_it_was() -> None:
     ):  # fmt: skip
         refused = CliRunner().invoke(likely, ["prove", *words])
         assert refused.exit_code and said in f"{refused.exception}{refused.output}"
+
+
+def test_what_is_trained_goes_down_the_slope_and_its_loss_is_entropy_and_kl_over_all_texts() -> None:
+    rows, laws = table(), learned.trained(300, 0.5)
+    p, uniform, after = (by_letters(each) for each in (rows, laws[0], laws[-1]))
+    letters = sum(share * len(text) for text, share in p.items())
+    found = learned.divergences(laws[[0, -1]])
+    for q, kl in zip((uniform, after), found, strict=True):
+        assert kl == pytest.approx(sum(p[text] * math.log(p[text] / q[text]) for text in p) / letters, abs=1e-6)
+    assert learned.entropy() == pytest.approx(-sum(share * math.log(share) for share in p.values()) / letters, abs=1e-6)
+    assert found[1] < found[0] / 5 and found[0] == pytest.approx(math.log(6) - learned.entropy())
+    texts = ["".join(LETTERS[at] for at in text).split("∎")[0] for text in learned.drawn(learned.BATCH, 3).tolist()]
+    pairs = [pair for text in texts for pair in zip("∎" + text, (text + "∎")[:3], strict=False)]
+
+    def loss(logits: np.ndarray) -> float:
+        each = [logits[LETTERS.index(a)] - np.logaddexp.reduce(logits[LETTERS.index(a)]) for a, _ in pairs]
+        return -float(np.mean([row[LETTERS.index(b)] for row, (_, b) in zip(each, pairs, strict=True)]))
+
+    step = np.array(
+        [[loss(-1e-4 * np.outer(a, b)) - loss(1e-4 * np.outer(a, b)) for b in np.eye(6)] for a in np.eye(6)]
+    )
+    moved = np.exp(0.5 * step / 2e-4)
+    assert np.allclose(learned.trained(1, 0.5)[1], moved / moved.sum(axis=1, keepdims=True), atol=1e-6)
