@@ -20,6 +20,7 @@ def strip(sheet: Sheet, x: int, y: int, vector: np.ndarray, width: int, rows: in
     if not len(vector) or width < 1:
         return
     dots = _largest(np.asarray(vector, np.float64), full)
+    width = -(-len(dots) // (rows * 2))  # all rows are of one length
     shares = np.sign(dots) * np.sqrt(np.abs(dots) / (np.abs(vector).max() or 1.0))
     colours = look.bar.color, look.accent.color, look.tiles[0].bgcolor if look.tiles else None
     for row in range(rows):

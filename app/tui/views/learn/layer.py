@@ -221,13 +221,16 @@ class LayerPicture(LessonPicture):
         sheet.put(NAME, y, f"↓ × W_O, the {heads} heads summed", look.faint)
         y = self._vector(sheet, y + 1, "+ attn", at.attention, room, point=2, at=at)
         awake = f"{int((np.abs(at.neurons) > AWAKE).sum()):,} awake"
+        sheet.put(NAME, y, "↓ norm", look.faint)
+        y += 1
         if len(at.neurons):
             sheet.put(0, y, "neurons", look.accent)
             sheet.put(0, y + 1, f"{len(at.neurons):,}", look.faint)
             strip(sheet, NAME, y, at.neurons, room, 2)
             sheet.right(y, cells.pad(awake, SAID - 1), look.faint)
             sheet.right(y + 1, cells.pad("|a| > ½", SAID - 1), look.faint)
-            y += 2
+            sheet.put(NAME, y + 2, "↓ × W_down", look.faint)
+            y += 3
         y = self._vector(sheet, y, "+ mlp", at.mlp, room)
         sheet.put(NAME, y, "= x in + attn + mlp", look.faint)
         y = self._vector(sheet, y + 1, "x out", x_out, room, point=3, at=at)
@@ -254,7 +257,7 @@ class LayerPicture(LessonPicture):
                 for token, share in zip(at.best[point][:2], at.shares[point], strict=False)
             )
             rank = int(at.rank[point])
-            said = told, f"{self.names.name(at.target)} {'first' if rank == 1 else f'{rank:,}th'}"
+            said = told, f"{self.names.name(at.target)} #{rank:,}"
         for row, words in enumerate(said):
             sheet.right(y + row, cells.pad(cells.fit(words, SAID - 1), SAID - 1), look.faint if row else look.text)
         return y + 2
