@@ -25,7 +25,7 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
     where there is no template for what it alone could read."""
     prompt = request.prompt
     if prompt.thinking is not None:
-        prompt = replace(prompt, thinking=_told(prompt.thinking, tokenizer, model))
+        prompt = replace(prompt, thinking=_told(prompt.thinking, request.effort, tokenizer, model))
     if tokenizer.chat_template is None:
         if prompt.options or prompt.tools:
             name = "tools" if prompt.tools else "chat_template_kwargs"
@@ -45,14 +45,17 @@ def fitted(request: AnswerRequest, tokenizer: Any, model: str) -> tuple[Prompt, 
     return prompt, ("reasoning_effort",)
 
 
-def _told(thinking: bool, tokenizer: Any, model: str) -> bool | None:
-    """Whether the template is told to think, or not to: None where that is so anyway. RequestRefused where it cannot be
-    told."""
+def _told(thinking: bool, effort: str, tokenizer: Any, model: str) -> bool | None:
+    """Whether the template is told to think, or not to: None where that is so anyway, or is said by an effort.
+    RequestRefused where it cannot be told."""
     if thinking_of(tokenizer) is None:
         if thinking:
             raise RequestRefused(f"thinking: {model} does not think", "thinking")
         return None
-    if tokenizer.chat_template is not None and switch(tokenizer.templates["default"].variables, thinking) is not None:
+    option = None
+    if tokenizer.chat_template is not None:
+        option = switch(tokenizer.templates["default"].variables, thinking)
+    if option is not None and not (effort and option[0] == EFFORT):
         return thinking
     if thinking:
         return None

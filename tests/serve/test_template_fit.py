@@ -53,6 +53,17 @@ def test_effort_changes_nothing_where_no_template_reads_it() -> None:
     assert read(SAID, effort="high") == ("u:hi;", ("reasoning_effort",)) and read(SAID) == ("u:hi;", ())
 
 
+def test_an_effort_that_is_said_is_not_told_otherwise_by_thinking() -> None:
+    source = "{{ reasoning_effort }}{# <|channel|>final<|message|> #}"
+    known: Any = SimpleNamespace(
+        chat_template=source, templates={"default": ChatTemplate(source)}, encode=lambda text, special: [0, 0]
+    )
+    for effort, thinking, options in (("low", None, {"reasoning_effort": "low"}), ("", True, {})):
+        ask = AnswerRequest("m", Prompt((USER,), thinking=True), RunControl(Recipe()), effort=effort)
+        prompt, ignored = fitted(ask, known, "m")
+        assert (prompt.thinking, dict(prompt.options), ignored) == (thinking, options, ())
+
+
 def test_a_base_model_has_no_place_for_tools() -> None:
     ask = AnswerRequest("m", Prompt((USER,), tools=(TOOL,)), RunControl(Recipe()))
     base: Any = SimpleNamespace(chat_template=None)
