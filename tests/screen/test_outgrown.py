@@ -63,4 +63,6 @@ def test_it_is_made_shorter_when_a_person_says_so_and_not_where_there_is_one_mes
         assert len(screen.kept) == 1 and len(screen.kept[0].messages()) == 6
         screen.say("/compact")
         screen.press("enter")
-        assert len(screen.kept) == 2 and 0 < len(screen.kept[0].messages()) < 6
+        copy, whole = (talk.messages() for talk in screen.kept)
+        assert 0 < len(copy) < 6 and [each.text for each in copy] == [each.text for each in whole[-len(copy) :]]
+        assert "is among the others (^o)" in screen.lines[-1]

@@ -77,9 +77,9 @@ def offer(screen: ChatParts) -> None:
 
 
 def _copy(talk: Conversation, at: int) -> Conversation:
-    """The conversation from a message on, up to what was asked last."""
-    last = max(i for i, message in enumerate(talk.messages()) if message.role == "user")
-    return talk.cut(at, last + 1, secrets.token_hex(4))
+    """The conversation from a message on, without a last answer of which there is nothing."""
+    messages = talk.messages()
+    return talk.cut(at, len(messages) - (not messages[-1].text), secrets.token_hex(4))
 
 
 def _choose(screen: ChatParts, dropped: Sequence[Message], short: Shortened) -> None:
@@ -97,10 +97,10 @@ def _choose(screen: ChatParts, dropped: Sequence[Message], short: Shortened) -> 
         if way == "drop":
             _open(screen, short.talk)
             leaf = screen.chat.conversation.leaf
-            assert leaf is not None
-            screen.chat.answer(Fork(leaf.id))
-            screen.begun(True)
-            screen.hints.say(f"a copy without {many}: the whole conversation is among the others (^o)")
+            if leaf is not None and leaf.role == "user":
+                screen.chat.answer(Fork(leaf.id))
+                screen.begun(True)
+            _say(screen, f"a copy without {many}: the whole conversation is among the others (^o)")
         elif way == "sum":
             _summarise(screen, dropped, short)
 
@@ -153,7 +153,14 @@ def _summarised(screen: ChatParts, short: Shortened, written: Sequence[TokenStep
         return
     _open(screen, replace(short.talk, system="\n\n".join(filter(None, (short.talk.system, HEAD + summary)))))
     screen.pane.edit_system()
-    screen.hints.say("its summary, to be edited: ⏎ keeps it, then ^r answers · the whole one is kept (^o)")
+    leaf = short.talk.leaf
+    then = ", then ^r answers" if leaf is not None and leaf.role == "user" else ""
+    _say(screen, f"its summary, to be edited: ⏎ keeps it{then} · the whole conversation is among the others (^o)")
+
+
+def _say(screen: ChatParts, line: str) -> None:
+    """After what is said of settings when a conversation is opened."""
+    screen.hints.call_after_refresh(screen.hints.say, line)
 
 
 def _open(screen: ChatParts, talk: Conversation) -> None:
