@@ -66,7 +66,7 @@ def compare(screen: Screen) -> None:
     screen.say("/max 60")
     screen.press("f3")
     screen.say(ASK)
-    screen.wait(30)
+    until(screen, lambda: "CROSS-SURPRISAL" in screen.text)
 
 
 def text(screen: Screen) -> None:
@@ -95,7 +95,10 @@ PICTURES: dict[str, tuple[Callable[[Screen], None], tuple[int, int], str]] = {
     "chat": (chat, (120, 40), "dark"),
     "chat-80x24": (chat, (80, 24), "dark"),
     "chat-light": (chat, (120, 40), "light"),
+    "why": (why, (120, 40), "dark"),
+    "why-light": (why, (160, 50), "light"),
     "compare": (compare, (160, 50), "dark"),
+    "palette": (palette, (120, 40), "dark"),
     "text": (text, (120, 40), "dark"),
     "inside": (inside, (120, 40), "dark"),
     "tune": (tune, (120, 40), "dark"),

@@ -53,6 +53,7 @@ def test_json_lines_hold_everything(tmp_path: Path) -> None:
     assert {"logprob", "entropy", "logprob_after"} <= {name for name, unit in header["units"].items() if unit == "nats"}
     found = export.read(tmp_path / "t.jsonl", "new", 0.0)
     assert (dict(found.marks), found.pruned, found.order) == (dict(whole.marks), whole.pruned, whole.order)
+    assert found.asked == whole.asked
     assert (
         found.id == "new"
         and found.title == "Sky"

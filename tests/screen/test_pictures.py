@@ -8,6 +8,7 @@ import pytest
 from tests.pictures import assert_picture
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.everyday import everyday
+from tests.support.glass import Glass
 from tests.support.model import ANSWER, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -57,6 +58,17 @@ def votes(screen: Screen) -> None:
     screen.say("/strategy vote 4", ASK)
 
 
+def why(screen: Screen) -> None:
+    chat(screen)
+    screen.press("w")
+    screen.wait(1)
+
+
+def palette(screen: Screen) -> None:
+    screen.press("ctrl+p")
+    screen.type("several answers")
+
+
 def canvas(screen: Screen) -> None:
     screen.say(ASK)
     screen.press("tab", *["["] * 8, *["right"] * 12)
@@ -85,7 +97,15 @@ def commands(screen: Screen) -> None:
 
 
 def engine(scene: Callable[[Screen], None]) -> ScriptedEngine:
-    made = ScriptedDiffusion() if scene is canvas else ScriptedEngine(scripts=[ANSWER]) if scene is markdown else None
+    made = (
+        Glass()
+        if scene is why
+        else ScriptedDiffusion()
+        if scene is canvas
+        else ScriptedEngine(scripts=[ANSWER])
+        if scene is markdown
+        else None
+    )
     made = made or ScriptedEngine()
     made.plans = {"beam 3": "beams", "vote 4": "votes"}
     return made
@@ -95,7 +115,7 @@ SCENES: dict[Callable[[Screen], None], tuple[str, ...]] = {
     empty: ("80x24",), chat: ("120x40", "80x24", "60x20"), tree: ("120x40",),
     alternatives: ("80x24",), moved: ("80x24",), markdown: ("120x40",), search: ("120x40",),
     votes: ("80x24",), canvas: ("120x40", "80x24"), sessions: ("80x24",), find: ("60x20",),
-    step: ("120x40",), commands: ("80x24",),
+    step: ("120x40",), commands: ("80x24",), why: ("160x50", "120x40", "80x24", "60x20"), palette: ("80x24",),
 }  # fmt: skip
 
 
