@@ -186,14 +186,17 @@ def test_beside_an_answer_a_foil_is_named_and_asked_for_when_it_has_ended(tmp_pa
         assert engine.looks[-1].args[1] == engine.tokenizer.ids[b" red"] and "over ·red" in screen.text
 
 
-def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: Glass) -> None:
+@pytest.mark.parametrize(
+    ("on", "now"), [("/adapter style 0.5", "style 0.5"), ("/steer calm: blue | red @ 3", "calm 1")]
+)
+def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: Glass, on: str, now: str) -> None:
     count = len(engine.looks)
     why.press("tab")
-    why.say("/adapter style 0.5")
+    why.say(on)
     why.wait(1)
-    assert "needs no adapter, as it was drawn; now style 0.5" in " ".join(filter(None, right(why)))
+    assert f"needs no adapter, as it was drawn; now {now}" in " ".join(filter(None, right(why)))
     assert "WROTE IT" in why.text and "3.1 reads" not in why.text and len(engine.looks) == count
-    why.say("/adapter style off")
+    why.say(f"/adapter {now.split()[0]} off")
     why.wait(1)
     assert "as it was drawn" not in why.text and "3.1 reads" in why.text and len(engine.looks) == count + 1
 
