@@ -38,7 +38,9 @@ def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
     assert "at T 2?" in screen.text
     screen.type("√3.44")
     screen.press("enter")
-    assert "1 of 2 right at once" in screen.text
+    assert "1 of 2 right at once" in screen.text and "H 0.00" in screen.text
+    screen.press("escape", "r")  # once more from its beginning
+    assert "▶ PREDICT" in screen.text and "ONE AT A TIME" not in screen.text
 
 
 @pytest.mark.slow(2)

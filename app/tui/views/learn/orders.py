@@ -214,4 +214,4 @@ class OrdersPicture(LessonPicture):
 def _bits(q: np.ndarray) -> float:
     """The entropy of a law in bits."""
     kept = q[q > 0]
-    return float(max(-(kept * np.log(kept)).sum() / LN2, 0.0))
+    return abs(float((kept * np.log(kept)).sum())) / LN2  # of one word 0, without a sign

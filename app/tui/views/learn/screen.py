@@ -50,6 +50,7 @@ class LearnScreen(View):
         Binding("up", "move(-1)", "Up", id="learn.up", tooltip="the chapter before"),
         Binding("down", "move(1)", "Down", id="learn.down", tooltip="the next chapter"),
         Binding("enter", "open", "Open", id="learn.open", tooltip="into the chapter"),
+        Binding("r", "again", "Begin again", id="learn.again", tooltip="the chapter from its beginning"),
         Binding("p", "show('page')", "Your page", id="learn.page", tooltip="your numbers in every formula"),
         Binding("i", "show('sentences')", "In a hurry", id="learn.sentences", tooltip="the sentences on one page"),
         Binding("o", "view", "Its view", id="learn.view", tooltip="the chapter's view, without the lesson"),
@@ -106,6 +107,13 @@ class LearnScreen(View):
     def action_open(self) -> None:
         if self.listed is not None:
             self.tutor.open(self.listed.chosen)
+            self.on_lesson_pane_lesson_moved()
+
+    def action_again(self) -> None:
+        """The chosen chapter from its beginning; its line of the last page stays until there is another."""
+        self.action_open()
+        if self.tutor.lesson is not None:
+            self.tutor.take(self.tutor.lesson.again())
             self.on_lesson_pane_lesson_moved()
 
     def action_show(self, part: str) -> None:
