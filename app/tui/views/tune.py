@@ -29,6 +29,7 @@ from likely.app.tui.widgets.drift import MovedPanel
 from likely.app.tui.widgets.gauge import Gauge
 from likely.app.tui.widgets.heat_view import HeatView
 from likely.app.tui.widgets.learned import LearnedPanel
+from likely.app.tui.widgets.lesson_pane import LessonPane
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.prompt import PromptInput
 from likely.app.tui.widgets.row_table import RowTable
@@ -435,7 +436,7 @@ class TuneScreen(View):
 
     def on_key(self, event: events.Key) -> None:
         self.hints.say("")
-        if not event.is_printable or isinstance(self.focused, Input):
+        if not event.is_printable or isinstance(self.focused, Input | LessonPane):
             return
         if not self.has_class("-form"):
             if self.focused is None:  # a page with a field gives typing to it

@@ -43,6 +43,7 @@ class View(Screen[None]):
     NEEDS_MODEL: ClassVar[bool] = True  # one is loaded when it is shown
     LISTS: ClassVar[bool] = False  # conversations stand beside what is open, where there is room, until they are closed
     _going = False  # a digit names a view
+    _worked_in: Widget | None = None  # had the keys before a lesson
 
     def __init_subclass__(cls, **options: Any) -> None:
         if "NAME" in vars(cls):
@@ -277,11 +278,15 @@ class View(Screen[None]):
             self.host.go("chat")
 
     def to_lesson(self) -> bool:
-        """The keys to the lesson, where one stands here and does not have them; gives whether they went there."""
+        """The keys to the lesson that stands here, and back to what had them; gives whether one does."""
         pane = self.lesson_pane
-        if pane is None or pane.has_focus_within:
+        if pane is None:
             return False
-        pane.focus_here()
+        if pane.has_focus_within:
+            self.set_focus(self._worked_in if self._worked_in is not None and self._worked_in.is_attached else None)
+        else:
+            self._worked_in = self.focused
+            pane.focus_here()
         return True
 
     def _place_lesson(self) -> None:
