@@ -120,7 +120,7 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         "likely.app.tui.views.learn.training:TrainingPicture",
     ),
     "compare": LessonView(
-        {"columns": "columns of it", "answered": "1 once one of them has an answer, 0 before"},
+        {"columns": "columns of it", "tokens": "tokens of all their answers"},
         {"prompt": "what stands in the prompt, to be sent"},
     ),
     "proofs": LessonView(

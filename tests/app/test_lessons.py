@@ -23,7 +23,7 @@ CHAPTERS = course.read().chapters
 SEEN = {  # numbers that a view measures
     "tokens": 11.0, "characters": 45.0, "text": "The cat sat", "bits": 48.4, "predicted": 11.0, "perplexity": 21.1,
     "dearest": "·cat", "dearest_bits": 13.09, "layers": 30.0, "settled": 26.0, "page": "lens", "step": 0.0,
-    "loss": 2.17, "columns": 2.0, "answered": 0.0, "first": "·a", "second": "·blue", "p_first": 0.149,
+    "loss": 2.17, "columns": 2.0, "first": "·a", "second": "·blue", "p_first": 0.149,
     "p_second": 0.0945, "cold_first": 0.573, "entropy": 7.15, "cold_entropy": 2.27, "min_p": 0.1, "order": "top-p, T",
     "kept_top_p_first": 15.0, "kept_temperature_first": 1.0, "answers": 1.0, "answer_bits": 20.0, "answer_tokens": 9.0,
     "items": 0.0, "mean": 0.6, "half": 0.1, "part": "scores", "compute": 1e18,
@@ -35,7 +35,7 @@ SEEN = {  # numbers that a view measures
     "right_to_left": 9.88, "rank": 13.0, "least": 9.53, "most": 13.0, "bound": 11.17, "mixture": 10.77,
     "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06,
 }  # fmt: skip
-DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "answered": 1.0, "drawn": 1.0,
+DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,
         "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)

@@ -51,8 +51,12 @@ class KeyQueue:
             await self._hand_on(typed)
 
     def _is_letter(self, typed: Typed) -> bool:
-        letter = isinstance(typed, Paste) or (isinstance(typed, Key) and typed.is_printable)
-        return letter and isinstance(self._app.focused, Input | TextArea)
+        """Whether it is written into the field that has the focus, which may leave some signs to what stands around."""
+        field = self._app.focused
+        if not isinstance(field, Input | TextArea):
+            return False
+        written = isinstance(typed, Key) and typed.is_printable and field.check_consume_key(typed.key, typed.character)
+        return written or isinstance(typed, Paste)
 
     async def _done(self) -> None:
         """Wait until the screen, its widgets and the application have had no message twice in a row."""

@@ -245,7 +245,7 @@ class CompareScreen(View):
         self.prompt.take(state.get("prompt", ""))
 
     def numbers(self) -> Mapping[str, Value]:
-        return {"columns": float(len(self.columns)), "answered": float(any(column.steps for column in self.columns))}
+        return {"columns": float(len(self.columns)), "tokens": float(sum(len(column.steps) for column in self.columns))}
 
     def formula(self) -> Formula | None:
         """Of the KL at the token under the cursor, or of the token; while a prompt is written, of each answer."""
