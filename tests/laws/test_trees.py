@@ -74,6 +74,8 @@ def test_nothing_is_ever_lost(growth: list[tuple[int, int, str]]) -> None:
             if fork.node == id and fork.at is not None:
                 back = back.choose(fork, None)
         assert "".join(m.text for m in back.messages()).startswith(text)
+        cut = back.cut(0, len(back.messages()), "copy")  # alone, and nothing hidden beside it
+        assert [m.text for m in cut.messages()] == [m.text for m in back.messages()] and not cut.forks()
         shown = talk.reveal(id, len(talk.nodes[id]))
         assert id in [segment.node.id for segment in shown.lineage()]
     for fork in {node.fork for node in talk.nodes.values()}:

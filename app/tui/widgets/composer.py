@@ -179,7 +179,7 @@ class Composer(PromptInput):
         """Offer a part of a file that has no room, in the prompt."""
         part, rest = attach.narrowed(message.text, share)
         if not part or message in self.queue.messages:
-            host(self).say(why, alarm=True)
+            host(self).say(f"{why}: /compact makes room", alarm=True)
             return
         self._part, self._rest = part, rest
         self.take(part)
