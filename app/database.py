@@ -43,6 +43,9 @@ CREATE TABLE IF NOT EXISTS rating (
 CREATE TABLE IF NOT EXISTS run (
     session TEXT NOT NULL, node TEXT NOT NULL, model TEXT NOT NULL, prompt BLOB NOT NULL, denoising BLOB,
     PRIMARY KEY (session, node));
+CREATE TABLE IF NOT EXISTS reason (
+    session TEXT NOT NULL, node TEXT NOT NULL, unit INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (session, node, unit));
 CREATE TABLE IF NOT EXISTS pruned (session TEXT NOT NULL, parent TEXT NOT NULL, at INTEGER, option TEXT);
 CREATE TABLE IF NOT EXISTS vocabulary (model TEXT PRIMARY KEY, pieces BLOB NOT NULL);
 CREATE VIRTUAL TABLE IF NOT EXISTS said USING fts5(text, session UNINDEXED, node UNINDEXED);

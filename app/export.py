@@ -17,7 +17,7 @@ from typing import Any
 from likely.app import heat
 from likely.app.recipes import drawn_by
 from likely.app.recipes import words as recipe_words
-from likely.app.rows import figures_from, figures_row
+from likely.app.rows import figures_from, figures_row, reason_from, reason_row
 from likely.engine.conversation import Conversation, Fork, Message, Node
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse
@@ -38,6 +38,7 @@ HEADER = {
 NODE = {
     "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
     "label": str, "figures?": {str: (float, str)}, "model?": str, "prompt?": [int], "denoising?": [dict],
+    "reasons?": [list],
     "steps": [dict],
 }  # fmt: skip
 
@@ -206,6 +207,11 @@ def jsonl(talk: Conversation) -> Iterator[str]:
                 "model": node.model,
                 "prompt": list(node.prompt),
                 "denoising": [json.loads(line) for line in lines(node.denoising)],
+                "reasons": [
+                    [unit, [reason_row(found) for found in reasons]]
+                    for (id, unit), reasons in talk.reasons.items()
+                    if id == node.id
+                ],
                 "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
             }
         )
@@ -237,7 +243,10 @@ def _conversation(values: list[Any], id: str) -> Conversation:
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),
         header["seed"], created=header["created"], updated=header["updated"],
     )  # fmt: skip
-    talk = replace(talk, order=tuple(header.get("order", ())), asked=MappingProxyType(header.get("asked", {})))
+    known = ((row["id"], *each) for row in values[1:] for each in row.get("reasons", ()))
+    reasons = {(id, unit): tuple(map(reason_from, found)) for id, unit, found in known}
+    order, asked = tuple(header.get("order", ())), MappingProxyType(header.get("asked", {}))
+    talk = replace(talk, reasons=MappingProxyType(reasons), order=order, asked=asked)
     for node in nodes.values():  # each hangs on one that came before it, or the file is no tree
         talk = talk.add(node)
     chosen = {Fork(parent, at): option for parent, at, option in header["chosen"]}

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 BY_NUMBER = (
-    "session", "node", "chosen", "recipe", "snapshot", "pipeline", "asked", "mark", "rating", "run", "pruned",
+    "session", "node", "chosen", "recipe", "snapshot", "pipeline", "asked", "reason", "mark", "rating", "run", "pruned",
     "vocabulary",
 )  # fmt: skip
 LAST = 1 << 62  # no row of ours has a greater number

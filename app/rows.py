@@ -1,5 +1,6 @@
 """Rows of the database as values that sqlite takes, and back: a step, its snapshot, a run, a vocabulary."""
 
+import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from likely.engine.errors import DataError
+from likely.engine.inside.looks import Attribution
+from likely.engine.inside.why import Omission, Reason, Why
 from likely.engine.trace import file
 from likely.engine.trace.fields import FIELDS
 from likely.engine.trace.step import Recipe, TokenStep
@@ -63,6 +66,50 @@ def unpack_denoising(data: bytes, name: str) -> tuple[Trace, ...]:
     """The inverse of `pack_denoising`; none where the bytes of this name are damaged."""
     with suppress(zlib.error, ValueError, TypeError, DataError):
         return file.read_denoising(zlib.decompress(data).decode(errors="surrogatepass"), name)
+    return ()
+
+
+def reason_row(found: Reason) -> dict[str, Any]:
+    """An answer to why as JSON takes it, in nats: what the screen shows of it, so of attention what each head reads."""
+    why, wrote = found.why, found.why.wrote
+    layers, heads = wrote.heads.shape
+    reads = [[[list(read) for read in why.reads(layer, head)] for head in range(heads)] for layer in range(layers)]
+    return {
+        "ids": list(why.ids), "target": why.target, "foil": why.foil, "logprobs": list(why.logprobs),
+        "ranks": why.ranks.tolist(), "embedding": wrote.embedding, "bias": wrote.bias, "logit": wrote.logit,
+        "heads": _rounded(wrote.heads), "mlp": _rounded(wrote.mlp), "reads": reads,
+        "left_out": [[omission.start, omission.stop, omission.nats] for omission in found.omissions],
+    }  # fmt: skip
+
+
+def reason_from(row: Mapping[str, Any]) -> Reason:
+    """The inverse of `reason_row`, but for attention of which nothing is read. ValueError for what is none."""
+    heads, ids = np.array(row["heads"], np.float32), tuple(row["ids"])
+    attention = np.zeros((*heads.shape, len(ids)), np.float32)
+    for layer, of_layer in enumerate(row["reads"]):
+        for head, reads in enumerate(of_layer):
+            for position, weight in reads:
+                attention[layer, head, position] = weight
+    target, foil, (first, second) = row["target"], row["foil"], row["logprobs"]
+    mlp, ranks = np.array(row["mlp"], np.float32), np.array(row["ranks"], np.int32)
+    wrote = Attribution(target, foil, row["embedding"], heads, mlp, row["bias"], row["logit"])
+    why = Why(ids, target, foil, (first, second), ranks, wrote, attention)
+    return Reason(why, tuple(Omission(*omission) for omission in row["left_out"]))
+
+
+def _rounded(values: np.ndarray) -> Any:
+    return values.astype(np.float64).round(6).tolist()
+
+
+def pack_reasons(reasons: Sequence[Reason]) -> bytes:
+    """Answers to why as bytes."""
+    return zlib.compress(json.dumps([reason_row(found) for found in reasons]).encode(), 1)
+
+
+def unpack_reasons(data: bytes) -> tuple[Reason, ...]:
+    """The inverse of `pack_reasons`; none where the bytes are damaged."""
+    with suppress(zlib.error, ValueError, TypeError, KeyError, IndexError):
+        return tuple(map(reason_from, json.loads(zlib.decompress(data))))
     return ()
 
 

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -30,15 +30,18 @@ from likely.app.rows import (
     pack_denoising,
     pack_pieces,
     pack_prompt,
+    pack_reasons,
     step_from,
     step_row,
     unpack,
     unpack_denoising,
     unpack_pieces,
     unpack_prompt,
+    unpack_reasons,
 )
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.errors import DataError
+from likely.engine.inside.why import Reason
 from likely.engine.json_reader import parse
 from likely.engine.trace.file import recipe_from_row, recipe_row
 from likely.engine.trace.step import Recipe, TokenStep
@@ -66,7 +69,9 @@ R = TypeVar("R")
 Row = tuple[Any, ...]
 _TIME = "max(0, min(4e9, ifnull(CAST({} AS REAL), 0)))"  # whatever a damaged row holds
 _MENDING = Lock()
-OF_ONE = ("node", "chosen", "step", "snapshot", "pipeline", "asked", "mark", "pruned", "rating", "run")  # conversation
+OF_ONE = (  # tables of a conversation's rows
+    "node", "chosen", "step", "snapshot", "pipeline", "asked", "reason", "mark", "pruned", "rating", "run",
+)  # fmt: skip
 _HOLES = ",".join("?" * len(STEP.split()))
 
 
@@ -102,6 +107,7 @@ class Store:
         self._written: dict[tuple[str, str], tuple[int, str]] = {}  # (session, node) -> tokens and finish on disk
         self._sides: dict[str, tuple[set[Row], set[Row]]] = {}  # session -> marks and pruned ways on disk
         self._recipes: dict[Recipe, int] = {}
+        self._reasons: dict[str, Mapping[tuple[str, int], tuple[Reason, ...]]] = {}  # on disk, by session
         self._open()
 
     def _open(self) -> None:
@@ -119,7 +125,7 @@ class Store:
                 self._inode = self.path.stat().st_ino
 
     def _forget(self) -> None:
-        for known in (self._written, self._sides, self._recipes):
+        for known in (self._written, self._sides, self._recipes, self._reasons):
             known.clear()
 
     def taken_notice(self) -> str:
@@ -171,8 +177,11 @@ class Store:
                 " DO UPDATE SET option=excluded.option",
                 [(talk.id, fork.node, fork.at, option) for fork, option in talk.chosen.items()],
             )
-            sides = self._save_sides(db, talk)
-        self._written = written
+            sides, known = self._save_sides(db, talk), self._reasons.get(talk.id, {})
+            fresh = [(key, found) for key, found in talk.reasons.items() if known.get(key) is not found]
+            rows = [(talk.id, *key, pack_reasons(found)) for key, found in fresh]
+            db.executemany("INSERT OR REPLACE INTO reason VALUES (?,?,?,?)", rows)
+        self._written, self._reasons[talk.id] = written, talk.reasons
         self._sides[talk.id] = sides
 
     def _save_sides(self, db: sqlite3.Connection, talk: Conversation) -> tuple[set[Row], set[Row]]:
@@ -279,6 +288,7 @@ class Store:
                 ("pipeline", "names"),
                 ("asked", "settings"),
                 ("mark", "node, unit, words"),
+                ("reason", "node, unit, data"),
                 ("pruned", "parent, at, option"),
                 ("rating", "node, figures"),
                 ("run", "node, model, prompt, denoising"),
@@ -346,6 +356,9 @@ class Store:
         pipeline = self._db.execute("SELECT names FROM pipeline WHERE session=?", (session,)).fetchone()
         asked = self._db.execute("SELECT settings FROM asked WHERE session=?", (session,)).fetchone()
         marks, pruned = self._sides[session] = self._read_sides(session)
+        kept = self._db.execute("SELECT node, unit, data FROM reason WHERE session=?", (session,))
+        reasons = {(node, unit): unpack_reasons(data) for node, unit, data in kept}
+        self._reasons[session] = reasons
         id, title, kind, model, system, recipe, seed, created, updated = row
         return Conversation(
             id, title, kind, model, system, recipe_from_row(parse(recipe)), seed,
@@ -354,6 +367,7 @@ class Store:
             asked=MappingProxyType({str(k): str(v) for k, v in parse(asked[0]).items()} if asked is not None else {}),
             marks=MappingProxyType({(node, unit): words for _, node, unit, words in marks}),
             pruned=frozenset((Fork(parent, at), option) for _, parent, at, option in pruned),
+            reasons=MappingProxyType(reasons),
         )  # fmt: skip
 
     def _read_recipes(self) -> dict[int, Recipe]:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from types import MappingProxyType
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
+from likely.engine.inside.why import Reason
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 
@@ -124,6 +125,7 @@ class Conversation:
     asked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))  # besides, as it is typed
     marks: Mapping[tuple[str, int], str] = field(default_factory=lambda: MappingProxyType({}))  # (node, unit) -> words
     pruned: frozenset[Way] = frozenset()  # ways that are put away, with all that lies behind them
+    reasons: Mapping[tuple[str, int], tuple[Reason, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
     def children(self) -> Mapping[Fork, tuple[str, ...]]:
@@ -434,6 +436,12 @@ class Conversation:
         """With a bookmark at a unit of a node; None takes it away."""
         marks = {place: text for place, text in self.marks.items() if place != (node, unit)}
         return replace(self, marks=MappingProxyType(marks if words is None else {**marks, (node, unit): words}))
+
+    def explain(self, node: str, unit: int, found: Reason) -> "Conversation":
+        """With what is known of why a node's token was said, in the place of what was for the same two tokens."""
+        pair = found.why.target, found.why.foil
+        others = [e for e in self.reasons.get((node, unit), ()) if (e.why.target, e.why.foil) != pair]
+        return replace(self, reasons=MappingProxyType({**self.reasons, (node, unit): (*others, found)}))
 
     def _with(self, nodes: Mapping[str, Node]) -> "Conversation":
         return replace(self, nodes=MappingProxyType(nodes))

@@ -66,6 +66,14 @@ class Omission:
     nats: float
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Reason:
+    """A whole answer to why: the pass, and all that was left out."""
+
+    why: Why
+    omissions: tuple[Omission, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class NamedToken:
     """The token that a person's word stands for; `note` says so where the word is several, "" where it is that one."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from likely.app import export
 from likely.engine.decode.control import RunControl
 from likely.engine.errors import CheckpointError
 from likely.engine.inside.why import Omission
@@ -60,7 +61,7 @@ def test_why_did_it_say_reflects(tmp_path: Path) -> None:
         look = screen.key("then arrow keys")
         screen.say("Why is the sky blue?")
         screen.press(look)
-        while not re.search("TOKEN .*·reflects", screen.text):
+        while screen.running and not re.search("TOKEN .*·reflects", screen.text):
             screen.press("left")
         screen.do("Why")
         screen.wait(1)
@@ -120,9 +121,10 @@ def test_it_stays_open_from_word_to_word(why: Screen, engine: Glass) -> None:
     why.press("left")
     why.wait(1)
     assert engine.looks[-1] != first and "WHY" in why.text
+    other = engine.looks[-1]
     why.press("right")
     why.wait(1)
-    assert engine.looks[-1] == first
+    assert engine.looks[-1] == other and "WROTE IT" in why.text  # what was found of the first is kept
     why.press("escape")
     assert "WHY" not in why.text and "TOKEN" in why.text
     why.press("w")
@@ -164,6 +166,29 @@ def test_earlier_words_come_one_after_another_and_how_many_are_measured_is_said(
         assert "measured" not in screen.text and "rest <" in screen.text
 
 
+@pytest.mark.slow
+def test_it_is_kept_with_the_conversation(tmp_path: Path, engine: Glass) -> None:
+    """And seen again without the model, and in what its export brings back."""
+    with Screen(tmp_path, engine) as screen:
+        asked(screen).press("f")
+        screen.wait(1)
+        screen.press("f")
+        before, (talk,) = right(screen), screen.kept
+        screen.press("tab")
+        screen.say("/export jsonl talk.jsonl")
+    for kept in (talk, export.read(tmp_path / "talk.jsonl", "again", 0.0)):
+        (reasons,) = kept.reasons.values()
+        first, second = (reason.why for reason in reasons)
+        assert (first.target, first.foil) == (second.foil, second.target) == (*engine.looks[0].args[:1], first.foil)
+        assert first.wrote.sum == pytest.approx(2.5 * (1 if first.target > first.foil else -1))
+    count = len(engine.looks)
+    with Screen(tmp_path, engine, resume=talk.id) as screen:
+        screen.press("tab", *["left"] * 4)
+        screen.do("Why")
+        screen.wait(1)
+        assert right(screen) == before and len(engine.looks) == count
+
+
 def test_beside_an_answer_it_waits(tmp_path: Path, engine: Glass) -> None:
     with Screen(tmp_path, engine) as screen:
         screen.hold(after=6)
@@ -194,8 +219,12 @@ def test_beside_other_adapters_than_drew_the_word_it_waits(why: Screen, engine: 
     why.press("tab")
     why.say(on)
     why.wait(1)
+    assert "3.1 reads" in why.text  # what was found before is kept
+    why.press("tab", "left")
+    why.wait(1)
     assert f"needs no adapter, as it was drawn; now {now}" in " ".join(filter(None, right(why)))
     assert "WROTE IT" in why.text and "3.1 reads" not in why.text and len(engine.looks) == count
+    why.press("tab", "tab")
     why.say(f"/adapter {now.split()[0]} off")
     why.wait(1)
     assert "as it was drawn" not in why.text and "3.1 reads" in why.text and len(engine.looks) == count + 1

@@ -12,6 +12,7 @@ from likely.app.recipes import bound_as, change
 from likely.app.tui.chat import candidates, search_choice
 from likely.app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from likely.app.tui.chat.search_choice import SearchChoice
+from likely.engine.inside.why import Reason
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms.pipeline import hard
@@ -122,6 +123,7 @@ class Subject:
     waits: str = ""
     stale: str = ""
     exact: Callable[[], Inspection] | None = None
+    reasons: tuple[Reason, ...] = ()  # that are kept of why it was said
 
 
 @dataclass(frozen=True, slots=True)

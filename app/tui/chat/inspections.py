@@ -11,6 +11,7 @@ from likely.app import requests as r
 from likely.app.store import Store
 from likely.app.tui.base import cells
 from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.chat import places
 from likely.app.tui.chat.candidates import CandidateTable, Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.inspection import Inspection, Subject, entropies
@@ -45,7 +46,14 @@ class Inspections:
             else:
                 model, waits = facts.name, self._unlike(at)
         cursor_at = cursor.token if cursor is not None else None
-        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact=exact)
+        kept = self.session.conversation.reasons
+        reasons = kept.get(self.unit(place), ()) if kept and place is not None else ()
+        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact=exact, reasons=reasons)
+
+    def unit(self, place: TokenPlace) -> tuple[str, int]:
+        """The node and the unit of it that a token is."""
+        shown = self.session.transcript.shown[place.block]
+        return places.of(shown.message, [token.text for token in shown.block.tokens], place.token)
 
     def _unlike(self, at: Inspection) -> str:
         """Difference of adapters between the model that drew a token and the one there is, in words; "" for none."""

@@ -4,7 +4,7 @@ A token is told apart from others by where it stands; what the engine said of an
 """
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from likely.app.looks import Inside, InsideQuestion, WhyEnded, question
 from likely.app.tui.chat.candidates import Candidate, CandidateTable, Names
 from likely.app.tui.chat.inspection import Inspection, Subject
 from likely.app.worker import Failed
-from likely.engine.inside.why import Omission, Why, WrittenPart, written
+from likely.engine.inside.why import Omission, Reason, Why, WrittenPart, written
 from likely.engine.prompt import Prompt
 from likely.engine.trace.step import Recipe
 
@@ -35,6 +35,11 @@ class WhyAnswer:
             self.ended = True
         elif isinstance(event, Failed):
             self.refused = event.line
+
+    @property
+    def whole(self) -> Reason | None:
+        """All of it, once it has ended."""
+        return Reason(self.why, tuple(self.omissions)) if self.why is not None and self.ended else None
 
     def words(self) -> list[Omission]:
         """Single tokens that were left out, what was lost most by first."""
@@ -126,6 +131,13 @@ class SaidToken:
         why = self.answer.why
         return written(why.wrote, most) if why is not None else []
 
+    def know(self, reasons: Sequence[Reason]) -> None:
+        """Answers that were kept; the foil is the one that was asked for first."""
+        for kept in reasons:
+            answer = WhyAnswer(kept.why, [*kept.omissions], ended=True)
+            self.answers.setdefault(question(Inside.why, kept.why.target, kept.why.foil), answer)
+        self.foil = next((kept.why.foil for kept in reasons if kept.why.target == self.said), None)
+
 
 NOTHING = WhyAnswer()
 
@@ -144,6 +156,8 @@ def said_token(subject: Subject, before: SaidToken | None) -> SaidToken | None:
     prompt = subject.exact().prompt if askable and subject.exact is not None else None
     place = at.title.rpartition(" ")[2]
     step = at.step
-    return SaidToken(
+    said = SaidToken(
         at.key, subject.model, prompt, at.names, step.token, step.logprob, step.rank, place, at.table(), at.drawn_by
     )
+    said.know(subject.reasons)
+    return said

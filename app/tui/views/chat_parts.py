@@ -9,6 +9,7 @@ from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
+from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
@@ -29,6 +30,7 @@ class ChatParts(Protocol):
     composer: Composer
     caption: Caption  # the formula of a diffusion model
     titler: Titler  # names the conversation
+    inspections: Inspections  # of its tokens
 
     @property
     def app(self) -> App[object]: ...

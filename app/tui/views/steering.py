@@ -113,6 +113,14 @@ class Steering:
             explained = self.inspector.why.explained
             self.pane.action_inside(event.page, event.head, explained.foil if explained is not None else None)
 
+    def on_why_sheet_explained(self: ChatParts, event: WhySheet.Explained) -> None:
+        place, found = event.key, event.found
+        step = self.chat.transcript.step_at(place) if isinstance(place, TokenPlace) else None
+        if isinstance(place, TokenPlace) and step is not None and step.token in (found.why.target, found.why.foil):
+            node, unit = self.inspections.unit(place)
+            self.chat.change(lambda talk: talk.explain(node, unit, found), keeps_run=True)
+            self.save()
+
     def on_why_sheet_keys_changed(self: ChatParts) -> None:
         self.show_keys()
 

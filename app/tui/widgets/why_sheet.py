@@ -5,7 +5,7 @@ person wants to go. Where the screen is narrow it stands in two columns over the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from textual.timer import Timer
 
 from likely.app import calls, heat, recipes
 from likely.app.calls import call
+from likely.app.looks import WhyEnded
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, chart, fold, rank_labels
@@ -29,7 +30,7 @@ from likely.app.tui.widgets.overlays import Ask
 from likely.app.units import bits as in_bits
 from likely.app.worker import Failed
 from likely.engine.decode.control import RunControl
-from likely.engine.inside.why import NamedToken, Why, WrittenPart
+from likely.engine.inside.why import NamedToken, Reason, Why, WrittenPart
 
 BESIDE = 70  # columns from which on the parts stand in two columns
 PARTS, FEWEST, SUMS = 6, 2, 3  # parts of the model with a row of their own, and rows of sums
@@ -63,6 +64,13 @@ class WhySheet(LineWidget, can_focus=True):
 
     class PanelAsked(Message):
         """A person has seen enough: the panel is wanted again."""
+
+    class Explained(Message):
+        """All was found of why the token at `key` was said."""
+
+        def __init__(self, key: Hashable, found: Reason) -> None:
+            super().__init__()
+            self.key, self.found = key, found
 
     class KeysChanged(Message):
         """Something else can be done with its keys."""
@@ -116,6 +124,8 @@ class WhySheet(LineWidget, can_focus=True):
         def answered(job: int, events: list[Any]) -> None:
             for event in events:
                 explained.take(look, event)
+                if isinstance(event, WhyEnded) and (found := explained.answers[look].whole) is not None:
+                    self.post_message(self.Explained(explained.key, found))
             if explained is self.explained:
                 self._changed()
 
@@ -294,7 +304,7 @@ class WhySheet(LineWidget, can_focus=True):
             for line in fold(f"drawn under {under}", sheet.width):
                 sheet.put(0, y, line, look.faint)
                 y += 1
-        if explained.answer.refused or self._waits:
+        if explained.answer.refused or (self._waits and not explained.answer.ended):
             for line in fold(explained.answer.refused or self._waits, sheet.width):
                 sheet.put(0, y, line, look.faint)
                 y += 1
