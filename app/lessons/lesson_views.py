@@ -100,6 +100,16 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         TEXT,
         "likely.app.tui.views.learn.layer:LayerPicture",
     ),
+    "tree": LessonView(
+        {
+            "width": "of the beam", "greedy": "the text of the likeliest letters", "p_greedy": "its probability",
+            "best": "the likeliest text", "p_best": "its probability", "beam": "the text of the beam",
+            "p_beam": "its probability", "beam_rank": "its place among all", "draws": "texts that were drawn",
+            "answer": "what most of the texts say", "p_answer": "their mass",
+        },
+        {},
+        "likely.app.tui.views.learn.tree:TreePicture",
+    ),
     "readings": LessonView(
         {
             "text": "the text that is read", "texts": "that the model has counted", "orders": "how many there are",

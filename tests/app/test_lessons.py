@@ -33,10 +33,13 @@ SEEN = {  # numbers that a view measures
     "target": "·Paris", "p": 0.773, "p_without": 0.141, "x_in": 274.0, "attn": 100.0, "mlp": 90.0, "x_out": 336.0,
     "texts": 300.0, "orders": 24.0, "drawn": 0.0, "left_to_right": 11.12,
     "right_to_left": 9.88, "rank": 13.0, "least": 9.53, "most": 13.0, "bound": 11.17, "mixture": 10.77,
-    "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06,
+    "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06, "width": 1.0,
+    "greedy": "se∎", "p_greedy": 0.0459, "best": "te∎", "p_best": 0.0882, "beam": "te∎", "p_beam": 0.0882,
+    "beam_rank": 1.0, "draws": 0.0, "answer": "3", "p_answer": 0.565,
 }  # fmt: skip
 DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,
-        "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19}  # fmt: skip
+        "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19, "answered": 1.0,
+        "width": 2.0, "measured": 1.0, "price": 0.5}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
 SPELLINGS = sum(

@@ -10,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
-from likely.engine.proofs import learned
+from likely.engine.decode.beam import Beam
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.texts import texts_of
+from likely.engine.proofs import learned, searches
 from likely.engine.proofs.bigram import session
 from likely.engine.proofs.claim import Covering, Listed
 from likely.engine.proofs.table import FAULTS, Proof, proofs, proving
@@ -253,3 +256,15 @@ def test_what_is_trained_goes_down_the_slope_and_its_loss_is_entropy_and_kl_over
     )
     moved = np.exp(0.5 * step / 2e-4)
     assert np.allclose(learned.trained(1, 0.5)[1], moved / moved.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def test_a_beam_of_the_list_finds_what_the_beams_of_a_chat_find_and_votes_are_masses() -> None:
+    made, p = session(), by_letters(table())
+    for width in range(1, 9):
+        run = made.generate([0], RunControl(), strategy=Beam(width, 0.0), max_tokens=3)
+        best, found = max(texts_of(run), key=lambda text: text.logprob), searches.beam(width)
+        assert found.text == tuple(best.ids) and math.log(searches.chance(found.text)) == pytest.approx(best.logprob)
+        assert all(len(kept) <= width for kept in found.kept) and len(found.kept[0]) == min(width, 5)
+    assert searches.rank(searches.beam(1).text) > searches.rank(searches.beam(2).text) == 1
+    masses = {str(n): sum(share for text, share in p.items() if len(text.strip("∎")) == n) for n in (3, 2, 1)}
+    assert searches.votes(lambda text: str(len(text))) == pytest.approx(masses, abs=1e-6)

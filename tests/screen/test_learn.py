@@ -109,7 +109,7 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
     3: ("no", ("h", "up", "left", "right", "x"), "e^z over"),
     4: ("log2(6)", ("l", "down", "space", "left", "right"), "−log₂ 1/6 = log₂ 6."),
     5: ("no", ("enter",), "p = ½, ½; r = 1, 0"),
-    7: ("no", ("enter",), "p of a text is the product"),
+    7: ("no", ("s", "space", "v", "-", "+"), "p of a text is the product"),
     8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
     10: ("yes", ("d",), "What share?"),
     11: ("no", ("a", "up", "right", "left", "space", "up"), "left 9.88. The mean of the two"),
