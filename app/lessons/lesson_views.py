@@ -100,6 +100,15 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         TEXT,
         "likely.app.tui.views.learn.layer:LayerPicture",
     ),
+    "alignment": LessonView(
+        {
+            "price": "β, of a nat of KL", "reward": "the mean reward there", "kl": "its KL from the base, bits",
+            "base_reward": "the mean reward of the base", "q_best": "share of the answer of most reward",
+            "kl_one": "the KL at β 1, bits", "kl_half": "the KL at β ½, bits",
+        },
+        {},
+        "likely.app.tui.views.learn.alignment:AlignmentPicture",
+    ),
     "tree": LessonView(
         {
             "width": "of the beam", "greedy": "the text of the likeliest letters", "p_greedy": "its probability",

@@ -35,6 +35,7 @@ SEEN = {  # numbers that a view measures
     "right_to_left": 9.88, "rank": 13.0, "least": 9.53, "most": 13.0, "bound": 11.17, "mixture": 10.77,
     "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06, "width": 1.0,
     "greedy": "se∎", "p_greedy": 0.0459, "best": "te∎", "p_best": 0.0882, "beam": "te∎", "p_beam": 0.0882,
+    "price": 1.0, "reward": 2.11, "base_reward": 0.85, "q_best": 0.458, "kl_one": 0.908, "kl_half": 2.164,
     "beam_rank": 1.0, "draws": 0.0, "answer": "3", "p_answer": 0.565,
 }  # fmt: skip
 DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,

@@ -13,7 +13,7 @@ from likely.app.cli import likely
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.texts import texts_of
-from likely.engine.proofs import learned, searches
+from likely.engine.proofs import alignment, learned, searches
 from likely.engine.proofs.bigram import session
 from likely.engine.proofs.claim import Covering, Listed
 from likely.engine.proofs.table import FAULTS, Proof, proofs, proving
@@ -268,3 +268,21 @@ def test_a_beam_of_the_list_finds_what_the_beams_of_a_chat_find_and_votes_are_ma
     assert searches.rank(searches.beam(1).text) > searches.rank(searches.beam(2).text) == 1
     masses = {str(n): sum(share for text, share in p.items() if len(text.strip("∎")) == n) for n in (3, 2, 1)}
     assert searches.votes(lambda text: str(len(text))) == pytest.approx(masses, abs=1e-6)
+
+
+def test_a_tilted_law_buys_most_reward_and_the_best_of_n_is_what_n_draws_give() -> None:
+    p, rewards, beta = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.0, 2.0, 2.0, 3.0]), 0.7
+    found, random = alignment.tilted(p, rewards, beta), np.random.default_rng(3)
+    assert beta * math.log(p @ np.exp(rewards / beta)) == pytest.approx(
+        found.reward - beta * found.kl
+    )  # Donsker, Varadhan
+    for other in random.dirichlet(np.ones(4), 200):
+        assert other @ rewards - beta * (other @ np.log(other / p)) < found.reward - beta * found.kl
+    for count in (1, 2, 3):
+        q = np.zeros(4)
+        for ids in product(range(4), repeat=count):
+            best = [i for i in ids if rewards[i] == rewards[list(ids)].max()]
+            for i in best:
+                q[i] += np.prod(p[list(ids)]) / len(best)
+        assert alignment.best_of(count, p, rewards).q == pytest.approx(q)
+    assert alignment.best_of(1, p, rewards).kl == pytest.approx(0.0, abs=1e-12)

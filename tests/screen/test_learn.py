@@ -108,7 +108,7 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
     1: ("6", ("n", "ctrl+a", "ctrl+k", *"The sky", "enter"), "7 characters in"),
     3: ("no", ("h", "up", "left", "right", "x"), "e^z over"),
     4: ("log2(6)", ("l", "down", "space", "left", "right"), "−log₂ 1/6 = log₂ 6."),
-    5: ("no", ("enter",), "p = ½, ½; r = 1, 0"),
+    5: ("no", ("left", "b"), "p = ½, ½; r = 1, 0"),
     7: ("no", ("s", "space", "v", "-", "+"), "p of a text is the product"),
     8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
     10: ("yes", ("d",), "What share?"),
