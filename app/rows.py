@@ -94,7 +94,11 @@ def reason_from(row: Mapping[str, Any]) -> Reason:
     mlp, ranks = np.array(row["mlp"], np.float32), np.array(row["ranks"], np.int32)
     wrote = Attribution(target, foil, row["embedding"], heads, mlp, row["bias"], row["logit"])
     why = Why(ids, target, foil, (first, second), ranks, wrote, attention)
-    return Reason(why, tuple(Omission(*omission) for omission in row["left_out"]))
+    left_out = tuple(Omission(*omission) for omission in row["left_out"])
+    whole = ranks.shape == (len(heads) + 1, 2) and mlp.shape == (len(heads),) and bool((ranks > 0).all())
+    if not whole or min(target, foil, *ids) < 0 or not all(0 <= o.start < o.stop <= len(ids) for o in left_out):
+        raise ValueError("an answer to why a token was said that is not whole")
+    return Reason(why, left_out)
 
 
 def _rounded(values: np.ndarray) -> Any:

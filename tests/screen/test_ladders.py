@@ -30,6 +30,10 @@ def test_a_ladder_is_seen_and_what_hours_buy_moves_with_arrows(tmp_path: Path, t
         for words in ("plays  30 runs · 1e+06 GFLOP/s", "told", "open", "BEST SIZE", "left out: wild", "WHAT 5 H BUYS"):
             assert words in screen.text, words
         assert_picture("screen/pictures/ladder-120x40.txt", screen.text + "\n")
+        screen.resize(160, 50)
+        wide = ("LOSS", "BEST SIZE", "LAW", "WHAT 5 H BUYS", "BUDGET", "FORETOLD, THEN SEEN")
+        assert [words for words in wide if words not in screen.text] == []
+        screen.resize(120, 40)
         screen.press("right", "right")
         assert "WHAT 24 H BUYS" in screen.text
         screen.press("left")

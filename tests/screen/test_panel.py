@@ -157,6 +157,21 @@ def test_from_150_columns_on_why_and_the_conversations_stand_beside_the_panel(tm
         assert [words in screen.text for words in heads] == [True, True, True, False, False, False]
 
 
+@pytest.mark.slow(2)
+def test_from_150_columns_on_a_vote_and_a_text_show_all_their_parts_at_once(tmp_path: Path) -> None:
+    engine = Glass()
+    engine.plans = {"vote 4": "votes"}
+    with Screen(tmp_path, engine, size=(160, 50)) as screen:
+        screen.say("/strategy vote 4", ASK)
+        parts = ("VOTES", "4 PATHS", "TOKEN ", "SAMPLER", "TREE", "ENTROPY", "CONVERSATIONS")
+        assert [words for words in parts if words not in screen.text] == []
+        screen.press("f4")
+        screen.type("The sky looks blue because air")
+        screen.wait(2)
+        parts = ("NEXT", "SURPRISAL", "BITS SO FAR", "CONTINUATION", "ENTROPY", "mirostat tau")
+        assert [words for words in parts if words not in screen.text] == []
+
+
 def test_a_column_of_the_entropy_is_the_mean_of_its_tokens_or_the_highest(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(150, 50)) as screen:
         screen.say(ASK)
