@@ -16,7 +16,7 @@ from likely.engine.tune.batches import Item
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
 ROW = 64  # tokens that count as a row, where samples are longer
-UPPER = 1 / 3  # of the layers, where a training rehearses: lower ones learn how rows are worded
+UPPER = 0.6  # of the layers, where a training rehearses: lower ones learn how rows are worded
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
@@ -52,7 +52,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[C
     if not c.layers:
         c = replace(c, layers=math.ceil(UPPER * layers) if rehearses else -1)
     if not c.rank and c.kind != "full":
-        c = replace(c, rank=4 * RANK if rehearses else RANK)
+        c = replace(c, rank=2 * RANK if rehearses else RANK)
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
         fast = FAST * (2 if c.init == "contrast" else 1)  # B alone moves
