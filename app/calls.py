@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from likely.engine.answer_form import AnswerForm, Binding
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
+    from likely.engine.quantize.measure import QuantizationReport
     from likely.engine.statistics import compare
     from likely.engine.trace.step import TokenStep
 
@@ -131,6 +132,10 @@ class Engine(Protocol):
         """The bound on -log p of the free positions, in nats, in the end; how many masked canvases each pass reads."""
         ...
 
+    def widths(self) -> "Generator[tuple[int, int], None, Sequence[QuantizationReport]]":
+        """Reports of the model in every number of bits a weight in the end; how many layers of all before each."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -222,6 +227,18 @@ def crossed(engines: Sequence[Engine], readers: Sequence[ReaderAsked]) -> Iterat
             yield r.Progressed(engines[0].facts.name, "reading", next(reading), total)
         except StopIteration as end:
             yield r.Crossed(end.value)
+            return
+
+
+def widths(engine: Engine, control: RunControl) -> Iterator["r.Progressed | r.WidthsMeasured"]:
+    """The model in every number of bits a weight, measured on a text and not written: `r.Progressed` after each layer,
+    then `r.WidthsMeasured`, unless `control` breaks it off."""
+    pieces = engine.widths()
+    while not control.cancelled:
+        try:
+            yield r.Progressed(engine.facts.name, "quantising", *next(pieces))
+        except StopIteration as end:
+            yield r.WidthsMeasured(tuple(end.value))
             return
 
 

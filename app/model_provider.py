@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from likely.engine.attach.stack import Stack
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.strategy import Strategy
+    from likely.engine.quantize.measure import QuantizationReport
     from likely.engine.statistics.estimates import Estimate
     from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
@@ -140,6 +141,13 @@ class LoadedModel(Session):
     ) -> "Generator[int | None, None, Binding]":
         """The binding of recipes to the form of an answer, as `engine.answer_form` has it."""
         return binding(self, ids, form, strategy, own)
+
+    def widths(self) -> "Generator[tuple[int, int], None, list[QuantizationReport]]":
+        """Reports of the model in every number of bits a weight: of its weights as they are on the disk."""
+        from likely.engine.quantize.plan import Settings
+        from likely.engine.quantize.run import measuring
+
+        return measuring(self.info, Settings())
 
     def shift(self, ids: Sequence[int]) -> float:
         """How far the adapters move what comes next, along the end of a text. ParameterError for a diffusion model."""

@@ -19,6 +19,7 @@ from likely.engine.tune.control import TrainControl
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
+    from likely.engine.quantize.measure import QuantizationReport
     from likely.engine.statistics.difference import Difference, Pair
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -255,6 +256,13 @@ class Crossed:
     """Each law's own text read by each other one: a difference from author to reader, by their places."""
 
     differences: "Mapping[Pair, Difference]"
+
+
+@dataclass(frozen=True, slots=True)
+class WidthsMeasured:
+    """Reports of a model in each number of bits a weight, fewest first."""
+
+    reports: "tuple[QuantizationReport, ...]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,15 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         {},
         "likely.app.tui.views.learn.alignment:AlignmentPicture",
     ),
+    "widths": LessonView(
+        {
+            "measured": "1 once the copies are measured, 0 before", "growth": "KL at 3 bits a weight over that at 4",
+            "saved": "share of the bytes of 4 bits that 3 save",
+            **{f"kl_{bits}": f"KL at {bits} bits a weight, bits a token" for bits in (2, 3, 4, 5, 6, 8)},
+        },
+        {},
+        "likely.app.tui.views.learn.widths:WidthsPicture",
+    ),
     "tree": LessonView(
         {
             "width": "of the beam", "greedy": "the text of the likeliest letters", "p_greedy": "its probability",

@@ -6,7 +6,7 @@ it as it was and as it became. What is written is under another name until all o
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ def quantize(
         plan = _auto(source, settings, tokens[::2][:2], progress) if settings.recipe == "auto" else None
         out = _Folder(source, partial, settings.layout)
         rounding = _Rounding(source, out, settings, plan)
-        _read(source, [rounding], tokens, progress)
+        for layers in _reading(source, [rounding], tokens):
+            progress("quantising", *layers)
         report = rounding.report(target)
         out.close()
         os.replace(partial, target)
@@ -66,6 +67,19 @@ def widths(
     Nothing is written.
     Errors as `quantize`; ParameterError for settings that say the bits themselves.
     """
+    pieces = measuring(info, settings, text=text)
+    while True:
+        try:
+            progress("quantising", *next(pieces))
+        except StopIteration as end:
+            reports: list[QuantizationReport] = end.value
+            return reports
+
+
+def measuring(
+    info: ModelInfo, settings: Settings, *, text: str | None = None
+) -> Generator[tuple[int, int], None, list[QuantizationReport]]:
+    """`widths`, which it returns, a layer at a time: yields how many of all are done."""
     if settings.recipe or settings.mode != "affine":
         said = f"recipe {settings.recipe}" if settings.recipe else f"mode {settings.mode}"
         raise ParameterError(f"{said} says the bits itself: leave it out, or --bits all")
@@ -73,7 +87,7 @@ def widths(
     tokens = measure.windows(source.tokenizer, source.shape, text)
     every = [replace(settings, bits=bits) for bits in BITS]
     roundings = [_Rounding(source, _Folder(source, None, each.layout), each) for each in every]
-    _read(source, roundings, tokens, progress)
+    yield from _reading(source, roundings, tokens)
     return [rounding.report() for rounding in roundings]
 
 
@@ -88,8 +102,9 @@ def matrices(parts: Sequence[ModelPart], arrays: Arrays, layout: PackedLayout) -
     return {part.path: part.role for part in large if packable(arrays[f"{part.path}.weight"], layout)}
 
 
-def _read(source: Source, roundings: Sequence["_Rounding"], tokens: mx.array, progress: Progress) -> None:
-    """Read the model a layer at a time, round each as every rounding says, and have both read the text held out."""
+def _reading(source: Source, roundings: Sequence["_Rounding"], tokens: mx.array) -> Iterator[tuple[int, int]]:
+    """Read the model a layer at a time, round each as every rounding says, and have both read the text held out: yields
+    how many layers of all are done."""
     layers = source.shape.layers
     held, calibration = tokens[1::2], tokens[::2]
     table = source.top("embed")[f"{source.path('embed')}.weight"]
@@ -99,9 +114,10 @@ def _read(source: Source, roundings: Sequence["_Rounding"], tokens: mx.array, pr
     activations = _embed(source, table, calibration) if scaled else None
     for rounding in roundings:
         rounding.embed(table, positions, held)
+        yield 0, layers
     del table, positions
     for i in range(layers):
-        progress("quantising", i, layers)
+        yield i, layers
         arrays = source.layer(i)
         layer = source.block(i, dict(arrays))
         before = x
@@ -118,11 +134,12 @@ def _read(source: Source, roundings: Sequence["_Rounding"], tokens: mx.array, pr
             rounding.layer(i, dict(arrays), parts, inputs, before, x)
         del arrays, before, inputs
         mx.clear_cache()
-    progress("quantising", layers, layers)
+    yield layers, layers
     role = "embed" if source.shape.tied else "head"
     last, head = source.top("norm"), source.top(role)[f"{source.path(role)}.weight"]
     for rounding in roundings:
         rounding.head(dict(last), head, x, held)
+        yield layers, layers
 
 
 class _Rounding:

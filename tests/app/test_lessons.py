@@ -36,6 +36,7 @@ SEEN = {  # numbers that a view measures
     "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06, "width": 1.0,
     "greedy": "se∎", "p_greedy": 0.0459, "best": "te∎", "p_best": 0.0882, "beam": "te∎", "p_beam": 0.0882,
     "price": 1.0, "reward": 2.11, "base_reward": 0.85, "q_best": 0.458, "kl_one": 0.908, "kl_half": 2.164,
+    "measured": 0.0, "growth": 3.9, "saved": 0.22, "kl_8": 0.003, "kl_4": 0.67, "kl_3": 2.6,
     "beam_rank": 1.0, "draws": 0.0, "answer": "3", "p_answer": 0.565,
 }  # fmt: skip
 DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.app import calls
 from likely.app.model_provider import LoadedModel, opening
+from likely.app.requests import Progressed
 from likely.engine.adapters import adapters, lora, sites
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
@@ -13,6 +15,7 @@ from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.errors import ParameterError
 from likely.engine.inside import steering
+from likely.engine.quantize import Settings, widths
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 from likely.metal import mx
@@ -126,3 +129,15 @@ def test_a_bound_is_of_the_places_that_are_free(masked: LoadedModel) -> None:
             break
     truth = exact(ModelDenoiser(masked.model).log_probabilities, ids, MASK, [i in free for i in range(4)])
     assert found.mean == pytest.approx(truth, rel=1e-4)
+
+
+@pytest.mark.slow(2)
+def test_copies_in_fewer_bits_are_measured_a_layer_at_a_time_and_broken_off(tmp_path: Path) -> None:
+    model = opened(tmp_path / "wide", hidden_size=64, intermediate_size=64)
+    *layers, measured = calls.widths(model, RunControl())
+    assert measured.reports == tuple(widths(model.info, Settings()))
+    assert [each.done for each in layers] == [0] * 7 + [1] + [2] * 7
+    stopped = RunControl()
+    for event in calls.widths(model, stopped):
+        stopped.cancel()
+        assert event == Progressed("m", "quantising", 0, 2)

@@ -23,6 +23,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
 from likely.engine.posterior.uncertainty import Uncertainty
+from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
@@ -378,6 +379,19 @@ class ScriptedEngine:
     def shift(self, ids: Sequence[int]) -> float:
         """Each unit of an adapter's weight moves it by a bit."""
         return math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values())
+
+    def widths(self) -> Generator[tuple[int, int], None, list[Any]]:
+        """Three layers; a bit less costs four times the KL, from 2^-9 bits at 8."""
+        from likely.engine.quantize.measure import QuantizationReport  # which imports mlx
+
+        yield from ((layer, 3) for layer in range(4))
+        kls = {bits: math.log(2) * 2.0 ** (7 - 2 * bits) for bits in (2, 3, 4, 5, 6, 8)}
+        return [
+            QuantizationReport(
+                None, b + 0.5, b * 10**6, 10**8, 200, 190, kl, (kl / 2, 2 * kl), 1 / b, 8.0, 7.0, Estimate(kl, kl), b
+            )
+            for b, kl in kls.items()
+        ]  # fmt: skip
 
     def canvas(self, text: str) -> list[int] | None:
         """It fills no masks, whatever a text has."""

@@ -79,7 +79,7 @@ class AlignmentPicture(LessonPicture):
         high = 17 if tall else max(body.height - 8, 0)
         self._curve(body.part(0, 1, None, high))
         below = body.part(0, 1 + high + tall)
-        below.heading(0, "FOUR ANSWERS", "█ q, │ p, reward: an example")
+        below.part(0, 0, below.width - 3 * NUMBER).heading(0, "FOUR ANSWERS", "█ q, │ p, reward: an example")
         for back, head in ((2, "p %"), (1, "q %"), (0, "reward")):
             below.right(0, head, look.faint, end=below.width - back * NUMBER)
         room = below.width - NAME - 3 * NUMBER

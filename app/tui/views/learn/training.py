@@ -144,7 +144,7 @@ class TrainingPicture(LessonPicture):
 
     def _bars(self, sheet: Sheet, steps: list[int]) -> None:
         look = sheet.look
-        sheet.heading(0, "TWO BARS", "cross-entropy = █ entropy + ▒ KL")
+        sheet.part(0, 0, sheet.width - 3 * NUMBER).heading(0, "TWO BARS", "cross-entropy = █ entropy + ▒ KL")
         for back, head in ((2, "entropy"), (1, "KL"), (0, "sum")):
             sheet.right(0, head, look.faint, end=sheet.width - back * NUMBER)
         room = sheet.width - NAME - 3 * NUMBER - 1
@@ -164,7 +164,7 @@ class TrainingPicture(LessonPicture):
         look, glyphs, last = sheet.look, sheet.glyphs, self.letter
         p, q = TABLE[last], self.laws[self.steps[self.at]][last]
         behind = f"after {LETTERS[last]}" if last else "at the beginning"
-        sheet.heading(0, "NEXT", f"{behind}: █ model, │ language")
+        sheet.part(0, 0, sheet.width - 2 * NUMBER - 4).heading(0, "NEXT", f"{behind}: █ model, │ language")
         sheet.right(0, "language %", look.faint, end=sheet.width - NUMBER - 1)
         sheet.right(0, "model %", look.faint)
         room, most = sheet.width - 4 - 2 * (NUMBER + 2), float(max(p.max(), q.max()))

@@ -113,7 +113,7 @@ class TreePicture(LessonPicture):
                 takers.setdefault(begin, []).append("beam")
         for text in found.ended:
             if len(text) <= self.step:
-                takers.setdefault(text, []).append("beam" if text == found.text else "beam, ended")
+                takers.setdefault(text, []).append("beam" if text == found.text else "beam: ended")
         return takers
 
     def _tree(self, sheet: Sheet) -> None:
@@ -127,7 +127,7 @@ class TreePicture(LessonPicture):
         lines = self._branches((), "", takers, CHILDREN if body.height > 15 else 0)
         for y, (branch, begin) in enumerate(lines[: body.height]):
             who = takers.get(begin, [])
-            taken = bool({*who} & {"beam"}) or "likeliest" in who
+            taken = any(name.startswith(("beam", "likeliest")) for name in who)
             ink = look.chosen if "likeliest" in who else look.text if taken else look.faint
             x = body.put(0, y, branch, look.rule)
             body.put(x, y, LETTERS[begin[-1]], ink)
@@ -194,14 +194,16 @@ class TreePicture(LessonPicture):
             sheet.put(44, y, about, look.faint, size=max(sheet.width - 44, 0))
         sheet.words(0, 5, ("vote".ljust(12), look.text), (words, look.faint))
         for y, (said, mass) in enumerate(list(masses.items())[: sheet.height - 7], 6):
-            if y < sheet.height - 1 and y < 10:
+            if y < WAYS - 1:
                 sheet.put(12, y, said, look.text)
                 sheet.put(16, y, bar(mass, 24, sheet.glyphs), look.bar)
                 sheet.right(y, f"{100 * mass:.1f} %", look.text, end=50)
+        if sheet.height < WAYS:
+            return
         answer = next(iter(masses))
         own = dict(ANSWERS)[words](spelled(TEXTS[0]).rstrip(LETTERS[END]))
         told = f"The likeliest text says {own}; most of what is said says {answer}."
-        sheet.put(0, min(sheet.height - 1, 10), told, look.faint)
+        sheet.put(0, WAYS - 1, told, look.faint)
 
     def _last_draw(self) -> Ids | None:
         """The last text that was drawn, the end behind it only where it has room for one."""
