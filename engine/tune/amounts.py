@@ -16,7 +16,7 @@ from likely.engine.tune.batches import Item
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
 ROW = 64  # tokens that count as a row, where samples are longer
-UPPER = 0.6  # of the layers, where a training rehearses: lower ones learn how rows are worded
+UPPER = 0.6  # of the layers, where a training rehearses: it costs less and learns as much; a third is too few for sums
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
