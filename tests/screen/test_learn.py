@@ -111,7 +111,7 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
     5: ("no", ("left", "b"), "p = ½, ½; r = 1, 0"),
     7: ("no", ("s", "space", "v", "-", "+"), "p of a text is the product"),
     8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
-    9: ("yes", ("q", "left"), "−log₂ q less −log₂ p is"),
+    9: ("yes", ("q", "left", "q"), "−log₂ q less −log₂ p is"),
     10: ("yes", ("d",), "What share?"),
     11: ("no", ("a", "up", "right", "left", "space", "up"), "left 9.88. The mean of the two"),
     12: ("yes", ("right",), "nats at C = 6 N D = 2.0e+14"),

@@ -80,8 +80,9 @@ class ReadingsPicture(LessonPicture):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_draw(self) -> None:
-        if self.found is not None and self.drawn < len(self.turns):
-            self.drawn += 1
+        """One order more; after the last of them from the first again."""
+        if self.found is not None:
+            self.drawn = self.drawn % len(self.turns) + 1
             self.at = int(np.flatnonzero(self.shown == self.turns[self.drawn - 1])[0])
             self.redraw()
 

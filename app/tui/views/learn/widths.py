@@ -87,13 +87,13 @@ class WidthsPicture(LessonPicture):
     # -- keys --------------------------------------------------------------------------------------------------------
 
     def action_measure(self) -> None:
-        """Measure the copies; while that lasts, stop."""
+        """Measure the copies, or measure them again; while that lasts, stop."""
         facts = self.host.engine.current
         if self.control is not None:
             self._stop()
-        elif facts is not None and not self.reports:
+        elif facts is not None:
             self.control = control = RunControl()
-            self.failure, self.news = "", "q stops it"
+            self.reports, self.failure, self.news = (), "", "q stops it"
             request = call(calls.widths, facts.name, control)
             self.host.engine.submit(request, lambda job, found: self._heard(control, found))
         self.redraw()
