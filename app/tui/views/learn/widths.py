@@ -27,6 +27,7 @@ from likely.engine.decode.control import RunControl
 if TYPE_CHECKING:
     from likely.engine.quantize.measure import QuantizationReport
 
+STOPS = "q stops it, and so does leaving this view"
 LEAST = 1e-5  # bits of KL: what is below it is drawn there
 AXIS, TALL = 8, 26
 COLUMNS = (("MB", 8), ("KL bits", 9), ("× above", 9), ("flips %", 9), ("ppl", 10))
@@ -67,7 +68,7 @@ class WidthsPicture(LessonPicture):
             return
         for event in found:
             if isinstance(event, Progressed):
-                self.news = f"layer {min(event.done + 1, event.total)} of {event.total}; q stops it"
+                self.news = f"layer {min(event.done + 1, event.total)} of {event.total}; {STOPS}"
             elif isinstance(event, Failed):
                 self.failure, self.control = event.line, None
             elif isinstance(event, WidthsMeasured):
@@ -93,7 +94,7 @@ class WidthsPicture(LessonPicture):
             self._stop()
         elif facts is not None:
             self.control = control = RunControl()
-            self.reports, self.failure, self.news = (), "", "q stops it"
+            self.reports, self.failure, self.news = (), "", STOPS
             request = call(calls.widths, facts.name, control)
             self.host.engine.submit(request, lambda job, found: self._heard(control, found))
         self.redraw()
