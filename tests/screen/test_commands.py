@@ -286,7 +286,7 @@ WANTED = {
     "temperature": "/set", "most likely text": "strategy: exact", "benchmark": "view: Runs", "seed": "answer: Seed",
     "rsmp": "branch: Re-sample", "pattern": "answer: Follow", "yes or no": "answer: One of",
     "diffusion": "model: Switch", "regex": "answer: Follow", "regular expression": "answer: Follow",
-    "masked diffusion": "/unmask",
+    "masked diffusion": "/unmask", "course": "view: Learn", "chi-square": "view: Proofs",
 }  # fmt: skip
 
 
