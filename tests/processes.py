@@ -6,22 +6,26 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports in a row that were free a moment ago, below those that a system gives to who asks for any."""
+    while True:
+        first = SystemRandom().randrange(20000, 32000)
+        ports = list(range(first, first + count))
+        try:
+            with ExitStack() as stack:
+                for port in ports:
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return ports
+        except OSError:  # one of them is taken
+            continue
 
 
 def start(ranks: int, folder: Path, arguments: Sequence[str], **environment: str) -> list[subprocess.Popen[str]]:

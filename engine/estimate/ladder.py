@@ -63,7 +63,7 @@ def rungs(
     """A trial of every base, layers, amount and seed; of no rows, the base as it is, one."""
     trials = []
     for model in models or (config.model,):
-        for depth in layers or (config.layers,):
+        for depth in layers or (config.layers or -1,):
             for amount in amounts:
                 for seed in range(seeds if amount else 1):
                     order = np.random.default_rng([seed, len(rows.rows)]).permutation(len(rows.rows))[:amount]

@@ -127,7 +127,7 @@ def _begin_at(start: Start, run: TrainingRun) -> None:
 def identity(some: Mapping[str, RowPool], config: Config, options: MetaOptions) -> dict[str, Any]:
     """Identity of a start: the tasks and options that it hangs on."""
     known = {name: task.fingerprint for name, task in some.items()}
-    own = {**fixed(config), "model": config.model, "layers": config.layers}
+    own = {**fixed(config), "model": config.model, "layers": config.layers or -1}
     plain: dict[str, Any] = json.loads(json.dumps({"tasks": known, "by": asdict(options), "options": own}))
     return plain
 
