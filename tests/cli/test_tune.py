@@ -222,6 +222,7 @@ def test_options_come_from_a_file_and_flags_stand_over_it(
     assert "tune.toml: not TOML" in likely("tune", "-c", file, rows)[2]
 
 
+@pytest.mark.slow(2)
 def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
