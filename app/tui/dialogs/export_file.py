@@ -9,8 +9,10 @@ from pathlib import Path
 from textual.app import App
 
 from likely.app import export
-from likely.app.tui.widgets.overlays import Pick
+from likely.app.tui.widgets.bars import Hints
+from likely.app.tui.widgets.overlays import Ask, Pick
 from likely.engine.errors import DataError
+from likely.engine.home import expanded
 from likely.engine.whole_file import refuse_pipe
 
 
@@ -32,3 +34,24 @@ def export_file(app: App[object], path: Path, write: Callable[[Path], None]) -> 
             write(answers[choice])
 
     app.push_screen(Pick(f"{path.absolute()} is there already", options), chosen)
+
+
+def export_as(app: App[object], question: str, path: Path, write: Callable[[Path], None], hints: Hints) -> None:
+    """Write a file that a person names, `path` where nothing else is typed, and say so, or why not. `write` raises
+    DataError where it cannot."""
+
+    def written(path: Path) -> None:
+        try:
+            write(path)
+            hints.say(f"written: {path}")
+        except DataError as error:
+            hints.say(str(error), alarm=True)
+
+    def named(text: str | None) -> None:
+        if text is not None and text.strip():
+            try:
+                export_file(app, expanded(text.strip()), written)
+            except DataError as error:
+                hints.say(str(error), alarm=True)
+
+    app.push_screen(Ask(question, str(path)), named)

@@ -24,7 +24,7 @@ from likely.app.tui.base.formula import Formula, path
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.chat.inspection import InspectedPrompt
-from likely.app.tui.dialogs.export_file import export_file
+from likely.app.tui.dialogs.export_file import export_as
 from likely.app.tui.inside.attention_page import AttentionPage
 from likely.app.tui.inside.causes_page import CausesPage
 from likely.app.tui.inside.lens_page import LensPage
@@ -38,8 +38,6 @@ from likely.app.tui.widgets.overlays import Ask
 from likely.app.worker import Failed
 from likely.engine.conversation import Fork
 from likely.engine.decode.control import RunControl
-from likely.engine.errors import DataError
-from likely.engine.home import expanded
 from likely.engine.prompt import Prompt
 from likely.engine.whole_file import write_whole
 
@@ -305,22 +303,11 @@ class InsideScreen(View):
             self.hints.say("there is nothing to write yet: it is not all known")
             return
 
-        def written(path: Path) -> None:
-            try:
-                write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *table)])
-                self.hints.say(f"written: {path}")
-            except DataError as error:
-                self.hints.say(str(error), alarm=True)
-
-        def named(text: str | None) -> None:
-            if text is not None and text.strip():
-                try:
-                    export_file(self.app, expanded(text.strip()), written)
-                except DataError as error:
-                    self.hints.say(str(error), alarm=True)
+        def write(path: Path) -> None:
+            write_whole(path, [inside_tables.written(path.suffix, at.names, at.ids, at.first, *table)])
 
         path = export.free(self.host.home / f"inside-{page.NAME}.json")
-        self.app.push_screen(Ask("to which file? .json, .csv, or .svg of a grid", str(path)), named)
+        export_as(self.app, "to which file? .json, .csv, or .svg of a grid", path, write, self.hints)
 
     def formula(self) -> Formula | None:
         at = self.reading

@@ -180,9 +180,7 @@ class LayerPicture(LessonPicture):
     def draw(self, sheet: Sheet) -> None:
         look, opened, at = sheet.look, self.opened, self.shown
         if opened is None or at is None:
-            loading = "the model is being loaded…" if self.host.engine.current is None else "it is being measured…"
-            said, ink = (self.failure, look.alarm) if self.failure else (loading, look.faint)
-            sheet.put(1, 1, cells.fit(said, sheet.width - 2), ink)
+            self.wait(sheet, 1, self.failure)
             return
         sheet = sheet.part(1, 0, sheet.width - 2)
         word = self.names.name(at.ids[-1])

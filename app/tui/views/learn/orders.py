@@ -146,10 +146,7 @@ class OrdersPicture(LessonPicture):
         look, logits = sheet.look, self.logits
         sheet.put(1, 1 if sheet.height > 20 else 0, cells.fit(f"{self.text} …", sheet.width - 20), look.text)
         if logits is None:
-            loading = "the model is being loaded…" if self.host.engine.current is None else "it is being measured…"
-            sheet.put(
-                1, 3, cells.fit(self.failure or loading, sheet.width - 2), look.alarm if self.failure else look.faint
-            )
+            self.wait(sheet, 3, self.failure)
             return
         p = law(logits, ())
         sheet.right(1 if sheet.height > 20 else 0, f"H(p) {_bits(p):.2f} bits ", look.chosen)

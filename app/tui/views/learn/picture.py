@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from likely.app.lessons.expression import Value
+from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet
@@ -46,6 +47,12 @@ class LessonPicture(LineWidget, can_focus=True):
     def formula(self) -> Formula | None:
         """The number that is looked at, as a formula."""
         return None
+
+    def wait(self, sheet: Sheet, y: int, failure: str = "") -> None:
+        """Say in a row why there are no numbers: they failed, are being measured, or their model is being loaded."""
+        loading = "the model is being loaded…" if self.host.engine.current is None else "it is being measured…"
+        ink = sheet.look.alarm if failure else sheet.look.faint
+        sheet.put(1, y, cells.fit(failure or loading, sheet.width - 2), ink)
 
     def draw(self, sheet: Sheet) -> None:
         raise NotImplementedError

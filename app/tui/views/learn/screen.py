@@ -5,7 +5,6 @@ its full-screen view.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -25,16 +24,13 @@ from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.base.view_table import VIEWS
-from likely.app.tui.dialogs.export_file import export_file
+from likely.app.tui.dialogs.export_file import export_as
 from likely.app.tui.views.learn.chapters import ChapterList
 from likely.app.tui.views.learn.page import PageOfNumbers, Sentences
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.lesson_pane import LessonPane
-from likely.app.tui.widgets.overlays import Ask
-from likely.engine.errors import DataError
-from likely.engine.home import expanded
 
 CHAPTERS, PAGE, SENTENCES = "chapters", "page", "sentences"
 BEFORE = "Guess first: what the program measures is shown then."
@@ -134,23 +130,9 @@ class LearnScreen(View):
 
     def action_export(self) -> None:
         """Write the page of numbers to a file that a person names."""
-
-        def written(path: Path) -> None:
-            try:
-                page.write(path, self.tutor)
-                self.hints.say(f"written: {path}")
-            except DataError as error:
-                self.hints.say(str(error), alarm=True)
-
-        def named(text: str | None) -> None:
-            if text is not None and text.strip():
-                try:
-                    export_file(self.app, expanded(text.strip()), written)
-                except DataError as error:
-                    self.hints.say(str(error), alarm=True)
-
         path = export.free(self.host.home / "learned.html")
-        self.app.push_screen(Ask("to which file? .md, .svg, or .html to print", str(path)), named)
+        question = "to which file? .md, .svg, or .html to print"
+        export_as(self.app, question, path, lambda path: page.write(path, self.tutor), self.hints)
 
     def action_model(self) -> None:
         self.host.choose_model()
