@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from likely.engine import arrays
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AlignedLaw:
@@ -20,8 +22,8 @@ class AlignedLaw:
 
 def aligned(q: np.ndarray, p: np.ndarray, rewards: np.ndarray) -> AlignedLaw:
     """A law beside its base p [n], with rewards [n] of the answers."""
-    there = q > 0
-    return AlignedLaw(q, float(q @ rewards), max(float((q[there] * np.log(q[there] / p[there])).sum()), 0.0))
+    with np.errstate(divide="ignore"):
+        return AlignedLaw(q, float(q @ rewards), float(arrays.kl(np.log(q), np.log(p), np)))
 
 
 def tilted(p: np.ndarray, rewards: np.ndarray, beta: float) -> AlignedLaw:

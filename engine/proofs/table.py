@@ -3,6 +3,7 @@
 `proving` draws on, from evidence that there is or from nothing: yields it again after every few draws.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,6 +11,7 @@ from itertools import islice
 
 import numpy as np
 
+from likely.engine import arrays
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.errors import ParameterError
 from likely.engine.proofs import bounds, draws, enumeration, faults
@@ -64,13 +66,14 @@ def _listed(
 
 def _bits(p: np.ndarray, q: np.ndarray) -> float:
     """KL(p || q)."""
-    there = p > 0
-    return float((p[there] * np.log2(p[there] / q[there])).sum())
+    with np.errstate(divide="ignore"):
+        return float(arrays.kl(np.log(p), np.log(q), np)) / math.log(2)
 
 
 def _apart(p: np.ndarray, q: np.ndarray) -> float:
     """Total variation."""
-    return float(np.abs(p - q).sum() / 2)
+    with np.errstate(divide="ignore"):
+        return float(arrays.tv(np.log(p), np.log(q), np))
 
 
 @cache

@@ -20,7 +20,7 @@ from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2, Names
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.worker import Failed
-from likely.engine.arrays import softmax
+from likely.engine.arrays import entropy, softmax
 from likely.engine.prompt import Prompt
 from likely.engine.transforms import MinP, Temperature, TopP, Transform, run, start
 
@@ -210,5 +210,5 @@ class OrdersPicture(LessonPicture):
 
 def _bits(q: np.ndarray) -> float:
     """The entropy of a law in bits."""
-    kept = q[q > 0]
-    return abs(float((kept * np.log(kept)).sum())) / LN2  # of one word 0, without a sign
+    with np.errstate(divide="ignore"):
+        return abs(float(entropy(np.log(q), np))) / LN2  # of one word 0, without a sign
