@@ -57,7 +57,6 @@ class Prediction:
     answer: str
     shown: str = ""
     why: str = ""
-    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
