@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from likely.app.calls import call
 from likely.app.jobs import ModelJobs
 from likely.app.worker import Closed, Failed, Tell, Worker, worked
 from likely.engine.errors import DataError
+from likely.engine.pieces import whole
 from tests.support.model import ScriptedEngine, ScriptedShop
 from tests.support.worker import HeardWorker
 
@@ -307,6 +309,20 @@ def test_closing_does_not_wait_for_what_is_deep_inside_a_model() -> None:
     assert not worker.join(0)
     gate.set()
     assert worker.join()
+
+
+def test_who_waits_for_a_thread_alone_leaves_the_processor_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def reads_beside() -> Generator[Any, None, str]:
+        for _ in range(1000):
+            if sum(slept) > 0.1:
+                return "read"
+            yield None
+        raise AssertionError("looked a thousand times in a tenth of a second")
+
+    assert whole(reads_beside()) == "read"
 
 
 @pytest.mark.slow(3)
