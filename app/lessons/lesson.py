@@ -100,7 +100,7 @@ class Lesson:
             it = lesson._compared()
         if it.begun and it.done is None and self.was is None and lesson._ready(known):
             lesson = replace(lesson, was=known)
-        elif it.begun and it.done is None and self.was is not None and lesson._is_done(known):
+        if it.begun and it.done is None and lesson._is_done(known):
             it = replace(it, done=True)
             lesson = replace(lesson, news="", wrong=False)
         return replace(lesson, standing=lesson._with_yours(it))

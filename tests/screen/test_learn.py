@@ -134,3 +134,25 @@ def test_a_task_is_one_thing_on_the_real_view(tmp_path: Path, number: int) -> No
         assert "▶ CHECK" in screen.text, screen.text
         screen.press("f10", "?")
         assert seen in " ".join(screen.text.split()), screen.text
+
+
+def test_what_was_measured_is_there_when_one_comes_back(screen: Screen) -> None:
+    screen.press("f10", *["down"] * 8, "enter")
+    screen.say("yes")
+    screen.wait()
+    screen.hold()
+    screen.press("q")
+    assert "q stops it; it goes on while" in screen.text
+    screen.press("f2")  # away in the midst of it
+    assert "Message" in screen.text
+    screen.release()
+    screen.wait()
+    screen.press("f10")
+    screen.wait()
+    assert "WHAT IT COSTS" in screen.text and "▶ CHECK" in screen.text
+    screen.press("escape", "up", "enter", "escape", "down", "enter")  # another chapter, and this one again
+    assert "WHAT IT COSTS" in screen.text and "1 of" not in screen.text
+    screen.press("escape", "r")
+    screen.say("yes")
+    screen.wait()
+    assert "q measures copies" in screen.text and "▶ DO" in screen.text

@@ -25,7 +25,9 @@ Held = r.Generate | r.Train | r.TrainOn | r.Evaluate  # requests that take long,
 
 
 def _long(request: Any) -> bool:
-    return isinstance(request, Held) or (isinstance(request, r.Call) and request.function in (calls.fill, calls.look))
+    return isinstance(request, Held) or (
+        isinstance(request, r.Call) and request.function in (calls.fill, calls.look, calls.widths)
+    )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """`LessonPicture`: the ground of the pictures that are a chapter's own. It draws on a sheet, and measures.
 
-A picture is made when the guess is made, and gone with the chapter. It asks the engine through its host, as a view
+A picture is made when the guess is made. It stays as it is while another chapter or view is looked at, and is gone when
+its chapter is begun again, or another model is there. It asks the engine through its host, as a view
 does, and draws only what it knows; what it measured it gives by the names that `app.lessons.lesson_views` has for it.
 
     class OrdersPicture(LessonPicture):
@@ -29,6 +30,7 @@ class LessonPicture(LineWidget, can_focus=True):
     """Draws a chapter's picture, and has the keys while its task is open."""
 
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    begun = False  # its state was set
 
     @property
     def host(self) -> ViewHost:

@@ -19,6 +19,7 @@ from likely.app.lessons.expression import Value
 from likely.app.lessons.lesson import END, PREDICT
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.app.lessons.tutor import Tutor
+from likely.app.requests import ModelFacts
 from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
@@ -41,6 +42,7 @@ class LearnScreen(View):
 
     NAME = "learn"
     PARTS = (LessonPane,)
+    STAYS = True
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", id="learn.up", tooltip="the chapter before"),
@@ -59,6 +61,8 @@ class LearnScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.shown = ""
+        self.facts: ModelFacts | None = None  # of the model that the pictures are of
+        self.pictures: dict[int, LessonPicture] = {}  # that were begun, by their chapter
         self.part = CHAPTERS  # or page, or sentences: what is seen where no chapter is open
 
     def compose(self) -> ComposeResult:
@@ -69,15 +73,12 @@ class LearnScreen(View):
     def on_mount(self) -> None:
         if self.host.tutor is None:
             self.host.tutor = Tutor(course.read(), self.host.home, self.host.start.seed or 0)
-        current = self.host.engine.current
-        if current is not None:
-            self.host.tutor.with_model(current.name)
-        self.reshow()
+        self.models_changed()
 
     def on_screen_resume(self) -> None:
-        if self.is_mounted:
+        if self.is_mounted:  # another theme or model may have been chosen elsewhere
             self.host.restyle()
-            self.reshow()
+            self.models_changed()
 
     @property
     def tutor(self) -> Tutor:
@@ -86,7 +87,8 @@ class LearnScreen(View):
 
     @property
     def picture(self) -> LessonPicture | None:
-        return next(iter(self.query(LessonPicture)), None)
+        lesson = self.tutor.lesson
+        return None if lesson is None else self.pictures.get(lesson.chapter.number)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -152,7 +154,7 @@ class LearnScreen(View):
         super().lesson_beside()
 
     def reshow(self) -> None:
-        """The list, the question before a guess, or the picture."""
+        """The list, the question before a guess, or the picture: as it was left, unless the chapter is begun again."""
         if not self.is_mounted or self.host.tutor is None:
             return
         lesson, facts = self.tutor.lesson, self.host.engine.current
@@ -162,9 +164,16 @@ class LearnScreen(View):
             wanted = f"{lesson.chapter.number} {'guess' if lesson.stage == PREDICT else 'picture'}"
         if wanted != self.shown or lesson is None:
             self.shown = wanted
-            place = self.query_one("#taught", Vertical)
-            place.remove_children()
-            place.mount(self._content())
+            if lesson is not None and lesson.stage == PREDICT:
+                self._drop(lesson.chapter.number)
+            for each in self.query("#taught > *"):
+                each.display = False
+                if each not in self.pictures.values():
+                    each.remove()
+            content = self._content()
+            content.display = True
+            if not content.is_attached:
+                self.query_one("#taught", Vertical).mount(content)
         self._hint()
 
     def _content(self) -> Widget:
@@ -174,9 +183,16 @@ class LearnScreen(View):
             return kind(self.tutor)
         if lesson.stage == PREDICT or self.tutor.place != self.NAME:
             return Covered(lesson.chapter)
-        picture = LESSON_VIEWS[lesson.chapter.view].load()()
-        assert isinstance(picture, LessonPicture), f"{lesson.chapter.view} is no picture"
-        return picture
+        if self.picture is None:
+            picture = self.pictures[lesson.chapter.number] = LESSON_VIEWS[lesson.chapter.view].load()()
+            assert isinstance(picture, LessonPicture), f"{lesson.chapter.view} is no picture"
+        return self.pictures[lesson.chapter.number]
+
+    def _drop(self, *numbers: int) -> None:
+        """Do without the pictures of some chapters."""
+        for number in numbers:
+            if number in self.pictures:
+                self.pictures.pop(number).remove()
 
     def _hint(self) -> None:
         help_ = (keys.help_key(), "Keys")
@@ -194,7 +210,9 @@ class LearnScreen(View):
     def set_state(self, state: Mapping[str, str]) -> None:
         picture = self.picture
         if picture is not None:
-            picture.set_state(state)
+            if not picture.begun:
+                picture.begun = True
+                picture.set_state(state)
             if self.tutor.working:
                 picture.focus()
 
@@ -202,11 +220,17 @@ class LearnScreen(View):
         return self.picture.numbers() if self.picture is not None else {}
 
     def models_changed(self) -> None:
-        current = self.host.engine.current
-        if self.is_mounted and current is not None:
-            self.tutor.with_model(current.name)
-        if self.picture is not None:
-            self.picture.models_changed()
+        """The pictures of another model are gone but for the one that is seen, which begins anew."""
+        if self.host.tutor is None:
+            return
+        facts, before, self.facts = self.host.engine.current, self.facts, self.host.engine.current
+        if facts is not None:
+            self.tutor.with_model(facts.name)
+        if facts is not before:
+            picture = self.picture
+            self._drop(*(number for number, each in self.pictures.items() if each is not picture))
+            if picture is not None:
+                picture.models_changed()
         self.reshow()
 
     def formula(self) -> Formula | None:

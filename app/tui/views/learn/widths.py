@@ -27,7 +27,7 @@ from likely.engine.decode.control import RunControl
 if TYPE_CHECKING:
     from likely.engine.quantize.measure import QuantizationReport
 
-STOPS = "q stops it, and so does leaving this view"
+STOPS = "q stops it; it goes on while other views are looked at"
 LEAST = 1e-5  # bits of KL: what is below it is drawn there
 AXIS, TALL = 8, 26
 COLUMNS = (("MB", 8), ("KL bits", 9), ("× above", 9), ("flips %", 9), ("ppl", 10))
