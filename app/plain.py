@@ -53,7 +53,7 @@ def stream(
             steps.append(step)
             text = shown(step, special, marks)
             if parting is not None:
-                text = said(parting.push(parting.thinking.text(step)), written)
+                text = said(parting.push(parting.text(step)), written)
                 written = written or bool(text)
             surprisal = None if step.logprob is None else bits(-step.logprob)
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(surprisal), mode))

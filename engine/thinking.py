@@ -41,6 +41,16 @@ class Thinking:
         return name if any(name in mark for mark in (self.begin, *self.ends)) else ""
 
 
+@dataclass(frozen=True, slots=True)
+class CallMarks:
+    """The marks of a call: it stands between `begin` and `end`, or behind `begin` where that is "". `inner` are control
+    tokens that are part of what it says."""
+
+    begin: str
+    end: str
+    inner: tuple[str, ...] = ()
+
+
 THINK = Thinking("<think>", "</think>")  # Qwen3, DeepSeek R1, GLM, SmolLM3
 FAMILIES = (
     THINK,
@@ -180,8 +190,8 @@ def spoken(steps: Sequence[TokenStep], rest: str = "", opened: bool = False) -> 
 class MarkSplitter:
     """A text that arrives in pieces, parted by its marks; what may be the beginning of one is held back."""
 
-    def __init__(self, kind: Kind = "said", calls: bool = False, thinking: Thinking = THINK) -> None:
-        """`calls`: tools were offered, so that their marks mean something."""
+    def __init__(self, kind: Kind = "said", calls: CallMarks | None = None, thinking: Thinking = THINK) -> None:
+        """`calls`: tools were offered, so that these marks mean something."""
         self.kind: Kind = kind
         self._calls, self.thinking = calls, thinking
         self._held = ""
@@ -191,13 +201,23 @@ class MarkSplitter:
         match self.kind:
             case "said":
                 ends = self.thinking.ends if self.thinking.longer else ()  # which begin an answer without a thought
-                tools: dict[str, Kind] = {"<tool_call>": "call"} if self._calls else {}
+                tools: dict[str, Kind] = {self._calls.begin: "call"} if self._calls else {}
                 return {self.thinking.begin: "thought", **tools, **dict.fromkeys(ends, "said")}
             case "thought":
                 again: dict[str, Kind] = {self.thinking.again: "thought"} if self.thinking.again else {}
+                if self._calls and self.thinking.longer:  # a thought that no answer ends but a call
+                    again[self.thinking.longer.removesuffix(self.thinking.end) + self._calls.begin] = "call"
                 return {**again, **dict.fromkeys(self.thinking.ends, "said")}
             case "call":
-                return {"</tool_call>": "said"}
+                return {self._calls.end: "said"} if self._calls and self._calls.end else {}
+
+    def text(self, step: TokenStep) -> str:
+        """The text that a token adds, as `Thinking.text` has it, the marks and the inside of calls too."""
+        text = self.thinking.text(step)
+        if text or not step.special or self._calls is None:
+            return text
+        name, calls = step.piece.decode(errors="replace"), self._calls
+        return name if any(name in mark for mark in (calls.begin, calls.end)) or name in calls.inner else ""
 
     def push(self, text: str, last: bool = False) -> Iterator[tuple[Kind, str]]:
         """The parts that are certain."""
@@ -211,7 +231,7 @@ class MarkSplitter:
                     yield self.kind, held[:at]
                 self.kind, held = marks[mark], held[at + len(mark) :]
                 continue
-            keep = 0 if last else max(_overlap(held, mark) for mark in marks)
+            keep = 0 if last else max((_overlap(held, mark) for mark in marks), default=0)
             if held[: len(held) - keep]:
                 yield self.kind, held[: len(held) - keep]
             self._held = held[len(held) - keep :]

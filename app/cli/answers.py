@@ -78,7 +78,7 @@ def show_answers(
             said = plain.shown_text(text, special, marks)
             if hide_thinking:
                 parts = splitter(session, ids)
-                said = plain.said(parts.push("".join(map(parts.thinking.text, text.steps)), last=True), False)
+                said = plain.said(parts.push("".join(map(parts.text, text.steps)), last=True), False)
             click.echo(f"[{branch + 1}]\n{heat.visible(said)}")
         if not quiet:
             _summarise(text, seed, session.tokenizer, "" if alone else f"[{branch + 1}] ", opened, found)

@@ -185,7 +185,20 @@ def message(turn: Mapping[str, Any], where: str) -> dict[str, Any]:
     if content is None and not turn.get("tool_calls"):
         raise RequestRefused(f"{where}.content is missing", f"{where}.content")
     more = {k: turn[k] for k in ("name", "tool_calls", "tool_call_id", "reasoning_content") if turn.get(k) is not None}
+    if "tool_calls" in more:
+        more["tool_calls"] = [_called(call) for call in more["tool_calls"]]
     return {"role": role, "content": content or "", **more}
+
+
+def _called(call: Any) -> Any:
+    """A call as chat templates read it: its arguments are an object, which clients write as a string."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        return {**call, "function": {**function, "arguments": json_reader.parse(function["arguments"], dict)}}
+    except ValueError:
+        return call
 
 
 def within(name: str, value: Any, low: int, high: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_call
+from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_calls
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from likely.engine.choices import probability
 from likely.engine.trace.fields import step_object
@@ -152,8 +152,8 @@ def chat_response(
 def message(request: AnswerRequest, text: PartedText) -> tuple[Json, list[Json]]:
     """An assistant's message, and the calls in it."""
     functions = text.calls
-    if request.called and (call := read_call(text.of("said"))) is not None:
-        functions = [call]
+    if request.called and (bound := read_calls(text.of("said"))):
+        functions = bound
     calls = [{"id": identity("call"), "type": "function", "function": call} for call in functions]
     answer: Json = {"role": "assistant", "content": None if calls and request.called else text.of("said")}
     if thought := text.of("thought"):

@@ -1,17 +1,19 @@
 """Reader of a run's events for a response: what each text has become, and what is new of it.
 
 A text is parted as it grows into what is said, what is thought (between the model's marks, `engine.thinking`) and calls
-of tools (`<tool_call>`). Knows no protocol.
+of tools (`engine.tools.call_format`). Knows no protocol.
 """
 
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from likely.engine.decode.events import Done, Emitted, Event
 from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.errors import DataError
 from likely.engine.thinking import THINK, Kind, MarkSplitter, Thinking
+from likely.engine.tools.call_format import JSON, CallFormat
 from likely.engine.trace.step import TokenStep
 
 
@@ -22,6 +24,8 @@ class PartedText(GrownText):
     splitter: MarkSplitter = field(default_factory=MarkSplitter)
     parts: list[tuple[Kind, str]] = field(default_factory=list)
     thought_tokens: int = 0  # of its tokens those of a thought, the marks included
+    format: CallFormat = JSON
+    tools: tuple[Any, ...] = ()  # as the template was told of them
 
     def push(self, text: str, last: bool = False) -> tuple[tuple[Kind, str], ...]:
         """The parts that are certain now that `text` has come."""
@@ -41,7 +45,7 @@ class PartedText(GrownText):
             if kind == "call":
                 joined = [*joined[:-1], joined[-1] + text] if before == "call" and joined else [*joined, text]
             before = kind
-        return [call for text in joined if (call := read_call(text)) is not None]
+        return [call for text in joined for call in read_calls(text, self.format, self.tools)]
 
     @property
     def likelihood(self) -> float:
@@ -69,13 +73,24 @@ class AnswerReader:
     """The texts of one run, by the number of their branch."""
 
     def __init__(
-        self, n: int, *, opened: bool = False, thinking: Thinking = THINK, calls: bool = False, figures: bool = True
+        self,
+        n: int,
+        *,
+        opened: bool = False,
+        thinking: Thinking = THINK,
+        calls: CallFormat | None = None,
+        tools: tuple[Any, ...] = (),
+        figures: bool = True,
     ) -> None:
-        """`opened`: the prompt ends within a thought, of these marks. `figures`: the tokens' candidates are kept, which
-        nobody may be going to ask for."""
-        self._figures, self._thinking = figures, thinking
+        """`opened`: the prompt ends within a thought, of these marks. `calls`: how `tools` are called, if any are
+        offered. `figures`: the tokens' candidates are kept, which nobody may be going to ask for."""
+        self._figures = figures
         kind: Kind = "thought" if opened else "said"
-        self.texts = Texts(n, lambda: PartedText(splitter=MarkSplitter(kind, calls, thinking)))
+        marks = None if calls is None else calls.marks
+        self.texts = Texts(
+            n,
+            lambda: PartedText(splitter=MarkSplitter(kind, marks, thinking), format=calls or JSON, tools=tools),
+        )
         self.ended: list[PartedText] = []
 
     def read(self, events: Iterable[Event]) -> Iterator[TextDelta]:
@@ -84,7 +99,7 @@ class AnswerReader:
             match event:
                 case Emitted(number, step):
                     text = self.texts[number]
-                    before, new = text.splitter.kind, text.push(self._thinking.text(step))
+                    before, new = text.splitter.kind, text.push(text.splitter.text(step))
                     text.thought_tokens += "thought" in (before, text.splitter.kind)
                     yield TextDelta(number, new, (step,))
                 case Done(number, reason, _, rest):
@@ -118,10 +133,9 @@ def _light(event: Event) -> Event:
     return replace(event, step=replace(event.step, snapshot=None, removed_by=None))
 
 
-def read_call(text: str) -> dict[str, str] | None:
-    """A call of a tool from its JSON; None where it is none."""
+def read_calls(text: str, format: CallFormat = JSON, tools: tuple[Any, ...] = ()) -> list[dict[str, str]]:
+    """The calls of tools in a text, none where it is no call."""
     try:
-        call = json.loads(text)
-        return {"name": str(call["name"]), "arguments": json.dumps(call.get("arguments", {}), ensure_ascii=False)}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+        return [call.function for call in format.read(text, tools)]
+    except DataError:
+        return []

@@ -17,6 +17,7 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError
 from likely.engine.prompt import Prompt
 from likely.engine.thinking import THINK, Thinking
+from likely.engine.tools.call_format import JSON, CallFormat
 
 BRIEF = 64  # tokens that little work draws at most
 READ = 4096  # characters that it reads at most; an id stands for four
@@ -128,7 +129,7 @@ class EmbeddingRequest:
 @dataclass(frozen=True, slots=True)
 class AnswerOpened:
     """An answer has begun: its model, tokens of its prompt, whether the template has opened a thought for it, and
-    between which marks the model thinks.
+    between which marks the model thinks, and how it calls tools.
 
     `ids` are those of the prompt; `ignored` are fields of the request that change nothing with this model.
     """
@@ -139,6 +140,7 @@ class AnswerOpened:
     ids: tuple[int, ...] = ()
     ignored: tuple[str, ...] = ()
     thinking: Thinking = THINK
+    calls: CallFormat = JSON
 
 
 @dataclass(frozen=True, slots=True)

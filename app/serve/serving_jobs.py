@@ -37,6 +37,7 @@ from likely.engine.presets import ORDERS, PRESETS, Values, recipe
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.thinking import THINK, end_of, opens, thinking_of, without_thought
+from likely.engine.tools.call_format import JSON, call_format
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, LogitBias
 
@@ -187,7 +188,8 @@ class ServingJobs:
                 raise RequestRefused(f"{field}: {error}", field) from None
         opened, marks = opens(end_of(ids, tokenizer.piece)), thinking_of(tokenizer) or THINK
         facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
-        yield AnswerOpened(facts, len(ids), opened, tuple(ids), ignored, marks)
+        calls = (call_format(tokenizer) if request.tools else None) or JSON
+        yield AnswerOpened(facts, len(ids), opened, tuple(ids), ignored, marks, calls)
         if request.shown.echo:
             steps = yield from self._line.read(session.scoring(ids))
             nobodys = yield from self._helper.do(lambda: tokenizer.encode("", bos=True))  # tokens that nobody wrote

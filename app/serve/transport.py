@@ -138,7 +138,12 @@ class Endpoint:
         shown = request.shown
         figures = shown.logprobs is not None or shown.steps or shown.snapshot
         reader = AnswerReader(
-            n, opened=opened.opened, thinking=opened.thinking, calls=bool(request.tools), figures=figures
+            n,
+            opened=opened.opened,
+            thinking=opened.thinking,
+            calls=opened.calls if request.tools else None,
+            tools=request.tools,
+            figures=figures,
         )
         exchange.readers.append(reader)
         return reader

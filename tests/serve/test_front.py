@@ -24,6 +24,7 @@ from likely.app.serve.server import ServedNames, ServeOptions, executor
 from likely.app.worker import Tell
 from likely.engine.decode.events import Waiting
 from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.tools.call_format import JSON as HERMES
 
 
 class Endless:
@@ -132,7 +133,12 @@ async def test_a_response_that_nobody_reads_ends_its_work() -> None:
 )
 def test_a_text_is_parted_the_same_however_it_comes(words: list[str], data: st.DataObject) -> None:
     text = "".join(words)
-    whole, pieces, found, at = MarkSplitter(calls=True), MarkSplitter(calls=True), list[tuple[str, str]](), 0
+    whole, pieces, found, at = (
+        MarkSplitter(calls=HERMES.marks),
+        MarkSplitter(calls=HERMES.marks),
+        list[tuple[str, str]](),
+        0,
+    )
     while at < len(text):
         n = data.draw(st.integers(1, len(text) - at))
         found, at = [*found, *pieces.push(text[at : at + n])], at + n

@@ -378,7 +378,7 @@ def test_a_response_is_a_chat() -> None:
         ], max_output_tokens=9, temperature=0.5, top_p=0.9, include=["message.output_text.logprobs"], tools=INPUT,
         tool_choice="none", stream=True,
     )  # fmt: skip
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {}}}  # as templates read it
     assert ask.prompt.turns == (
         {"role": "system", "content": "be"}, {"role": "user", "content": "q"},
         {"role": "assistant", "content": "", "tool_calls": [call]},

@@ -8,13 +8,14 @@ import pytest
 
 from likely.app.serve import openapi
 from likely.app.serve.openai_responses import ours, text_logprobs, top
-from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_call
+from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_calls
 from likely.app.serve.requests import AnswerRequest, EmbeddingRequest
 from likely.app.serve.watch_writer import WatchWriter, began
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
 from likely.engine.decode.strategies import parse
 from likely.engine.prompt import Prompt
+from likely.engine.tools.call_format import JSON
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.serve.scripted import PIECES, step
@@ -37,14 +38,14 @@ def word(text: str, position: int = 0, *, special: bool = False, logprob: float 
     ],
 )
 def test_a_text_is_parted_by_its_marks(pieces: list[str], calls: bool, parts: list[tuple[str, str]]) -> None:
-    parting = MarkSplitter(calls=calls)
+    parting = MarkSplitter(calls=JSON.marks if calls else None)
     found = [part for piece in pieces for part in parting.push(piece)]
     assert [*found, *parting.push("", last=True)] == parts
     assert list(parting.push("x")) == [(parting.kind, "x")], "nothing is held twice"
 
 
 def test_events_make_texts() -> None:
-    reader = AnswerReader(2, calls=True)
+    reader = AnswerReader(2, calls=JSON)
     assert list(reader.texts) == [0, 1] and (reader.tokens, reader.reused) == (0, 0)
 
     def read(*events: Event) -> list[TextDelta]:
@@ -79,7 +80,7 @@ def test_the_likeliest_a_token_are_given_of_more_than_are_asked_for() -> None:
 
 def test_calls_are_joined_where_nothing_stands_between() -> None:
     call = '{"name": "f", "arguments": {"é": 1}}'
-    text = PartedText(splitter=MarkSplitter(calls=True))
+    text = PartedText(splitter=MarkSplitter(calls=JSON.marks))
     text.parts = [
         ("call", call[:5]),
         ("call", call[5:]),
@@ -89,9 +90,9 @@ def test_calls_are_joined_where_nothing_stands_between() -> None:
         ("call", call),
     ]
     assert text.calls == [{"name": "f", "arguments": '{"é": 1}'}] * 2 and text.of("said") == "x"
-    assert read_call('{"name": 3}') == {"name": "3", "arguments": "{}"}
+    assert read_calls('{"name": 3}') == [{"name": "3", "arguments": "{}"}]
     for wrong in ("", "[]", "3", '"x"', "{}", "null", "[" * 100_000):
-        assert read_call(wrong) is None
+        assert read_calls(wrong) == []
 
 
 def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:

@@ -1,0 +1,4 @@
+"""Tools that a model may call: what is offered, what it calls, and how its template has it write that.
+
+Reads: no other room.
+"""

@@ -1,0 +1,119 @@
+"""Format of calls: how a model's template has it write the call of a tool, and the reader of that.
+
+The readers are mlx-lm's `tool_parsers`, each a file of functions on strings, and one of ours for OpenAI's Harmony
+format, which is not among them. They are loaded without mlx-lm itself, which imports transformers. Which is a model's
+is found in its chat template, by marks that are facts about published models. Knows no server and no protocol.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, util
+from typing import Any, Protocol
+
+from likely.engine.errors import DataError
+from likely.engine.thinking import CallMarks
+from likely.engine.tools.tool import ToolCall
+
+Read = Callable[[str, Any], Any]  # a call's text and the tools, as templates read them, to one call or several
+
+
+class Templates(Protocol):
+    """The tokenizer as far as a format is looked for in it."""
+
+    @property
+    def templates(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallFormat:
+    """One format: its marks, and the name of its reader."""
+
+    reader: str
+    marks: CallMarks
+
+    def read(self, text: str, tools: Sequence[Any] = ()) -> tuple[ToolCall, ...]:
+        """The calls in a text that stood between the marks, `tools` as templates read them: a value is what the schema
+        has it be where the format has no types of its own. DataError where there is none to be read."""
+        try:
+            found = _harmony(text) if self.reader == HARMONY.reader else _reader(self.reader)(text, list(tools))
+            calls = tuple(map(_call, found if isinstance(found, list) else [found]))
+        except Exception as error:  # strangers' readers raise whatever comes
+            raise DataError(f"what it wrote is no call of a tool: {str(error)[:80] or type(error).__name__}") from None
+        if not calls:
+            raise DataError("what it wrote is no call of a tool: there is none in it")
+        return calls
+
+
+def _format(reader: str, begin: str, end: str, *inner: str) -> CallFormat:
+    return CallFormat(reader, CallMarks(begin, end, inner))
+
+
+JSON = _format("json_tools", "<tool_call>", "</tool_call>")  # Hermes, Qwen3, SmolLM3
+HARMONY = _format(
+    "harmony", "<|channel|>commentary to=functions.", "<|call|>", "<|constrain|>", "<|message|>"
+)  # gpt-oss
+FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the template, the first that does
+    ("<minimax:tool_call>", _format("minimax_m2", "<minimax:tool_call>", "</minimax:tool_call>")),
+    ("<|tool_call>", _format("gemma4", "<|tool_call>", "<tool_call|>", '<|"|>')),
+    ("<start_function_call>", _format("function_gemma", "<start_function_call>", "<end_function_call>", "<escape>")),
+    ("<longcat_tool_call>", _format("longcat", "<longcat_tool_call>", "</longcat_tool_call>",
+        "<longcat_arg_key>", "</longcat_arg_key>", "<longcat_arg_value>", "</longcat_arg_value>")),
+    ("<arg_key>", _format("glm47", "<tool_call>", "</tool_call>",
+        "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")),  # GLM 4.5 and later, Laguna
+    ("<|tool_call_start|>", _format("pythonic", "<|tool_call_start|>", "<|tool_call_end|>")),  # LFM2
+    ("<|tool_list_start|>", _format("pythonic", "<|tool_call_start|>", "<|tool_call_end|>")),
+    ("<tool_call>\n<function=", _format("qwen3_coder", "<tool_call>", "</tool_call>")),  # Qwen3-Coder, Qwen3.5
+    ("<tool_call>\\n<function=", _format("qwen3_coder", "<tool_call>", "</tool_call>")),
+    ("<|tool_calls_section_begin|>", _format("kimi_k2", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
+        "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>")),
+    ('<param name="', _format("minicpm5", "<function name=", "</function>")),
+    ("[TOOL_CALLS]", _format("mistral", "[TOOL_CALLS]", "", "[ARGS]", "[CALL_ID]")),
+    ("<atem:function_calls>", _format("muse_spark", "<atem:function_calls>", "</atem:function_calls>")),
+    ("to=functions.", HARMONY),
+    ("<tool_call>", JSON),
+)  # fmt: skip
+
+
+def call_format(tokenizer: Templates) -> CallFormat | None:
+    """The format of a model; None where its template knows no tools, or has them called in one that nobody reads."""
+    templates = tokenizer.templates
+    template = templates.get("tool_use") or templates.get("default")
+    if template is None or "tools" not in template.variables:
+        return None
+    return next((format for mark, format in FORMATS if mark in template.source), None)
+
+
+def _call(found: Any) -> ToolCall:
+    arguments = found.get("arguments", found.get("parameters", {}))
+    if isinstance(arguments, str):
+        arguments = json.loads(arguments)
+    if not isinstance(arguments, Mapping):
+        raise ValueError(f"its arguments are an object, not {json.dumps(arguments)[:40]}")
+    return ToolCall(str(found["name"]), {str(name): value for name, value in arguments.items()})
+
+
+def _harmony(text: str) -> dict[str, Any]:
+    """Of `NAME <|constrain|>json<|message|>{...}`."""
+    match = re.match(r"([\w.:-]+)[^{]*<\|message\|>(.*)", text, re.DOTALL)
+    if match is None:
+        raise ValueError("a name and <|message|> expected")
+    return {"name": match[1], "arguments": json.loads(match[2])}
+
+
+@cache
+def _reader(name: str) -> Read:
+    """A reader of mlx-lm's."""
+    package = "mlx_lm_tool_parsers"
+    if package not in sys.modules:
+        found = util.find_spec("mlx_lm")
+        assert found is not None and found.submodule_search_locations
+        folder = f"{found.submodule_search_locations[0]}/tool_parsers"
+        spec = util.spec_from_file_location(package, f"{folder}/__init__.py", submodule_search_locations=[folder])
+        assert spec is not None
+        sys.modules[package] = util.module_from_spec(spec)
+    read: Read = import_module(f"{package}.{name}").parse_tool_call
+    return read

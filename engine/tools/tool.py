@@ -1,0 +1,56 @@
+"""Tools, calls and results as plain data. Knows no server, no template and no model."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool of a server: `name` is what the model calls it by, `own` what its server does. `schema` is the JSON schema
+    of its arguments."""
+
+    server: str
+    name: str
+    description: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    own: str = ""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The tool as chat templates read it: OpenAI's form."""
+        parameters = dict(self.schema) or {"type": "object", "properties": {}}
+        function = {"name": self.name, "description": self.description, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call: the name that the model wrote, and the arguments."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def function(self) -> dict[str, str]:
+        """The call as clients of OpenAI read it: its arguments are JSON in a string."""
+        return {"name": self.name, "arguments": json.dumps(self.arguments, ensure_ascii=False)}
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The call as chat templates read it, in an assistant's message."""
+        return {"id": "call00000", "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in self.arguments.items())
+        return f"{self.name}({given})"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """Words that a call came to; `cut` bytes more were left out at the bound of size."""
+
+    text: str
+    is_error: bool = False
+    cut: int = 0
