@@ -8,6 +8,7 @@ import click
 
 from likely.app.cli.opening import RuledCommand, on_terminal
 from likely.engine.errors import DataError
+from likely.engine.installation import adding
 
 
 class Speed(click.ParamType):
@@ -60,7 +61,7 @@ def show(
 
         raise SystemExit(ladder(runs))
     if png is not None and find_spec("resvg_py") is None:
-        raise DataError("--png wants the package resvg-py: pip install resvg-py, or --svg")
+        raise DataError(f"--png wants the package resvg-py: {adding('resvg-py')}, or --svg")
     from likely.app import ladder_figures
     from likely.app.ladder_jobs import table_of
     from likely.engine.scaling import forecast

@@ -18,7 +18,6 @@ from likely.engine.warm_child import WarmChild
 START_S = 60.0  # for sympy to be imported, on a busy machine
 MARKED = re.compile(r"\$|\\boxed|\\\(|\\\[")  # where LaTeX begins among words
 WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
-MISSING = "the scorer math needs math-verify, which is not installed: pip install math-verify"
 
 _lock = threading.Lock()
 _child = WarmChild(__name__)

@@ -14,6 +14,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.evaluate.evaluation import after
 from likely.engine.evaluate.likelihood import Reader, Request, windows
 from likely.engine.evaluate.protocol import Protocol
+from likely.engine.installation import adding
 from likely.engine.session import Session
 from likely.engine.trace.step import Recipe
 
@@ -28,7 +29,7 @@ def model(session: Session, *, window: int | None = None) -> Any:
     try:
         base = import_module("lm_eval.api.model").LM
     except ImportError:
-        raise ParameterError("lm-evaluation-harness is not installed: pip install lm-eval") from None
+        raise ParameterError(f"lm-evaluation-harness is not installed: {adding('lm-eval')}") from None
     kind = type("Likely", (_Answers, base), {})
     answering = kind()
     answering.session, answering.window = session, window or session.context

@@ -10,6 +10,7 @@ from typing import Any
 
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.evaluate.tasks import Row, Task, TaskSettings
+from likely.engine.installation import adding
 
 PREFIX = "lm_eval:"
 
@@ -19,7 +20,7 @@ def named(name: str) -> Task:
     try:
         manager, library = import_module("lm_eval.tasks"), import_module("lm_eval")
     except ImportError:
-        raise ParameterError("lm-evaluation-harness is not installed: pip install lm-eval") from None
+        raise ParameterError(f"lm-evaluation-harness is not installed: {adding('lm-eval')}") from None
     wanted = name.removeprefix(PREFIX)
     try:
         task = manager.get_task_dict([wanted], manager.TaskManager())[wanted]

@@ -14,6 +14,7 @@ from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import check_judge
 from likely.engine.evaluate.tasks import Question, TaskSettings
+from likely.engine.installation import adding
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "math", "program")
 CLOSE = Fraction(1, 10**6)
@@ -30,7 +31,7 @@ def check(settings: TaskSettings) -> None:
     if "program" in settings.scorers and shutil.which(settings.program[0]) is None:
         raise ParameterError(f"cannot start the verifier {settings.program[0]}: there is no such program")
     if "math" in settings.scorers and not mathematics.is_there():
-        raise ParameterError(mathematics.MISSING)
+        raise ParameterError(f"the scorer math needs math-verify, which is not installed: {adding('math-verify')}")
     if "regex" in settings.scorers and not settings.pattern:
         raise ParameterError("the scorer regex needs a pattern")
     if lacking := check_judge(settings.judge):

@@ -18,6 +18,7 @@ from typing import Any
 
 from likely.engine import json_reader
 from likely.engine.errors import DataError
+from likely.engine.installation import adding
 from likely.engine.whole_file import ROWS, open_file, read_whole
 
 KINDS = (".jsonl", ".json", ".csv", ".parquet")
@@ -169,7 +170,7 @@ def _parquet(file: Path) -> Iterator[RowValue]:
     try:
         import pyarrow.parquet as parquet  # type: ignore[import-untyped]
     except ImportError:
-        raise DataError(f"{file}: reading Parquet needs pyarrow: pip install pyarrow") from None
+        raise DataError(f"{file}: reading Parquet needs pyarrow: {adding('pyarrow')}") from None
     try:
         table = parquet.read_table(file)
     except (OSError, ValueError) as error:

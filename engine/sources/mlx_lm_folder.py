@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from likely.engine.errors import CheckpointError, ConfigError
+from likely.engine.installation import adding
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.hf_folder import FLOATS, settled
@@ -108,7 +109,7 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
         from mlx_lm.utils import load_model
     except ImportError as error:
         kind = config["model_type"]
-        raise ConfigError(f"config: model_type {kind!r} needs the package mlx-lm: pip install mlx-lm") from error
+        raise ConfigError(f"config: model_type {kind!r} needs the package mlx-lm: {adding('mlx-lm')}") from error
     translated = packed_by(config) in layouts.TRANSLATED
     setting = {"quantization_config": config["quantization_config"]} if "quantization_config" in config else None
     if translated:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate.contamination import words
+from likely.engine.installation import adding
 from likely.engine.synth.config import DeduplicateOptions
 from likely.engine.synth.row import digest
 
@@ -60,9 +61,7 @@ class _Index:
         try:
             import rensa
         except ImportError:
-            raise DataError(
-                "near duplicates need rensa: pip install 'likely[synth]', or set deduplicate.near = false"
-            ) from None
+            raise DataError(f"near duplicates need rensa: {adding('rensa')}, or set deduplicate.near = false") from None
         self.texts, self.options, self._sign = texts, options, rensa.RMinHash
         self._size = options.bands * options.per_band
         self._bands = rensa.RMinHashLSH(options.jaccard, self._size, options.bands)

@@ -14,6 +14,7 @@ import numpy as np
 from likely.engine.errors import DataError
 from likely.engine.evaluate.contamination import words
 from likely.engine.evaluate.samples import grams
+from likely.engine.installation import adding
 from likely.engine.synth.config import FilterOptions
 from likely.engine.synth.row import SynthRow
 
@@ -78,7 +79,7 @@ def classifier() -> Callable[[str], str]:
     try:
         import py3langid
     except ImportError:
-        raise DataError("filter.languages needs py3langid: pip install 'likely[synth]'") from None
+        raise DataError(f"filter.languages needs py3langid: {adding('py3langid')}") from None
     return lambda text: str(py3langid.classify(text)[0])
 
 

@@ -17,6 +17,7 @@ from likely.engine import journal, ranks
 from likely.engine.decode.strategies import parse
 from likely.engine.errors import ContextOverflow, DataError
 from likely.engine.home import expanded
+from likely.engine.installation import adding
 from likely.engine.lock import claimed
 from likely.engine.presets import recipe
 from likely.engine.rows.training_row import check_map
@@ -113,7 +114,7 @@ def check_lacks(config: PipelineConfig) -> None:
         ("py3langid", config.filter.languages, "filter.languages needs py3langid"),
     ):
         if wanted and find_spec(package) is None:
-            lacks.append(f"{what}: pip install 'likely[synth]'")
+            lacks.append(f"{what}: {adding(package)}")
     for name in (*config.deduplicate.against, *config.decontaminate.against):
         try:
             inputs.training_rows(name, config.names)

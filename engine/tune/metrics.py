@@ -13,6 +13,7 @@ from typing import Any
 from likely.engine.adapters.config import Config
 from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.installation import adding
 from likely.engine.json_reader import check, parse
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
@@ -97,7 +98,7 @@ def _trim(path: Path, step: int) -> None:
 def check_board(config: Config) -> None:
     """ParameterError where TensorBoard's events are wanted and no package here writes them."""
     if config.tensorboard and not any(find_spec(name) for name in ("tensorboardX", "tensorboard")):
-        raise ParameterError("tensorboard needs a writer: pip install tensorboardX")
+        raise ParameterError(f"tensorboard needs a writer: {adding('tensorboardX')}")
 
 
 def _board(folder: Path, step: int) -> Any:
@@ -108,5 +109,5 @@ def _board(folder: Path, step: int) -> Any:
         try:
             from tensorboardX import SummaryWriter  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError:
-            raise ParameterError("tensorboard needs a writer: pip install tensorboardX") from None
+            raise ParameterError(f"tensorboard needs a writer: {adding('tensorboardX')}") from None
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
