@@ -29,7 +29,7 @@ from likely.engine.transforms import Vocabulary, along
 
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
-    from likely.engine.adapters.attached import Attached
+    from likely.engine.adapters.attached import AdapterChange, Attached
     from likely.engine.answer_form import AnswerForm, Binding
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
@@ -94,7 +94,7 @@ class Engine(Protocol):
         """The raw logits [n, V] after each position from `start` on, n at a time; None after a piece that was read."""
         ...
 
-    def adapt(self, change: str, what: str, weight: float) -> "tuple[Attached, ...]":
+    def adapt(self, change: "AdapterChange", what: str, weight: float) -> "tuple[Attached, ...]":
         """Change the adapters as `adapt` says; gives all that are there then."""
         ...
 
@@ -253,7 +253,7 @@ def named(engine: Engine, word: str) -> Iterator[Any]:
     yield (yield from HELPER.do(lambda: named_token(word, encode, engine.facts.vocabulary.__getitem__)))
 
 
-def adapt(engine: Engine, change: r.AdapterChange, what: str, weight: float = 1.0) -> "tuple[Attached, ...]":
+def adapt(engine: Engine, change: "AdapterChange", what: str, weight: float = 1.0) -> "tuple[Attached, ...]":
     """Change the adapters on a model, from its next token on; all that are there then.
 
     `change` is "add" (`what` is a directory), "weigh", "only" (the others get weight 0) or "remove" (`what` is a name).

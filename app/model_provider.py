@@ -7,7 +7,7 @@ from weakref import WeakValueDictionary
 
 from likely.app.requests import ModelFacts, ModelOffer
 from likely.engine import machine, room
-from likely.engine.adapters.attached import Attached
+from likely.engine.adapters.attached import AdapterChange, Attached
 from likely.engine.answer_form import binding
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError, ParameterError
@@ -56,7 +56,6 @@ class LoadedModel(Session):
     def __init__(self, name: str, checkpoint: Checkpoint, vocabulary: tuple[bytes, ...] = (), **options: Any) -> None:
         """`vocabulary`, if it is known, has the piece of each id; `options` are the session's."""
         super().__init__(checkpoint, paced=True, **options)
-        self.stack: Stack | None = None  # once there has been an adapter
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         diffusion = getattr(checkpoint.model.config, "diffusion", None)
         self.facts = ModelFacts(
@@ -81,20 +80,10 @@ class LoadedModel(Session):
             self.pristine = checkpoint.twin()  # before there is an adapter
             _loaded[checkpoint.info.path, checkpoint.info.weights] = self.pristine
 
-    def adapt(self, change: str, what: str, weight: float) -> tuple[Attached, ...]:
+    def adapt(self, change: AdapterChange, what: str, weight: float) -> tuple[Attached, ...]:
         """Put an adapter on the model, weigh it, or take it off; what is there then."""
         stack = self._stacked()
-        match change:
-            case "add":
-                stack.add(what, weight)
-            case "weigh":
-                stack.weigh(what, weight)
-            case "only":
-                stack.only(what, weight)
-            case "remove":
-                stack.remove(what)
-            case _:
-                raise ParameterError(f"an adapter can be added, weighed, switched to or removed, not {change!r}")
+        stack.change(change, what, weight)
         return self._attached(stack)
 
     def steer(
@@ -115,11 +104,9 @@ class LoadedModel(Session):
         return self._attached(stack)
 
     def _stacked(self) -> "Stack":
-        if self.stack is None:
-            from likely.engine.attach.stack import Stack  # training's imports are not for every start
+        from likely.engine.attach.stack import stack_of  # training's imports are not for every start
 
-            self.stack = Stack(self)
-        return self.stack
+        return stack_of(self)
 
     def _attached(self, stack: "Stack") -> tuple[Attached, ...]:
         """The adapters on the model, after a change: nothing that was seen inside it holds."""

@@ -14,11 +14,12 @@ from likely.app import heat
 from likely.app.interruption import stopped_by_signals
 from likely.app.limits import Limits
 from likely.app.units import bits, predicted
+from likely.engine.adapters.attached import change
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from likely.engine.decode.texts import GrownText
 from likely.engine.diffusion.answering import answered
-from likely.engine.errors import DataError, LikelyError
+from likely.engine.errors import DataError, LikelyError, ParameterError
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
@@ -27,7 +28,10 @@ from likely.engine.thinking import Kind, MarkSplitter, Thinking, end_of, opens, 
 from likely.engine.thought_information import ThoughtInformation, informing, part_figures, span_of
 from likely.engine.trace.step import Recipe, TokenStep
 
-HELP = "/redo draws the last answer again · /new starts over · /system TEXT · /quit ends; ctrl-c stops an answer"
+HELP = (
+    "/redo draws the last answer again · /new starts over · /system TEXT · /adapter NAME, 0.5, off · /quit ends; "
+    "ctrl-c stops an answer"
+)
 
 LONGEST_LOOP = 64  # tokens
 
@@ -165,6 +169,13 @@ def converse(
                 continue
             question = replace(prompt, turns=prompt.turns[:-1])
             seed += 1
+        elif text.split()[:1] == ["/adapter"]:
+            try:
+                line = adapted(session, text.removeprefix("/adapter").strip())
+            except LikelyError as error:
+                line = f"likely: {error}"
+            sys.stderr.write(f"{heat.one_line(line)}\n")
+            continue
         elif text.startswith("/"):
             sys.stderr.write(f"unknown command {heat.visible(text.split()[0])}: {HELP}\n")
             continue
@@ -195,6 +206,21 @@ def converse(
             sys.stderr.write(f"[{summary(steps, done, opened, found)}]\n")
         if interruption.came not in (0, SIGINT):  # an answer is not all that it ends
             return
+
+
+def adapted(session: Session, text: str) -> str:
+    """Change the adapters on a session's model by a line, without one nothing; what is on it then, in words.
+
+    Raises what `engine.adapters.attached.change` and `engine.attach.stack.Stack` raise.
+    """
+    from likely.engine.attach.stack import stack_of  # training's imports are not for every chat
+
+    stack = stack_of(session)
+    if text and session.ranks is not None:
+        raise ParameterError("/adapter is for one process: likely fuse makes the adapter part of the model first")
+    if text:
+        stack.change(*change(text, [one.name for one in stack.attached]))
+    return ", ".join(f"{one.name} {one.weight:g}" for one in stack.attached) or "no adapter is on the model"
 
 
 def _line(session: Session, terminal: bool) -> str | None:

@@ -6,7 +6,7 @@ What the engine reports goes through under the engine's names (`engine.decode.ev
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from likely.engine.answer_form import AnswerForm
 from likely.engine.decode.control import RunControl
@@ -64,9 +64,6 @@ class Generate:
     n: int = 1
     form: AnswerForm | None = None
     own: int = 0
-
-
-AdapterChange = Literal["add", "weigh", "only", "remove"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from likely.engine import json_reader
@@ -49,17 +50,24 @@ class Made:
 
 
 def all() -> tuple[Made, ...]:
-    """Everything that was made here, gone or not, by name."""
+    """Everything that was made here, gone or not, by name; nothing where the file is damaged, which `damage` says."""
     try:
-        records = json_reader.read(_file(), [RECORD])
+        return _read()
     except DataError:
         return ()
-    made = [Made(Path(record["path"]), record["kind"], record["base"]) for record in records]
-    return tuple(sorted(made, key=lambda one: (one.name, one.path)))
+
+
+def damage() -> str:
+    """That the registry cannot be read, in words; "" where it can. Nobody writes over it then."""
+    try:
+        _read()
+    except DataError as error:
+        return f"{error}: until you mend it or move it away, no name of what was made here is known, nor is one kept"
+    return ""
 
 
 def note(path: Path, kind: str, base: str) -> None:
-    """Remember what was made. A disk that cannot be written leaves it unsaid."""
+    """Remember what was made. A disk that cannot be written, or a damaged registry, leaves it unsaid."""
     one = Made(Path(os.path.abspath(path)), kind, base)
     if one not in all():
         _change(lambda every: [*(other for other in every if other.path != one.path), one])
@@ -87,6 +95,11 @@ def place(name: str | Path) -> Path:
     return one.path / BEST if owner and not inside else one.path
 
 
+def nearest(name: str) -> str:
+    """The adapter that may have been meant by a name; "" where none is like it."""
+    return next(iter(get_close_matches(name, [one.name for one in all() if one.kind == ADAPTER], 1)), "")
+
+
 def called(folder: Path) -> str:
     """The name of an adapter's folder: of the best weights of one, OWNER/best."""
     folder = folder.resolve()
@@ -95,7 +108,8 @@ def called(folder: Path) -> str:
 
 def gone(one: Made) -> str:
     """That something is not where it was put, in words."""
-    return f"{one.name} was made here, and is gone from {one.path}: likely rm {shlex.quote(one.name)} forgets it"
+    name = one.name if find(one.name) == one else str(one.path)
+    return f"{one.name} was made here, and is gone from {one.path}: likely rm {shlex.quote(name)} forgets it"
 
 
 def remove(one: Made) -> None:
@@ -124,8 +138,16 @@ def _change(change: Callable[[Sequence[Made]], Sequence[Made]]) -> None:
     """Put what `change` makes of the registry in its place; what another process notes meanwhile stays too."""
     path = _file()
     with suppress(OSError, DataError), locked(path.with_name(f".{path.name}.lock"), "made", wait=silent):
-        records = [{**asdict(one), "path": str(one.path)} for one in change(all())]
+        records = [{**asdict(one), "path": str(one.path)} for one in change(_read())]
         write_whole(path, [json.dumps(records, indent=1)])
+
+
+def _read() -> tuple[Made, ...]:
+    """What the registry holds, by name. DataError for one that is damaged."""
+    if not os.path.lexists(_file()):
+        return ()
+    made = [Made(Path(one["path"]), one["kind"], one["base"]) for one in json_reader.read(_file(), [RECORD])]
+    return tuple(sorted(made, key=lambda one: (one.name, one.path)))
 
 
 def _file() -> Path:

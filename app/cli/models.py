@@ -58,6 +58,8 @@ def command(as_json: bool, chosen: str | None, folder: Path | None, known: bool)
     here, used, adapters = store.list(), store.default(), [one for one in made.all() if one.kind == made.ADAPTER]
     lost = [one for one in made.all() if not one.there]
     used_name = used.name if used is not None else ""
+    if damage := made.damage():
+        click.echo(one_line(f"likely: {damage}"), err=True)
     if as_json:
         models = [{**info.as_dict(), "default": info.name == used_name} for info in here]
         click.echo(json.dumps([*models, *map(_object, dict.fromkeys((*adapters, *lost)))]))

@@ -163,11 +163,10 @@ def open_session(
         if words := room.warning(session):
             tell(words)
         if weighed:
-            from likely.engine.attach.stack import Stack
+            from likely.engine.attach.stack import stack_of
 
-            stack = Stack(session)
             for folder, weight in weighed:
-                stack.add(folder, weight)
+                stack_of(session).add(folder, weight)
         return session
     finally:
         gc.freeze()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from likely.engine import made
 from likely.engine.adapters import full, peft
 from likely.engine.adapters.config import HINTS, RENAMED
 from likely.engine.adapters.factors import Factors, largest, shapes
@@ -74,7 +75,8 @@ def save(folder: Path, trained: "Adapter | full.FullWeights", model: Transformer
 def read(folder: Path) -> StoredAdapter:
     """The adapter in a directory of mlx-lm's or PEFT's form; CheckpointError for what it lacks."""
     if not folder.is_dir():
-        raise CheckpointError(f"there is no adapter directory {folder}")
+        near = made.nearest(folder.name)
+        raise CheckpointError(f"there is no adapter directory {folder}{f': did you mean {near}?' if near else ''}")
     if (folder / PEFT_WEIGHTS).exists():
         return peft.read(folder)
     config = read_config(folder, SCHEMA)

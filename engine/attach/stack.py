@@ -4,7 +4,7 @@ The model is never loaded again and never copied: without adapters its products 
 so its logits are the base's bit for bit. What was read under other adapters or weights is never used again: the session
 forgets it, and the prefixes it keeps are named by what is on the model.
 
-    stack = Stack(session)
+    stack = stack_of(session)
     stack.add("my-adapter")                        # beside those that are there
     stack.add("another", weight=0.5, name="style")
     stack.weigh("style", 0.8)
@@ -19,10 +19,11 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from likely.engine import arrays, made
 from likely.engine.adapters import adapters, lora
-from likely.engine.adapters.attached import Attached
+from likely.engine.adapters.attached import AdapterChange, Attached
 from likely.engine.adapters.stored import digest
 from likely.engine.errors import ParameterError
 from likely.engine.inside import steering
@@ -185,6 +186,18 @@ class Stack:
         self._tell()
         return shown
 
+    def change(self, change: AdapterChange, what: str, weight: float = 1.0) -> None:
+        """Add the adapter in a folder, or weigh, switch to or remove the one of this name. Errors as of these."""
+        match change:
+            case "add":
+                self.add(what, weight)
+            case "weigh":
+                self.weigh(what, weight)
+            case "only":
+                self.only(what, weight)
+            case "remove":
+                self.remove(what)
+
     def weigh(self, name: str, weight: float) -> None:
         """Let so much of an adapter's change count; 0 takes it off and keeps it loaded."""
         self._weigh({name: weight})
@@ -249,6 +262,14 @@ class Stack:
         names = (f"{e.shown.name}={e.shown.weight:g} {e.digest[:16]}" for e in felt)
         uncertain = any(entry.posterior is not None for entry in felt)
         self.session.changed(self.identity, tuple(names), self.averaged if uncertain else None)
+
+
+_STACKS: WeakKeyDictionary[Session, Stack] = WeakKeyDictionary()
+
+
+def stack_of(session: Session) -> Stack:
+    """The one stack of a session, empty at first: whoever changes its adapters changes the same."""
+    return _STACKS.setdefault(session, Stack(session))
 
 
 def _check(weight: float) -> None:

@@ -109,15 +109,17 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
 
 
 def find(name: str) -> ModelInfo:
-    """The model on this machine by that name; CheckpointError with the nearest name if there is none."""
+    """The model on this machine by that name; CheckpointError with the nearest name of all that is here, adapters too,
+    if there is none."""
     known = catalogue.lookup(name)
     here = list()
     if entry := next((info for info in here if info.name in (name, known.name if known else name)), None):
         return entry
-    near = catalogue.nearest(name, tuple(info.name for info in here))
-    near = [name for name in near if name in {info.name for info in here}]
-    hint = f"did you mean {near[0]}?" if near else f"here: {', '.join(info.name for info in here) or 'none'}"
-    raise CheckpointError(f"no model {name!r} on this machine; {hint}")
+    names = dict.fromkeys((*(info.name for info in here), *(one.name for one in made.all())))
+    near = [name for name in catalogue.nearest(name, tuple(names)) if name in names]
+    hint = f"did you mean {near[0]}?" if near else f"here: {', '.join(names) or 'none'}"
+    damage = f" ({made.damage()})" if made.damage() else ""
+    raise CheckpointError(f"no model or adapter {name!r} on this machine; {hint}{damage}")
 
 
 def is_ours(info: ModelInfo) -> bool:

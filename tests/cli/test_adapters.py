@@ -32,6 +32,30 @@ def test_adapters_are_put_on_the_model(likely: Likely, tmp_path: Path) -> None:
         perplexity(str(style), str(style))
 
 
+def test_the_plain_chat_puts_weighs_and_takes_off_adapters(likely: Likely, tmp_path: Path) -> None:
+    """The oracle of an answer is that of a chat which was begun with the adapter, or without."""
+    model = random_model(tmp_path / "model", **CONFIG)
+    style = write(load(model), tmp_path / "style", 1)
+
+    def chat(*lines: str, on: str = "") -> tuple[list[str], str]:
+        given = ("-A", on) if on else ()
+        code, out, err = likely(
+            "chat", "--plain", "-M", model, *given, "--temp", 0, "-m", 6, stdin="\n".join(lines).encode()
+        )
+        assert code == 0
+        return out.splitlines(), err
+
+    base, styled, half = (chat("hello", on=on)[0] for on in ("", str(style), f"{style}=0.5"))
+    assert base != styled != half
+    asked = ("hello", f"/adapter {style}", "/redo", "/adapter 0.5", "/redo", "/adapter off", "/redo", "/adapter 2")
+    out, err = chat(*asked, "/adapter no-such", "/redo")
+    assert out == base + styled + half + base + base
+    assert err.splitlines()[-2:] == [
+        "likely: there is no adapter on the model", "likely: there is no adapter directory no-such",
+    ]  # fmt: skip
+    assert chat("/adapter 0", "hello", on=str(style))[0] == base
+
+
 def test_what_an_adapted_model_scored_is_not_the_base_models(likely: Likely, tmp_path: Path) -> None:
     model, text = random_model(tmp_path / "model", **CONFIG), tmp_path / "text"
     style = write(load(model), tmp_path / "style", 1)

@@ -13,6 +13,8 @@ import pytest
 
 from likely.app.cli import choosing
 from likely.engine import preferences
+from likely.engine.home import home
+from likely.engine.made import ADAPTER, note
 from likely.engine.sources import store
 from likely.engine.sources.fetch import catalogue
 from tests.cli.conftest import Likely, random_model
@@ -83,7 +85,23 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     assert "is removed" in likely("rm", "../made/style", "--yes").out and not (made / "style").exists()
     shutil.rmtree(made / "whole")
     assert f"whole was made here, and is gone from {made / 'whole'}" in said("-M", "whole")
+    assert "did you mean whole?" in likely("rm", "whoel").err
     assert "is forgotten" in likely("rm", "whole").out and "whole" not in likely("models").out
+
+
+def test_a_damaged_registry_of_what_was_made_is_told_and_kept_as_it_is(likely: Likely, person: Path) -> None:
+    folders = [person / name / "style" for name in ("gone", "here")]
+    folders[1].mkdir(parents=True)
+    for folder in folders:
+        note(folder, ADAPTER, "base")
+    assert f"likely rm {folders[0]} forgets it" in likely("models").out  # as the name is another's
+    assert "did you mean style?" in likely("explain", "hi", "-M", put(person, "one"), "-A", "stile").err
+    registry = home() / "made.json"
+    registry.write_bytes(damaged := registry.read_bytes()[:99])
+    note(person / "later", ADAPTER, "base")
+    assert registry.read_bytes() == damaged
+    for told in (likely("models").err, likely("rm", "style").err):
+        assert f"cannot read {registry}: " in told and "until you mend it" in told
 
 
 def test_a_default_must_be_here(likely: Likely) -> None:

@@ -11,7 +11,7 @@ from likely.app import calls
 from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.worker import Closed, Failed, Worker
-from likely.engine.adapters.attached import Attached
+from likely.engine.adapters.attached import AdapterChange, Attached
 from likely.engine.decode.control import RunControl
 from likely.engine.prompt import Prompt
 
@@ -157,7 +157,7 @@ class EngineClient:
 
     def adapt(
         self,
-        change: r.AdapterChange,
+        change: AdapterChange,
         what: str,
         weight: float = 1.0,
         heard: Callable[[str], None] = lambda _: None,

@@ -20,6 +20,7 @@ from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
 from likely.engine import made
+from likely.engine.adapters.attached import change, weight_of
 from likely.engine.answer_form import FORMS
 from likely.engine.conversation import Fork
 from likely.engine.decode.strategies import PLAIN, offers
@@ -161,7 +162,7 @@ def _ban(screen: ChatParts, word: str) -> None:
 
 def _bias(screen: ChatParts, text: str) -> None:
     word, _, value = text.rpartition(" ")
-    number = _weight(value)
+    number = weight_of(value)
     if number is None or not -100 <= number <= 100:
         raise ParameterError(f"/bias wants a word and what is added to its logit, -100 to 100, got {text or 'nothing'}")
     sampling = screen.chat.sampling
@@ -351,26 +352,10 @@ def _model(screen: ChatParts, name: str) -> None:
 def _adapter(screen: ChatParts, text: str) -> None:
     """Put an adapter on the model by its directory, or weigh one that is there: a number, `only` or `off`; these are
     of the one that is there where no name stands before them."""
-    what, _, how = text.rpartition(" ")
-    names = [adapter.name for adapter in screen.host.engine.attached]
-    nameless = (text in ("off", "only") or _weight(text) is not None) and text not in names
-    if nameless and len(names) == 1:
-        what = names[0]
-    if not text:
-        screen.host.choose_adapters()
-    elif nameless and not what:
-        there = f"/adapter {text} wants a name: {', '.join(names)}" if names else "there is no adapter on the model"
-        screen.hints.say(there, alarm=True)
-    elif how == "off" and what in names:
-        screen.host.engine.adapt("remove", what)
-    elif how == "only" and what in names:
-        screen.host.engine.adapt("only", what)
-    elif (weight := _weight(how)) is not None and what:
-        screen.host.engine.adapt("weigh" if what in names else "add", what, weight)
-    elif text in names:
-        screen.host.engine.adapt("weigh", text, 1.0)
+    if text:
+        screen.host.engine.adapt(*change(text, [adapter.name for adapter in screen.host.engine.attached]))
     else:
-        screen.host.engine.adapt("add", str(expanded(text)))
+        screen.host.choose_adapters()
 
 
 def _steer(screen: ChatParts, text: str) -> None:
@@ -382,13 +367,6 @@ def _steer(screen: ChatParts, text: str) -> None:
         screen.hints.say("/steer NAME: toward ; toward | away ; away @ LAYER (the layer may be left out)", alarm=True)
     else:
         screen.host.engine.steer(name.strip(), sides[0], sides[1], int(layer) if at else None)
-
-
-def _weight(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _adapters(screen: ChatParts) -> list[str]:
