@@ -44,6 +44,7 @@ def _own_home() -> str:
     return at
 
 
+REGISTRY = home() / "made.json"  # of whoever runs the tests
 PATHS = [str(Path(__file__).parent.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))  # where processes that tests begin find this clone
 os.environ["LIKELY_HOME"] = _own_home()
@@ -56,6 +57,13 @@ def one_name() -> Iterator[None]:
     """No module of ours is there twice: as `likely.engine`, and as an `engine` that somebody imported without it."""
     yield
     assert not {"app", "engine", "models", "metal"} & set(sys.modules)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def a_persons_registry_is_theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that a test has made is remembered in the home of who runs them."""
+    yield
+    assert not REGISTRY.exists() or str(tmp_path_factory.getbasetemp()) not in REGISTRY.read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
