@@ -143,7 +143,7 @@ def _change(change: Callable[[Sequence[Made]], Sequence[Made]]) -> None:
 
 
 def _read() -> tuple[Made, ...]:
-    """What the registry holds, by name. DataError for one that is damaged."""
+    """Registry as it is, by name. DataError for one that is damaged."""
     if not os.path.lexists(_file()):
         return ()
     made = [Made(Path(one["path"]), one["kind"], one["base"]) for one in json_reader.read(_file(), [RECORD])]
