@@ -34,14 +34,21 @@ class LessonView:
 
 
 TEXT = {"text": "the text that it begins with"}
+OF_TEXT = {
+    "text": "all that is written", "tokens": "how many tokens it has", "characters": "how many characters",
+    "bits": "surprisal of all that was predicted", "predicted": "how many tokens were predicted",
+    "perplexity": "2 to the mean surprisal", "dearest": "the dearest token", "dearest_bits": "what it costs",
+}  # fmt: skip
 LESSON_VIEWS: Mapping[str, LessonView] = {
-    "text": LessonView(
-        {
-            "text": "all that is written", "tokens": "how many tokens it has", "characters": "how many characters",
-            "bits": "surprisal of all that was predicted", "predicted": "how many tokens were predicted",
-            "perplexity": "2 to the mean surprisal", "dearest": "the dearest token", "dearest_bits": "what it costs",
+    "text": LessonView(OF_TEXT, TEXT),
+    "waterfall": LessonView(
+        OF_TEXT
+        | {
+            "guesses": "words that were guessed", "word": "the last of them", "your_bits": "what it cost a person",
+            "its_bits": "and the model", "your_mean": "the mean of all guesses", "its_mean": "the model's of the same",
         },
-        TEXT,
+        TEXT | {"guess": "another text, whose words are hidden until they are guessed"},
+        "likely.app.tui.views.learn.waterfall:WaterfallPicture",
     ),
     "inside": LessonView(
         {

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.lessons import course, marking
+from likely.app.lessons import course, guessed_law, marking
 from likely.app.lessons.chapter import Chapter, read
-from likely.app.lessons.course import SHIPPED
 from likely.app.lessons.expression import ExpressionError, value
 from likely.app.lessons.lesson import Lesson
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.app.lessons.tutor import Tutor
-from likely.engine.errors import DataError
+from likely.engine.errors import DataError, ParameterError
 
 CHAPTERS = course.read().chapters
 SEEN = {  # numbers that a view measures
@@ -36,12 +35,13 @@ SEEN = {  # numbers that a view measures
     "kl": 0.12, "language": 2.056, "steps": 1000.0, "rate": 0.3, "last_loss": 2.06, "width": 1.0,
     "greedy": "se∎", "p_greedy": 0.0459, "best": "te∎", "p_best": 0.0882, "beam": "te∎", "p_beam": 0.0882,
     "price": 1.0, "reward": 2.11, "base_reward": 0.85, "q_best": 0.458, "kl_one": 0.908, "kl_half": 2.164,
+    "guesses": 0.0, "word": "·the", "your_bits": 2.32, "its_bits": 6.69, "your_mean": 2.32, "its_mean": 6.69,
     "measured": 0.0, "growth": 3.9, "saved": 0.22, "kl_8": 0.003, "kl_4": 0.67, "kl_3": 2.6,
     "beam_rank": 1.0, "draws": 0.0, "answer": "3", "p_answer": 0.565,
 }  # fmt: skip
 DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,
         "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19, "answered": 1.0,
-        "width": 2.0, "measured": 1.0, "price": 0.5}  # fmt: skip
+        "width": 2.0, "measured": 1.0, "price": 0.5, "guesses": 1.0}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
 SPELLINGS = sum(
@@ -131,7 +131,8 @@ def test_words_and_shares_are_answers_too() -> None:
             value(text, {"x": 1.0})
 
 
-GOOD = (SHIPPED / "02-next-token.toml").read_text()
+A_CHAPTER = Path(__file__).parents[1] / "data/course/2-text.toml"
+GOOD = A_CHAPTER.read_text()
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ GOOD = (SHIPPED / "02-next-token.toml").read_text()
 def test_a_chapter_that_is_wrong_says_so_in_one_line(tmp_path: Path, found: str, instead: str, words: str) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(GOOD)
-    assert course.read(tmp_path).chapters == [read(SHIPPED / "02-next-token.toml")]
+    assert course.read(tmp_path).chapters == [read(A_CHAPTER)]
     assert found in GOOD
     file.write_text(GOOD.replace(found, instead, 1))
     with pytest.raises(DataError, match=re.escape(words)) as error:
@@ -181,15 +182,15 @@ def test_progress_is_of_a_model_and_a_seed(tmp_path: Path) -> None:
         return made
 
     first = tutor()
-    first.open(CHAPTERS[1])
+    first.open(CHAPTERS[0])
     assert first.lesson is not None and first.place == "learn"
-    assert first.take(first.lesson.guessed("moon")) == "" and first.place == "text"
+    assert first.take(first.lesson.guessed("moon")) == "" and first.place == "inside"
     other = tutor()  # another program, at the same time
     other.open(CHAPTERS[7])
     assert other.lesson is not None and other.take(other.lesson.passed()) == ""
     kept = tutor().standings
     assert (
-        kept[2].guess == "moon" and kept[8].guess == "" and not tutor(1).standings and not tutor(model="two").standings
+        kept[1].guess == "moon" and kept[8].guess == "" and not tutor(1).standings and not tutor(model="two").standings
     )
     first.with_model("two")
     assert "those with one are kept" in first.lesson.news and first.lesson.stage == "predict"
@@ -201,3 +202,36 @@ def test_progress_is_of_a_model_and_a_seed(tmp_path: Path) -> None:
     blocked = replace(first.lesson.standing, guess="x")
     first.home = tmp_path / "learned.json" / "no"
     assert "your progress is not kept" in first.take(replace(first.lesson, standing=blocked))
+
+
+WORDS = {"rain": 5, "sun": 7, ",": 2}
+
+
+@pytest.mark.parametrize(
+    ("said", "shares"),
+    [
+        ("rain 50, sun 20", {5: 50, 7: 20}), ("sun 12,5 %; , 4%", {7: 12.5, 2: 4}), ("rain=30 sun: 70", {5: 30, 7: 70}),
+        ("", {}), ("rain 0", {5: 0}), ("rain 33.4, sun 33.3, , 33.3", {5: 33.4, 7: 33.3, 2: 33.3}),
+    ],
+)  # fmt: skip
+def test_a_guessed_law_gives_what_is_left_to_all_others(said: str, shares: dict[int, float]) -> None:
+    law = guessed_law.read(said, WORDS.get, 10)
+    rest = Fraction(100) - sum(Fraction(str(share)) for share in shares.values())
+    wanted = [Fraction(str(shares[i])) if i in shares else rest / (10 - len(shares)) for i in range(10)]
+    assert [law.p(i) for i in range(10)] == pytest.approx([float(share / 100) for share in wanted], rel=1e-9)
+    assert [law.bits(i) for i in range(10)] == pytest.approx(
+        [math.log2(100 / share) if share else math.inf for share in wanted], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("rain", "got 'rain'"), ("rain 50, 20", "got '20'"), ("rain -5", "rain 50, sun 20; got 'rain -5'"),
+        ("rain 60, sun 50", "100 at most, got 110"), ("rain 1, rain 2", "named twice"), ("snow 5", "'snow' is more"),
+        ("rain 1e9", "got 'rain 1e9'"), (f"rain {'9' * 400}", "100 at most, got inf"), ("rain nan", "got 'rain nan'"),
+    ],
+)  # fmt: skip
+def test_a_guess_that_is_none_is_refused(said: str, words: str) -> None:
+    with pytest.raises(ParameterError, match=re.escape(words)):
+        guessed_law.read(said, WORDS.get, 10)

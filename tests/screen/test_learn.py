@@ -1,13 +1,17 @@
 """The course on the screen: nothing before a guess, the real views beside their lesson, and progress that is kept."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.glass import Glass
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
+
+COURSE = Path(__file__).parents[1] / "data/course"  # on views that no chapter of the program's stands on
 
 
 def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
@@ -47,8 +51,8 @@ def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, int]) -> None:
     models = ScriptedEngine("one"), ScriptedEngine("two")
-    with Screen(tmp_path, *models, size=size) as screen:
-        screen.press("f10", "down", "enter")
+    with Screen(tmp_path, *models, size=size, course=COURSE) as screen:
+        screen.press("down", "enter")
         screen.type("moon")
         screen.press("enter")
         screen.wait()
@@ -81,7 +85,7 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
             text = (tmp_path / name).read_text() if "." in name else line
             assert words in text and ("bits; ppl 2^(" in text or name == "me"), name
         screen.press("i")
-        assert "What is said is drawn from q, not from p." in screen.text
+        assert "A chapter that stands on the view tune." in screen.text
         screen.press("escape", "up", "enter")  # a script has nothing inside: said, and gone on without
         screen.say("11")
         screen.wait()
@@ -100,11 +104,12 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
         assert "you moon" in " ".join(screen.text.split()) and " text " in screen.lines[0]
         screen.press("escape")  # the view's own way out
         assert "P D C" in screen.text
-        kept = json.loads((screen.home / "learned.json").read_text())["likely"]
+        kept = json.loads((screen.home / "learned.json").read_text())[str(COURSE)]
         assert kept["one 0"]["2"]["guess"] == "moon" and kept["one 0"]["2"]["checked"] == 1
 
 
 TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of its task, what is seen then
+    2: ("moon", ("t", *" and on", "enter", "g", *"the 50", "enter"), "12.5 % is one eighth"),
     1: ("6", ("n", "ctrl+a", "ctrl+k", *"The sky", "enter"), "7 characters in"),
     3: ("no", ("h", "up", "left", "right", "x"), "e^z over"),
     4: ("log2(6)", ("l", "down", "space", "left", "right"), "−log₂ 1/6 = log₂ 6."),
@@ -120,8 +125,26 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
 
 @pytest.mark.parametrize("number", [pytest.param(n, marks=pytest.mark.slow(8 if n == 12 else 2)) for n in TASKS])
 def test_a_task_is_one_thing_on_the_real_view(tmp_path: Path, number: int) -> None:
-    guess, keys, seen = TASKS[number]
-    with Screen(tmp_path, Glass() if number in (1, 3) else ScriptedEngine(), size=(160, 50)) as screen:
+    walk(tmp_path, number, *TASKS[number])
+
+
+OWN = {  # the same of chapters of one's own, by their number
+    3: ("sky", ("g", "enter"), "1 words: what did"),
+    4: ("no", ("enter",), "1 answer: how many tokens?"),
+    5: ("2", ("enter",), "columns of"),
+    6: ("0", (*"rows.jsonl", "enter"), "steps: how many?"),
+}
+
+
+@pytest.mark.slow(2)
+@pytest.mark.parametrize("number", OWN)
+def test_a_chapter_of_ones_own_stands_beside_any_view(tmp_path: Path, number: int) -> None:
+    walk(tmp_path, number, *OWN[number], course=COURSE)
+
+
+def walk(folder: Path, number: int, guess: str, keys: Sequence[str], seen: str, course: Path | None = None) -> None:
+    """Guess in a chapter, and do its task: the check is open then, and asks for what the view has measured."""
+    with Screen(folder, Glass() if number in (1, 3) else ScriptedEngine(), size=(160, 50), course=course) as screen:
         screen.press("f10", *["down"] * (number - 1), "enter")
         screen.say(guess)
         screen.wait(3)
@@ -136,6 +159,7 @@ def test_a_task_is_one_thing_on_the_real_view(tmp_path: Path, number: int) -> No
         assert seen in " ".join(screen.text.split()), screen.text
 
 
+@pytest.mark.slow(1)
 def test_what_was_measured_is_there_when_one_comes_back(screen: Screen) -> None:
     screen.press("f10", *["down"] * 8, "enter")
     screen.say("yes")
@@ -156,3 +180,49 @@ def test_what_was_measured_is_there_when_one_comes_back(screen: Screen) -> None:
     screen.say("yes")
     screen.wait()
     assert "q measures copies" in screen.text and "▶ DO" in screen.text
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+def test_a_persons_guess_stands_beside_the_models(tmp_path: Path, size: tuple[int, int]) -> None:
+    engine = ScriptedEngine()
+    ids, size_of_v = engine.tokenizer.encode(" Blue light is scattered in all directions"), len(engine.facts.vocabulary)
+
+    def cost(at: int) -> float:
+        logits = engine.logits_after(ids[:at]).astype(np.float64)
+        return float(np.log2(np.exp(logits - logits[ids[at]]).sum()))
+
+    with Screen(tmp_path, engine, size=size, course=COURSE) as screen:
+        screen.press("down", "down", "enter")
+        screen.say("blue")
+        screen.wait()
+        assert "SUM" in screen.text and "scattered" not in screen.text
+        screen.press("g", "escape", "g")
+        screen.say("scattered 20 light 90")
+        assert "at most, got 110" in screen.text and "scattered 20 light 90" in screen.text
+        screen.say("scattered 20, light 30 %")
+        screen.wait()
+        assert f"·scattered: you 2.3 bits, the model {cost(3):.1f}" in screen.text and "yours 2.32" in screen.text
+        assert "“ Blue light is scattered ___”" in screen.text and " in ___" not in screen.text
+        screen.burst("g", *"red 50", "enter")
+        screen.wait()
+        told = f"·in: you {np.log2((size_of_v - 1) / 0.5):.1f} bits, the model {cost(4):.1f}"
+        assert told in screen.text and f"over {size_of_v - 1} tokens" in screen.text
+        assert ("SUM" in screen.text) is (size[1] == 40)
+        screen.press("g", "enter")  # nothing is named: all are even
+        screen.wait()
+        assert f"·all: you {np.log2(size_of_v):.1f} bits" in screen.text
+        mean = np.log2([5, (size_of_v - 1) / 0.5, size_of_v]).mean(), np.mean([cost(at) for at in (3, 4, 5)])
+        assert f"yours {mean[0]:.2f}, its {mean[1]:.2f}" in screen.text
+        screen.press("g")
+        screen.say("blue 100")
+        assert f"·directions: you ∞ bits, the model {cost(6):.1f}" in screen.text and "begins again" in screen.text
+        screen.press("g")
+        screen.wait()
+        assert "“ Blue light is ___”" in screen.text and "scattered" not in screen.text
+        screen.press("t", "ctrl+a", "ctrl+k")
+        screen.say(" The sky")
+        screen.wait()
+        text = engine.tokenizer.encode(" The sky")
+        logits = engine.raw(text[:1], text[1]).astype(np.float64)
+        assert f"{np.log2(np.exp(logits - logits[text[1]]).sum()):.1f} bits" in screen.text

@@ -46,6 +46,8 @@ from textual.css.tokenizer import Token
 from textual.css.types import CSSLocation
 from textual.driver import Driver
 
+from likely.app.lessons import course as courses
+from likely.app.lessons.tutor import Tutor
 from likely.app.store import Store
 from likely.app.tui.app import LikelyApp
 from likely.app.tui.base.view_table import VIEWS
@@ -84,6 +86,7 @@ class Screen:
         resume: str = "",
         tune: Config | tuple[Config, bool] | None = None,
         ladder: Path | None = None,
+        course: Path | None = None,
         proof: str | None = None,
         trainer: ScriptedTrainer | None = None,
         evaluator: ScriptedEvaluator | None = None,
@@ -97,7 +100,8 @@ class Screen:
         """The first of `models` is loaded, the others can be; or those of a `shop`. A `server` is
         watched from the beginning. `typed` are keys that are pressed, and signals that come, while the program starts,
         all at once, so many `turns` of its loop after the first paint. `environ` is added to what a terminal of all
-        colours says; on a `mac` some keys are others. The rest is what the application is begun with."""
+        colours says; on a `mac` some keys are others. A `course`
+        is a folder of chapters. The rest is what the application is begun with."""
         self.folder, self.home = folder, folder / "home"
         self.models = models or (ScriptedEngine(),)
         self._size, self._environ, self._early = size, dict(environ or {}), deque(typed)
@@ -115,6 +119,7 @@ class Screen:
             evaluator=lambda: evaluator or ScriptedEvaluator(),
             tune=(tune, False) if isinstance(tune, Config) else tune,
             ladder=ladder,
+            tutor=None if course is None else Tutor(courses.read(course), self.home),
             proof=proof,
             server=None if server is None else ServerAddress.read("127.0.0.1:8080", self.home),
             start=start or Start(seed=0),

@@ -1,4 +1,4 @@
-"""Surprisal by the word, and its running sum: what is drawn below a text. Plain Python; how it looks is a widget's.
+"""Surprisal by the word, its running sum, and the figures of a text. Plain Python; how it looks is a widget's.
 
 A word is what stands between two spaces, with the space before it; its surprisal is the sum over its tokens (the chain
 rule), without what was not measured: the first token, which follows nothing.
@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from likely.app.lessons.expression import Value
+from likely.app.tui.base import cells
 from likely.app.tui.chat.candidates import LN2
+from likely.app.units import bits
+from likely.engine.statistics.scores import perplexity, total
 from likely.engine.trace.step import TokenStep
 
 
@@ -46,3 +50,17 @@ def bits_of_words(steps: Sequence[TokenStep]) -> list[WordSurprisal]:
 def running_sum(steps: Sequence[TokenStep]) -> list[float]:
     """Bits of all tokens up to each, from 0.0 before the first: one more than there are tokens."""
     return list(accumulate((-(step.logprob or 0.0) / LN2 for step in steps), initial=0.0))
+
+
+def figures(steps: Sequence[TokenStep], text: str) -> dict[str, Value]:
+    """Of a measured text, by the names that chapters have for them; those of surprisal where there is any."""
+    known = [step for step in steps if step.logprob is not None]
+    found: dict[str, Value] = {"text": text, "tokens": float(len(steps)), "characters": float(len(text))}
+    if not known:
+        return found
+    dearest = min(known, key=lambda step: step.logprob or 0.0)
+    return found | {
+        "predicted": float(len(known)), "bits": bits(-total(step.logprob for step in known)),
+        "perplexity": perplexity(step.logprob for step in known) or 1.0,
+        "dearest": cells.piece_text(dearest.piece), "dearest_bits": bits(-(dearest.logprob or 0.0)),
+    }  # fmt: skip

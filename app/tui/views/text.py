@@ -26,6 +26,7 @@ from likely.app.tui.chat.formulas import of_text
 from likely.app.tui.chat.greedy_continuation import GreedyContinuation
 from likely.app.tui.chat.inspection import Inspection, Subject, entropies
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.tui.chat.word_surprisals import figures
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from likely.app.tui.widgets.body import Body, Left
@@ -36,7 +37,7 @@ from likely.app.tui.widgets.sampler import Sliders
 from likely.app.tui.widgets.text_measures import TextMeasures
 from likely.app.tui.widgets.tree import TreePane
 from likely.app.tui.widgets.word_strip import WordStrip
-from likely.app.units import bits, predicted
+from likely.app.units import predicted
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
@@ -286,22 +287,7 @@ class TextScreen(View):
 
     def numbers(self) -> Mapping[str, Value]:
         """Of the text, once all of it is measured."""
-        if not self.steps or self.stale():
-            return {}
-        known = [step for step in self.steps if step.logprob is not None]
-        text: dict[str, Value] = {
-            "text": self.measured,
-            "tokens": float(len(self.steps)),
-            "characters": float(len(self.measured)),
-        }
-        if not known:
-            return text
-        dearest = min(known, key=lambda step: step.logprob or 0.0)
-        return {
-            **text, "predicted": float(len(known)), "bits": bits(-sum(step.logprob or 0.0 for step in known)),
-            "perplexity": perplexity([step.logprob for step in known]) or 1.0,
-            "dearest": cells.piece_text(dearest.piece), "dearest_bits": bits(-(dearest.logprob or 0.0)),
-        }  # fmt: skip
+        return {} if not self.steps or self.stale() else figures(self.steps, self.measured)
 
     def status(self) -> None:
         facts = self.host.engine.current
