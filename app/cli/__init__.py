@@ -44,6 +44,7 @@ VERBS = {
     "prove": "Prove, live, that samplers and searches have the laws that they should.",
     "doctor": "Say what this machine offers and how to mend what is slow.",
     "completion": "Print the completion script for a shell.",
+    "man": "Print the manual page.",
 }
 
 

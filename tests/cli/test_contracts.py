@@ -54,7 +54,12 @@ CALLS = {  # a verb -> its words; with --json too where it has that
     "doctor": "",
     "completion": "zsh",
 }
-ELSEWHERE = {"serve": "tests/serve", "pull": "what is fetched: tests of sources", "rm": "the same"}
+ELSEWHERE = {
+    "serve": "tests/serve",
+    "man": "tests/cli/test_man.py",
+    "pull": "what is fetched: tests of sources",
+    "rm": "the same",
+}
 DOCTORED = ("doctor", "bench")  # what they print is of the machine: keys and no text
 
 
