@@ -9,6 +9,7 @@
     view = "text"                  # of `app.lessons.lesson_views`
     state = {text = "The cat sat on the mat"}
     numbers = {given = 0.125}      # of the chapter's own
+    otherwise = "Bits are reckoned without it."    # what can be done where the model lacks what the view measures
 
     [predict]                      # asked before anything is shown
     question = "Which word will be dearest?"
@@ -103,6 +104,7 @@ class Chapter:
     check: tuple[CheckQuestion, ...]
     part: str = ""
     minutes: int = 10
+    otherwise: str = ""
     state: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Value] = field(default_factory=dict)
     yours: tuple[Yours, ...] = ()

@@ -11,6 +11,7 @@ from likely.app.lessons.chapter import WAS, Chapter
 from likely.app.lessons.expression import ExpressionError, Numbers, Value, filled, names, names_in, value, written
 
 PREDICT, DO, CHECK, END = ("predict", "do", "check", "end")
+UNKNOWN = "not to be measured with this model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +112,17 @@ class Lesson:
             return replace(self, news="guess first, whatever it is; ? goes on without", wrong=False)
         return replace(self, standing=replace(self.standing, guess=said.strip()), news="", wrong=False)
 
-    def passed(self) -> "Lesson":
-        """Without a guess, without the task; of a check, the hint first, and then the steps."""
+    def passed(self, lacks: str = "") -> "Lesson":
+        """Without a guess, without the task; of a check, the hint first, and then the steps. One whose numbers the view
+        `lacks` is left out."""
         if self.stage == PREDICT:
             return replace(self, standing=replace(self.standing, guess=""), news="", wrong=False)
         if self.stage == DO:
-            return replace(self, standing=replace(self.standing, done=False), news="", wrong=False)
+            truth = self.standing.truth or (UNKNOWN if lacks else "")
+            return replace(self, standing=replace(self.standing, done=False, truth=truth), news="", wrong=False)
+        if self.stage == CHECK and lacks and not self._measured():
+            standing = replace(self.standing, checked=self.standing.checked + 1)
+            return replace(self, standing=standing, news=f"left out: {lacks}", wrong=False, hinted=False)
         if self.stage == CHECK:
             return replace(self, hinted=True, wrong=self.hinted or self.wrong, news="")
         return self
@@ -157,6 +163,10 @@ class Lesson:
     def again(self) -> "Lesson":
         """The chapter from its beginning; its line of the last page stays until there is another."""
         return Lesson(self.chapter, Standing(yours=self.standing.yours))
+
+    def _measured(self) -> bool:
+        """Whether the open check has all numbers of its answer."""
+        return names(self.chapter.check[self.standing.checked].answer) <= self.numbers.keys()
 
     # -- the numbers -------------------------------------------------------------------------------------------------
 

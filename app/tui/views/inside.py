@@ -327,10 +327,10 @@ class InsideScreen(View):
         at = self.reading
         if at is None or at.opened is None:
             return {}
-        text = b"".join(at.names.piece(token) for token in at.ids).decode(errors="replace")
+        text, own = at.written
         whole: dict[str, Value] = {
             "text": text,
-            "tokens": float(len(at.ids)),
+            "tokens": float(len(own)),
             "characters": float(len(text)),
             "page": self.page.NAME,
         }

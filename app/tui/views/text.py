@@ -69,7 +69,7 @@ class TextScreen(View):
         self.conversation: Conversation | None = None  # to be shown first
         self.talk = Conversation("", kind="text")
         self.steps: list[TokenStep] = []
-        self.measured = self.refused = ""  # the text that was measured last, that could not be
+        self.measured = self.refused = self.refusal = ""  # the text that was measured last, that could not be, and why
         self.next_logits: tuple[str, np.ndarray] | None = None
         self.run: LiveRun | None = None
         self.going_on = GreedyContinuation()
@@ -180,7 +180,7 @@ class TextScreen(View):
                         self._tint()
                         self.inspect()
                     case Failed(line):
-                        self.refused = text
+                        self.refused, self.refusal = text, line
                         self.hints.say(line, alarm=True)
                         self.inspect()
 
@@ -284,6 +284,10 @@ class TextScreen(View):
         self._write(state.get("text", ""))
         self.buffer.focus()
         self.measure()
+
+    def lacks(self) -> str:
+        refused = self.buffer.text and self.buffer.text == self.refused
+        return self.refusal if refused else super().lacks()
 
     def numbers(self) -> Mapping[str, Value]:
         """Of the text, once all of it is measured."""

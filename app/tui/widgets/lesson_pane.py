@@ -68,7 +68,7 @@ class LessonPane(Vertical, can_focus=True):
     ) -> None:
         """`numbers` are the view's, `lacks` why there are none, `say` tells news."""
         super().__init__(id="lesson")
-        self.tutor, self.numbers, self.lacks, self.say = tutor, numbers, lacks, say
+        self.tutor, self.numbers, self._lacks, self.say = tutor, numbers, lacks, say
 
     def compose(self) -> ComposeResult:
         yield Caption(id="lesson-above")
@@ -101,6 +101,12 @@ class LessonPane(Vertical, can_focus=True):
     @property
     def lesson(self) -> Lesson | None:
         return self.tutor.lesson
+
+    def lacks(self) -> str:
+        """Why the view has no numbers, and what can be done in the chapter all the same."""
+        why, lesson = self._lacks(), self.lesson
+        otherwise = lesson.chapter.otherwise if lesson is not None else ""
+        return f"{why}; {otherwise}" if why and otherwise else why
 
     def look_on(self) -> None:
         """Take in what the view has measured by now."""
@@ -148,7 +154,7 @@ class LessonPane(Vertical, can_focus=True):
 
     def action_hint(self) -> None:
         if self.lesson is not None:
-            self._take(self.lesson.passed())
+            self._take(self.lesson.passed(self._lacks() if not self.numbers() else ""))
 
     def action_again(self) -> None:
         if self.lesson is not None and not self.field.has_focus:

@@ -1,7 +1,7 @@
 """The catalogue: models with a short name, and which of them suit a machine. Read from `catalogue.toml`, dated.
 
-A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere; two tiny models are
-made here instead. Knows nothing of this disk or of any network.
+A package pins what it holds by its SHA-256, so that one name gives the same probabilities everywhere; two tiny models
+are made here instead. Knows nothing of this disk or of any network.
 """
 
 import tomllib
@@ -35,15 +35,14 @@ class Hub:
 
 
 @dataclass(frozen=True)
-class Maker:
-    """A function that makes the model on this machine, "module:function", and about how long that takes.
+class ModelMaker:
+    """A function that makes the model on this machine, "module:function".
 
     It is given a folder to fill and a `Report`, and says in words what it has made. Named, since it stands above all
     that fetches.
     """
 
     path: str
-    seconds: int
 
     def make(self, folder: Path, report: Report) -> str:
         """Fill the folder with a model; what it says of it."""
@@ -58,7 +57,7 @@ class CatalogueEntry:
 
     name: str
     title: str
-    source: Package | Hub | Maker
+    source: Package | Hub | ModelMaker
     license: str
     nbytes: int
     chat: bool = True  # False: a base model, which continues text
@@ -88,12 +87,12 @@ def download_bytes(shape: dict[str, int], bits: int) -> int:
 
 
 def _known(entry: dict[str, Any]) -> CatalogueEntry:
-    source: Package | Hub | Maker
+    source: Package | Hub | ModelMaker
     if package := entry.pop("package", None):
         tuples: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in package.items()}
         source = Package(**tuples)
     elif maker := entry.pop("maker", None):
-        source = Maker(**maker)
+        source = ModelMaker(maker)
     else:
         source = Hub(entry.pop("hub"))
         entry["nbytes"] = download_bytes(entry.pop("shape"), entry.pop("bits", 4))

@@ -180,7 +180,7 @@ class LayerPicture(LessonPicture):
     def draw(self, sheet: Sheet) -> None:
         look, opened, at = sheet.look, self.opened, self.shown
         if opened is None or at is None:
-            self.wait(sheet, 1, self.failure)
+            self.wait(sheet, 1)
             return
         sheet = sheet.part(1, 0, sheet.width - 2)
         word = self.names.name(at.ids[-1])

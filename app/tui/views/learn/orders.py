@@ -146,7 +146,7 @@ class OrdersPicture(LessonPicture):
         look, logits = sheet.look, self.logits
         sheet.put(1, 1 if sheet.height > 20 else 0, cells.fit(f"{self.text} …", sheet.width - 20), look.text)
         if logits is None:
-            self.wait(sheet, 3, self.failure)
+            self.wait(sheet, 3)
             return
         p = law(logits, ())
         sheet.right(1 if sheet.height > 20 else 0, f"H(p) {_bits(p):.2f} bits ", look.chosen)

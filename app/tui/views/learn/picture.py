@@ -30,6 +30,7 @@ class LessonPicture(LineWidget, can_focus=True):
     """Draws a chapter's picture, and has the keys while its task is open."""
 
     KEYS: ClassVar[tuple[tuple[str, str], ...]] = ()
+    failure = ""  # why there are no numbers, in a line; "" where they are there, or come
     begun = False  # its state was set
 
     @property
@@ -50,11 +51,11 @@ class LessonPicture(LineWidget, can_focus=True):
         """The number that is looked at, as a formula."""
         return None
 
-    def wait(self, sheet: Sheet, y: int, failure: str = "") -> None:
+    def wait(self, sheet: Sheet, y: int) -> None:
         """Say in a row why there are no numbers: they failed, are being measured, or their model is being loaded."""
         loading = "the model is being loaded…" if self.host.engine.current is None else "it is being measured…"
-        ink = sheet.look.alarm if failure else sheet.look.faint
-        sheet.put(1, y, cells.fit(failure or loading, sheet.width - 2), ink)
+        ink = sheet.look.alarm if self.failure else sheet.look.faint
+        sheet.put(1, y, cells.fit(self.failure or loading, sheet.width - 2), ink)
 
     def draw(self, sheet: Sheet) -> None:
         raise NotImplementedError

@@ -219,6 +219,9 @@ class LearnScreen(View):
     def numbers(self) -> Mapping[str, Value]:
         return self.picture.numbers() if self.picture is not None else {}
 
+    def lacks(self) -> str:
+        return (self.picture.failure if self.picture is not None else "") or super().lacks()
+
     def models_changed(self) -> None:
         """The pictures of another model are gone but for the one that is seen, which begins anew."""
         if self.host.tutor is None:

@@ -1,0 +1,51 @@
+"""Tiny models that are made here: the bigram is its table, the other knows more than how often characters come."""
+
+import math
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from likely.app.cli import likely
+from likely.engine.errors import DataError
+from likely.engine.evaluate.shipped import SHIPPED
+from likely.engine.proofs.enumeration import LETTERS, TABLE
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKELY_HOME", str(tmp_path))
+
+
+def pulled(name: str) -> tuple[str, Session]:
+    """What the command says of it, twice, and the model at work."""
+    said, again = (CliRunner().invoke(likely, ["pull", name]) for _ in range(2))
+    assert said.exit_code == 0 and said.stdout == again.stdout, said.output
+    return said.stdout, Session(load(name))
+
+
+@pytest.mark.slow
+def test_the_bigram_is_its_table_and_refuses_what_it_cannot_spell() -> None:
+    said, session = pulled("tiny-bigram")
+    assert "tiny-bigram is here: 121 kB" in said and "made here: p of the next of 6 letters" in said
+    for last, row in enumerate(TABLE):
+        logits = session.logits_after([0, 4, last]).astype(np.float64)
+        assert np.allclose(np.exp(logits - np.logaddexp.reduce(logits)), row, atol=1e-6), LETTERS[last]
+    assert session.tokenizer.encode("neat", bos=True) == [0, 3, 2, 1, 5] and session.tokenizer.decode([3, 2, 0]) == "ne"
+    with pytest.raises(DataError, match="no token for byte 0x54, in 'T' at character 0"):
+        session.tokenizer.encode("The")
+
+
+@pytest.mark.slow(14)
+def test_characters_are_trained_to_know_more_than_how_often_each_comes() -> None:
+    said, session = pulled("tiny-characters")
+    text = "".join(SHIPPED["python-reference"]().values())
+    shares = np.array([*Counter(text).values()]) / len(text)
+    held = "The value of the expression is the result of the call, and it must be a string or a number."
+    bits = -sum(step.logprob or 0.0 for step in session.score(session.tokenizer.encode(held))) / math.log(2)
+    assert bits / (len(held) - 1) < 0.85 * -(shares * np.log2(shares)).sum()
+    assert "trained here on" in said and session.tokenizer.decode(session.tokenizer.encode("naïve ∎")) == "naïve ∎"
