@@ -220,7 +220,7 @@ class WaterfallPicture(LessonPicture):
 
     def draw(self, sheet: Sheet) -> None:
         if not self.steps:
-            self.wait(sheet, 1, self.failure)
+            self.wait(sheet, 1)
             return
         tall = sheet.height >= TALL
         body = sheet.part(1, 1 if tall else 0, sheet.width - 2)
@@ -264,7 +264,7 @@ class WaterfallPicture(LessonPicture):
         """The last guess beside the model's law, the surprisals of the last ones, and what is hidden now."""
         if not self.hidden:
             if self.other:
-                self.wait(sheet, 0, self.failure)
+                self.wait(sheet, 0)
             return
         if not self.guesses:
             sheet.heading(0, "YOUR GUESS AND ITS", "the next word is hidden until you guess")
