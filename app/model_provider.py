@@ -20,6 +20,7 @@ from likely.engine.sources.model_info import ModelInfo
 from likely.engine.tokenizer import Tokenizer
 from likely.models import Transformer
 from likely.models.native import NativeModel
+from likely.models.rope_scaling import apart
 
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
@@ -64,7 +65,7 @@ class LoadedModel(Session):
             vocabulary=vocabulary or pieces(tokenizer),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
-            title=info.name.rstrip("/").rpartition("/")[2].removesuffix(".gguf"),
+            title=_title(info),
             family=info.family,
             quantization=info.quantization,
             digest=info.weights,
@@ -196,9 +197,21 @@ def opening(
     name: str, path: str, progress: Report = silent, **options: Any
 ) -> Generator[bool | None, None, LoadedModel]:
     """The model of a path under a name, in pieces as `engine.sources.checkpoint.loading` has them."""
-    checkpoint = yield from loading(path, progress)
+    base, scaling = apart(path)
+    of = loaded(base) if scaling is not None else None
+    if of is not None and scaling is not None:  # no second copy of its weights
+        checkpoint = of.longer(scaling)
+    else:
+        checkpoint = yield from loading(path, progress)
     vocabulary = yield from awaited(begun(lambda: pieces(checkpoint.tokenizer)))
     return LoadedModel(name, checkpoint, vocabulary, **options)
+
+
+def _title(info: ModelInfo) -> str:
+    """A model's name for a person, short where that is a path: `smollm2 · yarn x2`."""
+    base, scaling = apart(info.name)
+    short = base.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
+    return short if scaling is None else f"{short} · {scaling.words}"
 
 
 def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:

@@ -15,6 +15,7 @@ from likely.engine.errors import DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked, silent
 from likely.engine.whole_file import write_whole
+from likely.models.rope_scaling import apart
 
 
 def chosen(within: Path | None = None) -> str:
@@ -24,10 +25,12 @@ def chosen(within: Path | None = None) -> str:
 
 
 def choose(name: str, within: Path | None = None) -> None:
-    """Make this the model to use where none is named; a path is kept so that it holds from other folders too.
+    """Make this the model to use where none is named, with the context that it was made for; a path is kept so that it
+    holds from other folders too.
 
     A disk that cannot be written leaves it unsaid.
     """
+    name, _ = apart(name)
     path = expanded(name)
     if "/" in name and path.exists():
         name = str(path.absolute())

@@ -43,23 +43,31 @@ MAX_TOKENS = 256
 
 
 def load(
-    name: str = "", *, adapter: str | Path | Mapping[str, float] | None = None, draft: str | None = None
+    name: str = "",
+    *,
+    adapter: str | Path | Mapping[str, float] | None = None,
+    draft: str | None = None,
+    rope: str | None = None,
 ) -> "Model":
     """A model by its short name, hub repository, folder or .gguf file; fetched first if it is not here. "": the one
     chosen last.
 
     `adapter` is a folder, or folders and their weights; `draft` names a small model of the same vocabulary that
-    proposes tokens, which changes the speed and not the law. Raises CheckpointError for a model or an adapter that
+    proposes tokens, which changes the speed and not the law. `rope` makes the context longer: "yarn:2" has twice as many
+    positions as it was made for ("ntk:2", "linear:2"; `likely.models.rope_scaling`). Raises CheckpointError for a model or an adapter that
     cannot be found, fetched or read, OutOfMemory for one that does not fit.
     """
     from likely.engine.session import Session
     from likely.engine.sources import checkpoint, store
+    from likely.models.rope_scaling import MARK, RopeScaling
 
     if not name:
         info = store.default()
         if info is None:
             raise ParameterError('no model is named, and none is the default: likely.load("smollm2"), say')
         name = info.name
+    if rope is not None:
+        name = f"{name}{MARK}{RopeScaling.read(rope)}"
     model = Model(Session(checkpoint.load(name)), draft)
     weights = {} if adapter is None else adapter if isinstance(adapter, Mapping) else {str(adapter): 1.0}
     for folder, weight in weights.items():

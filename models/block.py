@@ -64,9 +64,7 @@ class Block:
         self.per_head: Array | None = None  # its weights side by side [H + Hkv, 1, D]
         self.norm_each = config.qk_norm == "head"
         self.renew()
-        self.rotation, self.turn = rotation, turn
-        # what our kernel does in one launch; it has no gain, and where nothing turns there is nothing to win
-        self.prepared = rotation is not None and rotation.rope.attention_factor == 1
+        self.turned(rotation, turn)
         window = config.windows[index]
         self.mask = Mask(window=window) if window else CAUSAL
         self.scale, self.softcap = config.scale, config.softcap
@@ -79,6 +77,12 @@ class Block:
             q, k = self.q_norm.weight, self.k_norm.weight
             parts = [mx.repeat(w[None, None], n, axis=0) for w, n in ((q, self.heads), (k, self.kv_heads))]
             self.per_head, self.norm = mx.concatenate(parts), qkv_prepare.Norm(q, k, self.eps)
+
+    def turned(self, rotation: Rotation | None, turn: int) -> None:
+        """Turn by this rotation, the one numbered `turn` of the model's."""
+        self.rotation, self.turn = rotation, turn
+        # what our kernel does in one launch; it has no gain, and where nothing turns there is nothing to win
+        self.prepared = rotation is not None and rotation.rope.attention_factor == 1
 
     def __call__(self, x: Array, step: ForwardContext, cache: KVCache | None, place: NewRows | None) -> Array:
         a = self.attend(x if self.attn_norm is None else self.attn_norm(x), step, cache, place)

@@ -127,6 +127,11 @@ class NativeModel:
         twin._drawn_with, twin._drawing = bits, None
         return twin
 
+    def configured(self, config: Mapping[str, Any], *, expandable: bool) -> "NativeModel":
+        """The model of another configuration over the same packed weights, without what is on the graph of this one."""
+        made, bits = build(config, self._weights, expandable=expandable), self._plain.activation_bits
+        return made if bits == made._plain.activation_bits else made.with_activations(bits)
+
     @property
     def drawing(self) -> "NativeModel":
         """The model with the activations that are to be drawn with: SIXTEEN bits unless others were asked for."""

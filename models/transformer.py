@@ -19,7 +19,7 @@ from likely.models.layers import AnyLinear, Embedding, Norm, bare, linear
 from likely.models.model import Activations
 from likely.models.parts import ModelPart, TensorNames
 from likely.models.quantized_cache import QuantizedCache
-from likely.models.rotation import Rotation
+from likely.models.rotation import Rotation, rotation
 from likely.models.weights import Matrix
 from likely.models.window_cache import WindowCache
 
@@ -126,6 +126,14 @@ class Transformer:
     def lens(self, hidden: Array) -> Array:
         """Logits [..., V] as if the layers after `hidden` [..., C] did nothing (the logit lens)."""
         return self.head(self.norm(hidden))
+
+    def turn_by(self, config: ModelConfig) -> None:
+        """Turn by the rotations of this configuration, which differs from its own in them and in the context alone."""
+        ropes = list(dict.fromkeys(rope for rope in config.ropes if rope is not None))
+        self.config, self.rotations = config, [rotation(rope, config.head_size) for rope in ropes]
+        for block, rope in zip(map(bare, self.blocks), config.ropes, strict=True):
+            turn = -1 if rope is None else ropes.index(rope)
+            block.turned(None if rope is None else self.rotations[turn], turn)
 
     def warm(self, dtype: mx.Dtype) -> None:
         """Compile the kernels that new rows go through, on zeros: no weight is read."""

@@ -16,8 +16,10 @@ from likely.app.cli.opening import (
     on_terminal,
     open_session,
     parallel_option,
+    rope_option,
     system_option,
     weighed_adapter,
+    with_rope,
 )
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.engine.home import home
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 @click.command("chat", cls=RuledCommand)
 @model_option
+@rope_option
 @adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 @sampling_options
 def command(
     model: str,
+    rope: str | None,
     adapters: tuple[str, ...],
     plain: bool,
     resume: str | None,
@@ -62,6 +66,7 @@ def command(
     likely chat --server http://127.0.0.1:8080    the requests of a likely serve, token by token
     """
     system = system_prompts.read(home(), system) if system else system
+    model = with_rope(model, rope)
     if not plain and draws_no_screen():
         if resume is not None:
             raise click.UsageError("--resume is for the full screen, which this terminal does not draw (TERM=dumb)")

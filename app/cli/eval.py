@@ -14,7 +14,16 @@ from click.core import ParameterSource
 
 from likely.app.cli import eval_further, eval_variations
 from likely.app.cli.eval_output import number, say, show, span
-from likely.app.cli.opening import Progress, RuledCommand, adapter_option, open_session, tell, weighed_adapter
+from likely.app.cli.opening import (
+    Progress,
+    RuledCommand,
+    adapter_option,
+    open_session,
+    rope_option,
+    tell,
+    weighed_adapter,
+    with_rope,
+)
 from likely.app.cli.table_options import map_option, table_options
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.interruption import INTERRUPTED
@@ -44,6 +53,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     metavar="MODEL",
     help="A model or an adapter's folder; repeat to compare: the others against the first.",
 )
+@rope_option
 @adapter_option
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
 @table_options(Protocol, ranged=True)
@@ -87,6 +97,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 def command(
     tasks: tuple[str, ...],
     models: tuple[str, ...],
+    rope: str | None,
     adapters: tuple[str, ...],
     text: Path | None,
     limit: int | None,
@@ -129,6 +140,8 @@ def command(
     from likely.app.task_sources import sources
     from likely.engine.home import home
 
+    if rope is not None:
+        models = tuple(with_rope(model, rope) for model in models or (os.environ.get("LIKELY_MODEL", ""),))
     if (generated is None) != (reference is None):
         raise click.UsageError("--generated and --reference go together")
     if training is not None and generated is None and not tasks:

@@ -14,6 +14,7 @@ from likely.app.heat import one_line
 from likely.engine import ranks
 from likely.engine.errors import DataError
 from likely.engine.whole_file import read_bounded, read_whole
+from likely.models.rope_scaling import MARK, RopeScaling
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -37,6 +38,13 @@ adapter_option = click.option(
     metavar="FOLDER[=WEIGHT]",
     help="Put an adapter on the model, by its folder or by the name of one that was made here: mlx-lm's or PEFT's. "
     "FOLDER/best has the weights of the least validation loss, FOLDER the last. Several add up.",
+)
+
+rope_option = click.option(
+    "--rope",
+    metavar="KIND:FACTOR",
+    help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It costs: likely "
+    "eval --text says how much, the chat before it is taken.",
 )
 
 system_option = click.option(
@@ -114,6 +122,14 @@ def check_place(save: Path | None) -> None:
 def on_terminal() -> bool:
     """Whether standard input and output are terminals that can show a screen."""
     return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def with_rope(model: str, rope: str | None) -> str:
+    """A model's name with the longer context that is asked for, if any. ConfigError for no `RopeScaling`."""
+    if rope is None:
+        return model
+    scaling = RopeScaling.read(rope)
+    return f"{model or default_model()}{MARK}{scaling}"
 
 
 def open_session(

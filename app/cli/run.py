@@ -20,7 +20,9 @@ from likely.app.cli.opening import (
     open_session,
     parallel_option,
     read_prompt,
+    rope_option,
     system_option,
+    with_rope,
 )
 from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 @click.command("run", cls=RuledCommand)
 @click.argument("prompt", required=False)
 @model_option
+@rope_option
 @adapter_option
 @click.option(
     "--file",
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
 def command(
     prompt: str | None,
     model: str,
+    rope: str | None,
     adapters: tuple[str, ...],
     files: tuple[Path, ...],
     system: str | None,
@@ -163,7 +167,7 @@ def command(
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
     session = open_session(
-        model,
+        with_rope(model, rope),
         adapters=adapters,
         parallel=parallel,
         activation_bits=activation_bits,

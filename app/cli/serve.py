@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from likely.app.cli.opening import RuledCommand, default_model
+from likely.app.cli.opening import RuledCommand, default_model, rope_option, with_rope
 from likely.app.heat import visible
 from likely.app.serve.bounds import BOUNDS
 from likely.engine.errors import ParameterError
@@ -21,6 +21,7 @@ from likely.engine.errors import ParameterError
     metavar="MODEL",
     help="A model to serve, loaded at the start; several, the first of which is meant where a request names none.",
 )
+@rope_option
 @click.option(
     "--adapter",
     "-A",
@@ -55,6 +56,7 @@ from likely.engine.errors import ParameterError
 @click.option("--quiet", "-q", is_flag=True, help="No line for each request.")
 def command(
     models: tuple[str, ...],
+    rope: str | None,
     adapters: tuple[str, ...],
     only: bool,
     host: str,
@@ -79,7 +81,7 @@ def command(
     if api_key is not None and not api_key.strip():
         raise ParameterError("--api-key is empty, so that anybody would be served: give a key, or leave it out")
     options = ServeOptions(
-        models or (os.environ.get("LIKELY_MODEL") or default_model(),),
+        tuple(with_rope(model, rope) for model in models or (os.environ.get("LIKELY_MODEL") or default_model(),)),
         host,
         port,
         api_key or "",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import likely.models as models
 from likely.engine import ranks
 from likely.engine.beside import awaited, begun
-from likely.engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError, ConfigError
 from likely.engine.pieces import whole
 from likely.engine.sources import gguf, hf_folder, mlx_lm_folder, packed_folder, store
 from likely.engine.sources.fetch.progress import Report, silent
@@ -25,7 +25,8 @@ from likely.engine.sources.model_info import ModelInfo, quantization_of, read_co
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.metal import kernel, malloc, memory, mx
 from likely.metal.packed import LAYOUTS
-from likely.models import native
+from likely.models import native, rope_scaling
+from likely.models.rope_scaling import RopeScaling
 
 if TYPE_CHECKING:
     from likely.engine.ranks import Ranks
@@ -64,7 +65,22 @@ class Checkpoint:
         names = {mx.float16: mx.bfloat16, mx.bfloat16: mx.float32}
         if (dtype := names.get(self.precision.dtype)) is None:
             return None
-        return load(self.info.path, precision=replace(self.precision, dtype=dtype))
+        return load(self.info.place, precision=replace(self.precision, dtype=dtype))
+
+    def longer(self, scaling: RopeScaling) -> "Checkpoint":
+        """A second model over the same arrays, whose context is longer; what is attached to this one is not on it.
+
+        ConfigError, in a line that says why, where there is none.
+        """
+        info, config = self.info.longer(scaling), {**self.config, rope_scaling.KEY: str(scaling)}
+        if not isinstance(self.model, models.Transformer | native.NativeModel):
+            raise _by_mlx_lm(self.info)
+        if isinstance(self.model, native.NativeModel):
+            model = self.model.configured(config, expandable=not self.precision.packed)
+            return replace(self, model=model, info=info, config=config)
+        shape, twin = rope_scaling.longer(self.model.config, scaling), self.twin()
+        twin.model.turn_by(shape)  # type: ignore[attr-defined]
+        return replace(twin, info=info, config=config)
 
 
 @dataclass(frozen=True)
@@ -156,6 +172,8 @@ def _load(
     else:
         config = _config(info)
         if parting is None and mlx_lm_folder.reads(config):
+            if info.rope:
+                raise _by_mlx_lm(info)
             return (yield from _load_by_mlx_lm(info, config, precision, progress))
         tokenizer, config, arrays, precision, share = yield from _read_folder(info, config, precision, parting)
     layers = config.get("num_hidden_layers", 0)
@@ -215,6 +233,10 @@ def _ready_kernels(model: "LanguageModel", precision: Precision, progress: Repor
     autotune.guarded([kernel.variant("qkv_prepare", dtype, c.head_size)], lambda: model.warm(dtype))
 
 
+def _by_mlx_lm(info: ModelInfo) -> ConfigError:
+    return rope_scaling.refused(f"a {info.family} runs by mlx-lm's class, which turns keys itself")
+
+
 Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | None"]  # arrays, or packed matrices
 
 
@@ -223,7 +245,7 @@ def _read_gguf(
 ) -> Generator[bool | None, None, Read]:
     header = yield from awaited(begun(lambda: gguf.read_header(info.path)))
     architecture = mapping.architecture(header)
-    config = mapping.config(header, lambda tensor: weights.read_values(header, tensor))
+    config = _longer(info, mapping.config(header, lambda tensor: weights.read_values(header, tensor)))
     if precision is None:
         precision = _choose(info, config["model_type"], None, parting)
         if parting is None and _file_not_native(header, config, precision) is None:
@@ -292,7 +314,12 @@ def _config(info: ModelInfo) -> dict[str, Any]:
     config = read_config(info.path)
     if not isinstance(config.get("model_type"), str):
         raise CheckpointError(f"config: model_type must be a string, got {config.get('model_type')!r}")
-    return config
+    return _longer(info, config)
+
+
+def _longer(info: ModelInfo, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration, with how its RoPE is scaled beyond it."""
+    return {**config, rope_scaling.KEY: info.rope} if info.rope else config
 
 
 def _read_folder(

