@@ -26,11 +26,13 @@ from likely.engine.thought_information import informing
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 from likely.engine.transforms import Vocabulary, along
+from likely.models.rope_scaling import RopeScaling
 
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
     from likely.engine.adapters.attached import AdapterChange, Attached
     from likely.engine.answer_form import AnswerForm, Binding
+    from likely.engine.context_price import ContextPrice
     from likely.engine.decode.events import Event
     from likely.engine.decode.strategy import Strategy
     from likely.engine.quantize.measure import QuantizationReport
@@ -130,6 +132,13 @@ class Engine(Protocol):
 
     def bounding(self, ids: Sequence[int], free: Sequence[int]) -> Generator[int, None, Estimate]:
         """The bound on -log p of the free positions, in nats, in the end; how many masked canvases each pass reads."""
+        ...
+
+    def pricing(
+        self, scaling: RopeScaling, whole: Sequence[int], short: Sequence[int]
+    ) -> "Generator[int, None, ContextPrice]":
+        """The price of a longer RoPE in the end, for a text and for what stays without its oldest part; how many tokens
+        have been read after each piece."""
         ...
 
     def widths(self) -> "Generator[tuple[int, int], None, Sequence[QuantizationReport]]":
@@ -239,6 +248,19 @@ def widths(engine: Engine, control: RunControl) -> Iterator["r.Progressed | r.Wi
             yield r.Progressed(engine.facts.name, "quantising", *next(pieces))
         except StopIteration as end:
             yield r.WidthsMeasured(tuple(end.value))
+            return
+
+
+def price(engine: Engine, scaling: RopeScaling, whole: Prompt, short: Prompt, control: RunControl) -> Iterator[Any]:
+    """The price of a longer RoPE: `r.Progressed` as texts are read, then it, unless `control` breaks it off."""
+    ids, left = yield from HELPER.do(lambda: [prompt.ids(engine.tokenizer) for prompt in (whole, short)])
+    total = min(len(ids), engine.facts.context) + len(ids) + len(left)
+    pieces = engine.pricing(scaling, ids, left)
+    while not control.cancelled:
+        try:
+            yield r.Progressed(engine.facts.name, "measuring", next(pieces), total)
+        except StopIteration as end:
+            yield end.value
             return
 
 

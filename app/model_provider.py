@@ -20,13 +20,14 @@ from likely.engine.sources.model_info import ModelInfo
 from likely.engine.tokenizer import Tokenizer
 from likely.models import Transformer
 from likely.models.native import NativeModel
-from likely.models.rope_scaling import apart
+from likely.models.rope_scaling import RopeScaling, apart
 
 if TYPE_CHECKING:
     from likely.app.looks import InsideQuestion
     from likely.app.session_inside import SessionInside
     from likely.engine.answer_form import AnswerForm, Binding
     from likely.engine.attach.stack import Stack
+    from likely.engine.context_price import ContextPrice
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.strategy import Strategy
     from likely.engine.quantize.measure import QuantizationReport
@@ -178,6 +179,16 @@ class LoadedModel(Session):
         canvas = AnswerCanvas(tuple(ids), first, of_model(self.model, self.info.name).mask)
         return answer(self, canvas, how, lambda: control.recipe, seed=seed)
 
+    def pricing(
+        self, scaling: RopeScaling, whole: Sequence[int], short: Sequence[int]
+    ) -> "Generator[int, None, ContextPrice]":
+        """The price of a longer RoPE, of the model without its adapters."""
+        from likely.engine.context_price import pricing
+
+        longer = Session(self.checkpoint.with_rope(scaling), paced=True)
+        plain = Session(self.pristine, paced=True) if self.adapted else self
+        return pricing(plain, longer, scaling, whole, short)
+
     def bounding(self, ids: Sequence[int], free: Sequence[int]) -> "Generator[int, None, Estimate]":
         """The bound on -log p of the free positions of a canvas, in nats, a pass at a time."""
         from likely.engine.diffusion.bound import bounding
@@ -197,14 +208,19 @@ def opening(
     name: str, path: str, progress: Report = silent, **options: Any
 ) -> Generator[bool | None, None, LoadedModel]:
     """The model of a path under a name, in pieces as `engine.sources.checkpoint.loading` has them."""
-    base, scaling = apart(path)
-    of = loaded(base) if scaling is not None else None
-    if of is not None and scaling is not None:  # no second copy of its weights
-        checkpoint = of.longer(scaling)
+    if (of := _of_same_weights(path)) is not None:  # no second copy of them
+        checkpoint = of.with_rope(apart(path)[1])
     else:
         checkpoint = yield from loading(path, progress)
     vocabulary = yield from awaited(begun(lambda: pieces(checkpoint.tokenizer)))
     return LoadedModel(name, checkpoint, vocabulary, **options)
+
+
+def _of_same_weights(path: str) -> Checkpoint | None:
+    """A model that is loaded with another RoPE than the one of this name has; None where none is."""
+    info = _here(path)
+    others = [each for each in list(_loaded.values()) if info is not None and each.info.path == info.path]
+    return next((each for each in others if info is not None and each.info.rope != info.rope), None)
 
 
 def _title(info: ModelInfo) -> str:

@@ -188,6 +188,10 @@ class Pool:
         except CacheError:
             return context if spare >= 0 else 0
 
+    def nbytes_of(self, tokens: int) -> int:
+        """Bytes that keys and values of a text of so many tokens take. CacheError where the cache does not say."""
+        return self._needs(tokens, 1)(0)
+
     def _needs(self, length: int, branches: int) -> Callable[[int], int]:
         """The most bytes that keys and values take, by how many tokens each branch has drawn after a prompt."""
         config, cache = self.model.config, self.model.make_cache(**self._cache)

@@ -53,9 +53,9 @@ def load(
     chosen last.
 
     `adapter` is a folder, or folders and their weights; `draft` names a small model of the same vocabulary that
-    proposes tokens, which changes the speed and not the law. `rope` makes the context longer: "yarn:2" has twice as many
-    positions as it was made for ("ntk:2", "linear:2"; `likely.models.rope_scaling`). Raises CheckpointError for a model or an adapter that
-    cannot be found, fetched or read, OutOfMemory for one that does not fit.
+    proposes tokens, which changes the speed and not the law. `rope` makes the context longer: "yarn:2" has twice as
+    many positions as it was made for ("ntk:2", "linear:2"; `likely.models.rope_scaling`). Raises CheckpointError for a
+    model or an adapter that cannot be found, fetched or read, OutOfMemory for one that does not fit.
     """
     from likely.engine.session import Session
     from likely.engine.sources import checkpoint, store

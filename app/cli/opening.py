@@ -43,8 +43,8 @@ adapter_option = click.option(
 rope_option = click.option(
     "--rope",
     metavar="KIND:FACTOR",
-    help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It costs: likely "
-    "eval --text says how much, the chat before it is taken.",
+    help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It has a "
+    "price: likely eval --text measures it, and the chat before it is taken.",
 )
 
 system_option = click.option(

@@ -67,19 +67,25 @@ class Checkpoint:
             return None
         return load(self.info.place, precision=replace(self.precision, dtype=dtype))
 
-    def longer(self, scaling: RopeScaling) -> "Checkpoint":
-        """A second model over the same arrays, whose context is longer; what is attached to this one is not on it.
+    def with_rope(self, scaling: RopeScaling | None) -> "Checkpoint":
+        """A second model over the same arrays, whose context is longer, or with None as long as its file says; what is
+        attached to this one is not on it.
 
         ConfigError, in a line that says why, where there is none.
         """
-        info, config = self.info.longer(scaling), {**self.config, rope_scaling.KEY: str(scaling)}
         if not isinstance(self.model, models.Transformer | native.NativeModel):
             raise _by_mlx_lm(self.info)
+        info = self.info if not self.info.rope else store.resolve(rope_scaling.apart(self.info.name)[0]) or self.info
+        info = replace(info, name=rope_scaling.apart(self.info.name)[0])
+        config = {key: value for key, value in self.config.items() if key != rope_scaling.KEY}
+        if scaling is not None:
+            info, config = info.longer(scaling), {**config, rope_scaling.KEY: str(scaling)}
         if isinstance(self.model, native.NativeModel):
             model = self.model.configured(config, expandable=not self.precision.packed)
             return replace(self, model=model, info=info, config=config)
-        shape, twin = rope_scaling.longer(self.model.config, scaling), self.twin()
-        twin.model.turn_by(shape)  # type: ignore[attr-defined]
+        shape, twin = models.configure(config), self.twin()
+        turned = replace(self.model.config, context=shape.context, ropes=shape.ropes)
+        twin.model.turn_by(turned)  # type: ignore[attr-defined]
         return replace(twin, info=info, config=config)
 
 

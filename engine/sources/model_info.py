@@ -50,7 +50,7 @@ class ModelInfo:
 
     @property
     def place(self) -> str:
-        """What names it wherever it lies."""
+        """A name for it wherever it lies."""
         return f"{self.path}{MARK}{self.rope}" if self.rope else str(self.path)
 
     def longer(self, scaling: RopeScaling) -> "ModelInfo":

@@ -54,6 +54,45 @@ def test_its_oldest_messages_are_summarised_and_the_summary_is_edited(tmp_path: 
         assert screen.kept[0].messages()[-1].role == "assistant" and len(screen.kept) == 2
 
 
+@pytest.mark.parametrize("size", [(120, 40), (60, 20)])
+def test_a_longer_rope_is_taken_after_its_price_and_the_conversation_goes_on(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    longer = ScriptedEngine("scripted@yarn:2", scripts=[SKY], context=440)
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY], context=220), longer, size=size) as screen:
+        screen.say(*ASKED)
+        assert "a longer RoPE, yarn x2: 440 tokens; its price first" in screen.text
+        screen.hold()
+        screen.press("down", "down", "enter")
+        assert "measuring what yarn x2 costs" in screen.text
+        screen.press("escape")
+        screen.release()
+        assert "stopped: nothing was changed" in screen.text and "take yarn x2" not in screen.text
+        screen.say("/compact")
+        screen.press("down", "down", "enter")
+        for line in ("yarn x2: 440 tokens, 220 now", "4.00 bits a token, 3.00 now: +1.00", "4 MB, 2 now", "-0.50"):
+            assert line in " ".join(screen.text.split())
+        screen.press("enter")
+        (talk,) = screen.kept
+        assert [message.text for message in talk.messages() if message.role == "user"] == [*ASKED]
+        last = talk.messages()[-1]
+        assert last.text and last.last.model == talk.model == longer.facts.name in screen.lines[0]
+        screen.say("/rope off")
+        assert longer.facts.name not in screen.lines[0] and "scripted" in screen.lines[0]
+
+
+def test_a_summary_is_stopped_and_nothing_changes(tmp_path: Path) -> None:
+    with outgrown(tmp_path) as screen:
+        screen.say(*ASKED)
+        before = screen.kept
+        screen.hold(after=3)
+        screen.press("down", "enter")
+        assert "summarising" in screen.text
+        screen.press("escape")
+        screen.release()
+        assert "stopped: nothing was changed" in screen.text and screen.kept == before
+
+
 def test_it_is_made_shorter_when_a_person_says_so_and_not_where_there_is_one_message(tmp_path: Path) -> None:
     with Screen(tmp_path, ScriptedEngine(scripts=[SKY])) as screen:
         assert "there is nothing before this message" in screen.say("/compact")

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
+from likely.models.rope_scaling import RopeScaling
+
+if TYPE_CHECKING:
+    from likely.engine.context_price import ContextPrice
 
 SKY = (
     " The sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly than long ones."
@@ -379,6 +383,20 @@ class ScriptedEngine:
     def shift(self, ids: Sequence[int]) -> float:
         """Each unit of an adapter's weight moves it by a bit."""
         return math.log(2) * sum(abs(adapter.weight) for adapter in self.adapters.values())
+
+    def pricing(
+        self, scaling: RopeScaling, whole: Sequence[int], short: Sequence[int]
+    ) -> "Generator[int, None, ContextPrice]":
+        """A bit a token of what fits, and half of one less at the end; a hundredth of a MB a token."""
+        from likely.engine.context_price import ContextPrice  # which imports mlx
+
+        yield len(whole)
+        bit, contexts = math.log(2), (self.facts.context, int(self.facts.context * scaling.factor))
+        fits = Estimate(3 * bit, 0.0), Estimate(4 * bit, 0.0)
+        end = Estimate(-bit / 2, 0.0, n=32)
+        return ContextPrice(
+            scaling, contexts, fits, Estimate(bit, 0.0), end, (contexts[0] * 10**4, contexts[1] * 10**4)
+        )
 
     def widths(self) -> Generator[tuple[int, int], None, list[Any]]:
         """Three layers; a bit less costs four times the KL, from 2^-9 bits at 8."""

@@ -23,11 +23,11 @@ from likely.engine.tune.control import Stepped
 TURNS = 500  # between two looks: there are streams without an end
 Held = r.Generate | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop
 
+LONG = (calls.fill, calls.look, calls.price, calls.widths)
+
 
 def _long(request: Any) -> bool:
-    return isinstance(request, Held) or (
-        isinstance(request, r.Call) and request.function in (calls.fill, calls.look, calls.widths)
-    )
+    return isinstance(request, Held) or (isinstance(request, r.Call) and request.function in LONG)
 
 
 @dataclass

@@ -52,6 +52,7 @@ from likely.app.tui.widgets.waiting import MessageQueue
 from likely.app.tui.widgets.why_sheet import WhySheet
 from likely.app.units import bits
 from likely.engine.conversation import Conversation
+from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategy import Strategy
 
 LONG_S = 10.0  # from which on an answer's end is told to a person who looks elsewhere
@@ -96,6 +97,7 @@ class ChatScreen(View, Steering):
         self.session: ChatSession | None = None
         self._saved_s = self._status_s = 0.0
         self._began_s: float | None = None  # the answer that is awaited, or the first of several
+        self.aside: RunControl | None = None  # of a summary or a measurement
         self._progress = ""  # of a model that is loading, as it was said last
 
     def compose(self) -> ComposeResult:
@@ -181,6 +183,7 @@ class ChatScreen(View, Steering):
         if self.session is None:
             return
         self.titler.stop()
+        outgrown.stop(self)
         if self.chat.stepping:
             self.chat.step_off()
         self.chat.stop()
@@ -443,7 +446,7 @@ class ChatScreen(View, Steering):
 
     def interrupt(self) -> bool:
         if not self.chat.running or self.chat.stepping:
-            return False
+            return outgrown.stop(self)
         self.action_stop()
         self.call_later(self.hints.say, "stopped: what was drawn stays · ctrl+q quits")
         return True
@@ -464,6 +467,8 @@ class ChatScreen(View, Steering):
             self.reshow()
             self._name_it()
             self.status()
+        elif outgrown.stop(self):
+            return
         elif self.inspector.close():
             self.composer.focus()
         elif self.composer.drop():

@@ -19,6 +19,7 @@ from likely.app.tui.widgets.host import ViewHost
 from likely.app.tui.widgets.inspector import Inspector
 from likely.app.tui.widgets.transcript_pane import TranscriptPane
 from likely.engine.conversation import Conversation
+from likely.engine.decode.control import RunControl
 
 
 class ChatParts(Protocol):
@@ -31,6 +32,7 @@ class ChatParts(Protocol):
     caption: Caption  # the formula of a diffusion model
     titler: Titler  # names the conversation
     inspections: Inspections  # of its tokens
+    aside: RunControl | None  # of work for the conversation that is no answer of it: a summary, a measurement
 
     @property
     def app(self) -> App[object]: ...

@@ -28,6 +28,7 @@ from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.presets import ORDERS, PARAMETERS
 from likely.engine.whole_file import refuse_pipe
+from likely.models.rope_scaling import KINDS as SCALINGS
 
 SETTABLE = [f"{name} " for name in (*PARAMETERS, STRATEGY, *FORMS, ANSWERS, SEED)]
 Do = Callable[[ChatParts, str], None]
@@ -400,6 +401,12 @@ COMMANDS: dict[str, Slash] = {
     "marks": Slash("", "the bookmarks", lambda s, _: s.pane.action_marks()),
     "compact": Slash(
         "", "go on without the oldest messages, or with a summary of them", lambda s, _: outgrown.offer(s)
+    ),
+    "rope": Slash(
+        "kind:factor",
+        "a longer context by scaling RoPE, after its price is measured; off",
+        outgrown.rope,
+        lambda _: [*(f"{kind}:2" for kind in SCALINGS), "off"],
     ),
     "restore": Slash("", "bring back what was put away last", lambda s, _: s.pane.action_restore()),
     "redo": Slash("[parameters]", "another answer: /redo 1.2, /redo temp 0.5 top_k 40", _redo),
