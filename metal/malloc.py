@@ -1,4 +1,5 @@
-"""How glibc's allocator treats large blocks, on Linux: given back at once while a model loads, kept while it runs.
+"""How glibc's allocator treats large blocks, on Linux: given back at once while a model loads, kept while it runs; and
+how much of what it holds is in use.
 
 Left to itself it learns to keep freed blocks of up to 32 MB, which while weights are expanded and joined leaves holes
 that the process never gives back: the same load peaked anywhere between 1.19 and 1.5 times its weights.
@@ -33,3 +34,23 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
+
+
+class _Figures(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+def in_use() -> int | None:
+    """Bytes of all blocks that are not free; None where the C library does not say. Pages that the process holds are
+    more: those of free blocks beside one in use stay."""
+    figures = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if figures is None:
+        return None
+    figures.restype = _Figures
+    found = figures()
+    return int(found.uordblks + found.hblkhd)

@@ -35,7 +35,7 @@ class ServerMetrics:
         self.first_s = Histogram()
         self.whole_s = Histogram()
 
-    def text(self, gauges: Mapping[str, float]) -> str:
+    def text(self, gauges: Mapping[str, int]) -> str:
         """All of them, and what is measured now by its name."""
         lines = _named("likely_requests_total", "Requests that ended, by route and status.", "counter")
         for (route, status), count in sorted(self.requests.items()):
@@ -45,7 +45,7 @@ class ServerMetrics:
         lines += self.first_s.lines("likely_first_token_seconds", "From a request to its first token.")
         lines += self.whole_s.lines("likely_request_seconds", "From a request to its end.")
         for name, value in gauges.items():
-            lines += [*_named(f"likely_{name}", f"{name.replace('_', ' ')} now.", "gauge"), f"likely_{name} {value:g}"]
+            lines += [*_named(f"likely_{name}", f"{name.replace('_', ' ')} now.", "gauge"), f"likely_{name} {value}"]
         return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,7 @@ A client that goes away ends the work for it. Knows the protocols only by the fu
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from likely.app.serve.requests import (
     RequestRefused,
 )
 from likely.app.watch.lines import WATCH
+from likely.metal import malloc
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -417,9 +419,10 @@ class Endpoint:
         return {"status": "ok" if alive else "the engine has ended"}
 
     async def measured(self, body: bytes, exchange: ServedExchange) -> Reply:
-        return self.state.metrics.text(
-            {"requests_running": self.state.front.running, "requests_waiting": self.state.front.waiting}
-        )
+        front, heap = self.state.front, malloc.in_use()
+        gauges = {"requests_running": front.running, "requests_waiting": front.waiting}
+        gauges |= {"python_blocks": sys.getallocatedblocks()} | ({} if heap is None else {"heap_bytes_in_use": heap})
+        return self.state.metrics.text(gauges)
 
     async def openapi(self, body: bytes, exchange: ServedExchange) -> Reply:
         return description()
