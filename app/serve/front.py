@@ -5,6 +5,7 @@ a stream cancels its request, wherever that is by then. Knows no protocol and no
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -223,4 +224,5 @@ class Front:
 def _give_back() -> None:
     from likely.metal import memory  # in the worker's thread: the loop's has no need of it
 
+    gc.collect()  # what requests left in circles holds arrays and grammars
     memory.rest()

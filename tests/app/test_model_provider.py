@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from likely.app.model_provider import LoadedModel, LocalModelProvider
+from likely.engine import preferences
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategies import parse
-from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
 from likely.engine.pieces import whole
+from likely.engine.session import Session
 from likely.engine.sources import store
+from likely.engine.sources.checkpoint import load
 from likely.metal import mx
+from likely.models.rope_scaling import RopeScaling
 from tests.engine import tiny
 
 
@@ -49,6 +53,37 @@ def drawn(lab: LoadedModel, strategy: str, others: dict[str, LoadedModel] | None
         strategy=parse(strategy).bind(others or {}, lab.tokenizer),
     )
     return [event.step.token for event in events if isinstance(event, Emitted)]
+
+
+@pytest.mark.slow
+def test_a_longer_rope_is_the_same_weights_and_has_its_price(home: Path, tmp_path: Path) -> None:
+    """Against the model by that name read from its file, and the means of what both say of each token."""
+    path, scaling = model(tmp_path / "m"), RopeScaling("yarn", 2.0)
+    plain = whole(LocalModelProvider().opening(path, nothing))
+    ids = np.random.default_rng(0).integers(0, 256, 200).tolist()
+    asked = [*ids[:7], *ids[150:]]
+    price = whole(plain.pricing(scaling, ids, asked))
+    read = Session(load(f"{path}@yarn:2"))
+    before, every, short = (
+        -np.array([step.logprob for step in session.score(text)[1:]])
+        for session, text in ((plain, ids[:128]), (read, ids), (plain, asked))
+    )
+    fits, last = every[:127], len(ids) - 128
+    assert price.contexts == (128, 256) == (plain.context, read.context) and price.end.n == min(last, 50)
+    want = before.mean(), fits.mean(), (fits - before).mean(), (every[-50:] - short[-50:]).mean()
+    got = [each.mean for each in (*price.fits, price.rise, price.end)]
+    np.testing.assert_allclose(got, want, atol=1e-6)
+    longer = whole(LocalModelProvider().opening(f"{path}@yarn:2", nothing))
+    assert longer.facts.title == "m · yarn x2" and longer.info == read.info != plain.info
+    assert longer.facts.digest != plain.facts.digest, "what is kept by a model's weights is not the other's"
+    np.testing.assert_allclose(longer.logits_after(ids), read.logits_after(ids), atol=1e-6)
+    back = longer.checkpoint.with_rope(None)
+    assert back.info == plain.info and back.config == plain.checkpoint.config
+    np.testing.assert_allclose(Session(back).logits_after(asked), plain.logits_after(asked), atol=1e-6)
+    with pytest.raises(ContextOverflow, match="take a larger factor"):
+        whole(plain.pricing(scaling, ids * 2, ids))
+    preferences.choose(f"{path}@yarn:2")
+    assert preferences.chosen() == path
 
 
 def test_an_empty_store_offers_what_fits_with_its_size_and_licence(home: Path) -> None:

@@ -85,6 +85,15 @@ def test_limits(likely: Likely) -> None:
     assert likely("run", "hello", "--temp", "0", "--stop", "z")[1] == "xy\n"
 
 
+@pytest.mark.slow(3)
+def test_a_longer_rope_holds_what_the_context_does_not(likely: Likely, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("ab" * 4200)
+    run = ("run", "--raw", "-f", str(tmp_path / "long.txt"), "--temp", "0", "-m", "1")
+    assert "this model reads at most 4096" in likely(*run).err and likely(*run, "--rope", "linear:2.5").code == 0
+    code, out, _ = likely("eval", "--text", str(tmp_path / "long.txt"), "--window", "5000", "--rope", "ntk:2", "--json")
+    assert code == 0 and json.loads(out.splitlines()[0])["model"].endswith("@ntk:2")
+
+
 def test_guessing_ahead_changes_nothing_of_the_answer(likely: Likely) -> None:
     assert likely("run", "hello", "--temp", "0", "--ngram")[:2] == (0, "xyz\n")
     assert likely("run", "hello", "--temp", "0", "--strategy", "ngram 3")[:2] == (0, "xyz\n")
@@ -207,6 +216,7 @@ def test_plain_chat_talks_line_by_line(likely: Likely) -> None:
         (["run", "hi", "--temp", "-1"], 1, "temperature"),
         (["run", "hi", "--logit-bias", "x"], 1, "ID=BIAS"),
         (["run", "hi", "--raw", "--system", "s"], 1, "--raw"),
+        (["run", "hi", "--rope", "yarn"], 1, "KIND:FACTOR"),
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),
         (["run", "hi", "-n", "2", "--ngram"], 2, "several fill it"),

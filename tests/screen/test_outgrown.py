@@ -76,9 +76,10 @@ def test_a_longer_rope_is_taken_after_its_price_and_the_conversation_goes_on(
         (talk,) = screen.kept
         assert [message.text for message in talk.messages() if message.role == "user"] == [*ASKED]
         last = talk.messages()[-1]
-        assert last.text and last.last.model == talk.model == longer.facts.name in screen.lines[0]
+        assert last.text and last.last.model == talk.model == longer.facts.name
+        assert (longer.facts.name in screen.lines[0]) is (size[0] == 120)
         screen.say("/rope off")
-        assert longer.facts.name not in screen.lines[0] and "scripted" in screen.lines[0]
+        assert longer.facts.name not in screen.lines[0] and "scripted " in screen.lines[0]
 
 
 def test_a_summary_is_stopped_and_nothing_changes(tmp_path: Path) -> None:
