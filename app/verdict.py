@@ -16,12 +16,14 @@ SHOWN = 4  # answers that a terminal shows
 
 
 def sentence(verdict: TrainingVerdict) -> str:
-    """`learned 52 of 60 rows, 12 of 15 held out (0 before); 2 of 24 other answers changed`."""
+    """`learned 52 of 60 rows, 12 of 15 held out (0 before); 2 of 24 other answers changed, 12 worded otherwise`."""
     parts = [_learned(verdict.trained)]
     if verdict.held is not None:
         parts[0] += f", {_share(verdict.held)} held out{_before(verdict.held)}"
-    if verdict.others is not None:
-        parts.append(f"{verdict.others.count} of {len(verdict.others.replies)} other answers changed")
+    if (others := verdict.others) is not None:
+        same = others.worded - others.count
+        also = f", {same} worded otherwise" if same else ""
+        parts.append(f"{others.count} of {len(others.replies)} other answers changed{also}")
     return "; ".join(parts)
 
 
@@ -59,7 +61,8 @@ def lines(verdict: TrainingVerdict) -> Iterator[str]:
             f"before), KL {_range(others.kl, bits(1), '.3f')} bits a token of the answers"
         )
     replies = [reply for reply in verdict.tested if not reply.right[1]]
-    replies += [reply for reply in (others.replies if others is not None else ()) if reply.before != reply.now]
+    changed = [reply for reply in (others.replies if others is not None else ()) if reply.changed]
+    replies += sorted(changed, key=lambda reply: -reply.regret)
     for reply in replies[:SHOWN]:
         yield f"          {reply.question}: {reply.now!r} ({_beside(reply)})"
 
@@ -129,7 +132,7 @@ def _rows(rows: RowChange) -> dict[str, Any]:
 
 def _others(others: OtherAnswers) -> dict[str, Any]:
     parts = {name: _estimate(getattr(others, name)) for name in ("changed", "kl", "right_before", "right")}
-    return {**parts, "rise": _change(others.rise), "replies": others.replies}
+    return {**parts, "worded": others.worded, "rise": _change(others.rise), "replies": others.replies}
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def follow(
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
         elif leads and as_json and isinstance(event, TrainingVerdict):
-            units = dict.fromkeys(("loss_before", "loss", "cost", "kl"), PER_TOKEN)
+            units = dict.fromkeys(("loss_before", "loss", "cost", "kl"), PER_TOKEN) | {"regret": "nats"}
             click.echo(json_line({"event": "verdict", **verdict_json(event)}, **units))
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))

@@ -2,7 +2,8 @@
 
 All of it is measured on the model as it was, too, by the same passes: what is in both falls out. Two passes over a row
 say what it costs and whether it is given back; the answers to other questions are drawn greedily once by the model as
-it was, and again where a pass says that they are others now. Knows nothing of how the figures are said.
+it was, and again where a pass says that they are others now; one more, by the model as it was, says which of those it
+would hardly have given itself (docs/decisions/changed.md). Knows nothing of how the figures are said.
 """
 
 import re
@@ -151,17 +152,40 @@ def _asked(run: TrainingRun, question: str) -> TrainingSample | None:
 
 
 def _others(run: TrainingRun, asked: Sequence[tuple[str, str, TrainingSample]]) -> OtherAnswers:
-    replies, by_answer = [], []
-    for (question, words, sample), (kl, same) in zip(asked, _moved(run, [row for _, _, row in asked]), strict=True):
-        ids = sample.ids[: sample.trained.index(True)]
-        before = _text(run, sample.ids[len(ids) :])
-        now = before if same else said(run, ids, ANSWER).text.strip()
+    samples = [row for _, _, row in asked]
+    moved = _moved(run, samples)
+    now = [sample if same else _again(run, sample) for sample, (_, same) in zip(samples, moved, strict=True)]
+    replies = []
+    for (question, words, was), is_, regret in zip(asked, now, _regrets(run, now), strict=True):
+        texts = [_text(run, sample.ids[sample.trained.index(True) :]) for sample in (was, is_)]
         right = re.compile(rf"\b(?:{words})s?\b", re.IGNORECASE)
-        replies.append(Reply(question, "", before, now, (bool(right.search(before)), bool(right.search(now)))))
-        by_answer.append((float(kl.sum()), float(kl @ kl), len(kl)))
+        known = [right.search(text) is not None for text in texts]
+        replies.append(Reply(question, "", texts[0], texts[1], (known[0], known[1]), regret))
     rights = [[float(reply.right[i]) for reply in replies] for i in range(2)]
-    changed = share([float(reply.before != reply.now) for reply in replies])
-    return OtherAnswers(tuple(replies), changed, ratio(by_answer), share(rights[0]), share(rights[1]), compare(*rights))
+    changed = share([float(reply.changed) for reply in replies])
+    kl = ratio([(float(kl.sum()), float(kl @ kl), len(kl)) for kl, _ in moved])
+    return OtherAnswers(tuple(replies), changed, kl, share(rights[0]), share(rights[1]), compare(*rights))
+
+
+def _again(run: TrainingRun, sample: TrainingSample) -> TrainingSample:
+    """The question of a sample with the answer of now."""
+    ids = sample.ids[: sample.trained.index(True)]
+    answer = said(run, ids, ANSWER).ids
+    return TrainingSample((*ids, *answer), (*(False,) * len(ids), *(True,) * len(answer)), sample.where)
+
+
+def _regrets(run: TrainingRun, items: Sequence[TrainingSample]) -> list[float]:
+    """`Reply.regret` of the answers of samples."""
+    batch = collate(items)
+    base, around = as_before(run)
+    model, found, step = trainable(base.model), [], losses.rows_at_once(run.model.config.vocab_size)
+    with around():
+        hidden = batch_losses.read(model, batch)
+        for i in range(0, hidden.shape[0], step):
+            rows = slice(i, i + step)
+            p = arrays.logprobs(reading(model).head(hidden[rows]).astype(mx.float32), mx)
+            found.append(np.asarray(mx.max(p, -1) - arrays.chosen(p, batch.targets[rows], mx), np.float64))
+    return [float(own.sum()) for own in np.split(np.concatenate(found), np.cumsum(batch.counts)[:-1])]
 
 
 def _moved(run: TrainingRun, items: Sequence[TrainingSample]) -> list[tuple[np.ndarray, bool]]:

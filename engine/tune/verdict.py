@@ -5,11 +5,13 @@ words, where its answer stands in what is said; of preferences, where the chosen
 KL in nats. Plain data, without mlx.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from likely.engine.statistics.estimates import Change, Estimate, compare, ratio, share
 
+CHANGED = 3 * math.log(2)  # nats of regret: more than the answers of one model differ by at 8 and at 6 bits a weight
 WORDS, TEXTS, PAIRS = "words", "texts", "pairs"  # what can be said of rows: see `RowChange.form`
 
 
@@ -57,13 +59,20 @@ def row_change(
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answers to a question, before training and now. `wanted` is the row's answer, or "" where there is
-    none; `right` whether either gives it."""
+    none; `right` whether either gives it. `regret`, nats: by how much the model of before finds the answer of now less
+    likely than the words that it would itself say at each of its places; 0 of its own greedy answer."""
 
     question: str
     wanted: str
     before: str
     now: str
     right: tuple[bool, bool]
+    regret: float = 0.0
+
+    @property
+    def changed(self) -> bool:
+        """Whether the answer of now is another one, and not the same question answered by near ties."""
+        return self.regret > CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +88,13 @@ class OtherAnswers:
 
     @property
     def count(self) -> int:
-        """Answers that changed."""
-        return sum(reply.before != reply.now for reply in self.replies)
+        """Answers that changed: the model of before would hardly have given them."""
+        return sum(reply.changed for reply in self.replies)
+
+    @property
+    def worded(self) -> int:
+        """Answers that differ by as much as a letter, those that changed among them."""
+        return sum(reply.changed or reply.before != reply.now for reply in self.replies)
 
 
 @dataclass(frozen=True, slots=True)

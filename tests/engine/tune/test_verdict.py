@@ -75,14 +75,18 @@ def test_a_verdict_is_what_drawing_every_answer_says(how: dict[str, object], tmp
         assert part.cost.estimate.mean == pytest.approx(rise, abs=1e-4)
     others = verdict.others
     assert others is not None and [reply.question for reply in others.replies] == [question for question, _ in OTHERS]
-    changed, kls = 0, []
+    worded, regrets, kls = 0, [], []
     for question, _ in OTHERS:
         before, now = (answered(session, question, 16) for session in sides)
-        changed += before != now
+        worded += before != now
         start = single_turn(question, sides[0].tokenizer).ids(sides[0].tokenizer)
         p, q = (law(session, [*start, *before])[len(start) - 1 : -1] for session in sides)
         kls += (np.exp(q) * (q - p)).sum(-1).tolist()
-    assert others.count == changed > 0 and others.kl.mean == pytest.approx(np.mean(kls), rel=1e-3)
+        own = law(sides[0], [*start, *now])[len(start) - 1 : -1]
+        regrets.append(float((own.max(-1) - own[range(len(now)), now]).sum()))
+    assert others.worded == worded > 0 and others.kl.mean == pytest.approx(np.mean(kls), rel=1e-3)
+    assert [reply.regret for reply in others.replies] == pytest.approx(regrets, abs=1e-3)
+    assert others.count == sum(regret > 3 * math.log(2) for regret in regrets) > 0
     assert [reply.now == reply.wanted for reply in verdict.tested] == [reply.right[1] for reply in verdict.tested]
 
 
@@ -104,11 +108,11 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
     def scores(of: int, right: int, cost: float) -> list[tuple[float, float, int, bool]]:
         return [(4 * cost, 4 * cost**2, 4, i < right) for i in range(of)]
 
-    replies = tuple(Reply(f"{i}?", "", "a", "b" if i < 2 else "a", (True, True)) for i in range(24))
+    replies = tuple(Reply(f"{i}?", "", "a", "b" if i < 5 else "a", (True, True), 9.0 * (i < 2)) for i in range(24))
     same = rows(24, 24).right
     others = OtherAnswers(replies, rows(24, 2).right, same, same, same, rows(24, 24).rise)
     learned = TrainingVerdict(100, rows(60, 52), rows(15, 12), others)
-    told = "learned 52 of 60 rows, 12 of 15 held out (0 before); 2 of 24 other answers changed"
+    told = "learned 52 of 60 rows, 12 of 15 held out (0 before); 2 of 24 other answers changed, 3 worded otherwise"
     assert sentence(learned) == told and not [*advice(learned, Config(rate=1e-3), [])]
     for trained, held, line in (
         (rows(60, 9, cost=2.0), None, "hardly begun to learn its rows: likely tune a --rate 0.003 --out adapter-2"),
