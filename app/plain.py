@@ -5,7 +5,7 @@ terminal. Ctrl-C between any two tokens stops the answer and keeps the conversat
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from signal import SIGINT
 from typing import IO
@@ -33,6 +33,7 @@ HELP = (
     "ctrl-c stops an answer"
 )
 
+SAID: tuple[Kind, ...] = ("said",)
 LONGEST_LOOP = 64  # tokens
 
 
@@ -43,10 +44,12 @@ def stream(
     special: bool = False,
     parting: MarkSplitter | None = None,
     marks: Thinking | None = None,
+    kinds: Collection[Kind] = SAID,
 ) -> tuple[list[TokenStep], Done]:
     """Write an answer as it comes, tinted by surprisal where `out` is a terminal; give its steps and its end.
 
-    `parting` parts what is said from what is thought, which is not written then; else it stands between its `marks`.
+    `parting` parts what is said from what is thought, which is not among the `kinds` that are written then; else it
+    stands between its `marks`.
     """
     mode = heat.colour_mode(out)
     written = False
@@ -57,13 +60,13 @@ def stream(
             steps.append(step)
             text = shown(step, special, marks)
             if parting is not None:
-                text = said(parting.push(parting.text(step)), written)
+                text = said(parting.push(parting.text(step)), written, kinds)
                 written = written or bool(text)
             surprisal = None if step.logprob is None else bits(-step.logprob)
             out.write(heat.paint(heat.visible(text) if mode != "none" else text, heat.level(surprisal), mode))
             out.flush()
         elif isinstance(event, Done):
-            rest = event.text if parting is None else said(parting.push(event.text, last=True), written)
+            rest = event.text if parting is None else said(parting.push(event.text, last=True), written, kinds)
             out.write(heat.visible(rest) if mode != "none" else rest)
             out.flush()
             return steps, event
@@ -75,9 +78,9 @@ def stream(
     raise AssertionError("a run ends with Done")
 
 
-def said(parts: Iterable[tuple[Kind, str]], written: bool) -> str:
-    """The words of an answer that are said; blanks before the first are of the thought."""
-    text = "".join(text for kind, text in parts if kind == "said")
+def said(parts: Iterable[tuple[Kind, str]], written: bool, kinds: Collection[Kind] = SAID) -> str:
+    """The words of an answer that are said, or of other `kinds`; blanks before the first are of the thought."""
+    text = "".join(text for kind, text in parts if kind in kinds)
     return text if written else text.lstrip()
 
 

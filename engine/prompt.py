@@ -66,15 +66,17 @@ class Prompt:
         messages = [{"role": turn[0], "content": turn[1]} if isinstance(turn, tuple) else turn for turn in self.turns]
         return [{"role": "system", "content": self.system}, *messages] if self.system else messages
 
+    def told(self, tokenizer: Encoding) -> dict[str, Any]:
+        """All that a template is told beside the messages, by name."""
+        options = dict(self.options) | ({"tools": self.tools} if self.tools else {})
+        return options if self.thinking is None else options | switched(tokenizer, self.thinking)
+
     def ids(self, tokenizer: Encoding) -> list[int]:
         """The ids that the model reads; raises what the template and the tokenizer raise (`Tokenizer.chat`)."""
         ids: list[int] = []
         if messages := self.messages:
             if self.template and tokenizer.chat_template is not None:
-                options = dict(self.options) | ({"tools": self.tools} if self.tools else {})
-                if self.thinking is not None:
-                    options |= switched(tokenizer, self.thinking)
-                ids = tokenizer.chat(messages, **options)
+                ids = tokenizer.chat(messages, **self.told(tokenizer))
             else:
                 ids = tokenizer.encode("".join(f"{m['content']}{PARAGRAPH}" for m in messages), bos=True)
         elif not self.whole:

@@ -264,8 +264,9 @@ def test_files_are_locked_in_one_way() -> None:
     assert {name for name, nodes in trees().items() if "fcntl" in imports(name)} == {"likely.metal.lock"}
 
 
-BROUGHT = {"rich", "h11", "hf-xet"}  # by textual, uvicorn and huggingface-hub
+BROUGHT = {"rich", "h11", "hf-xet", "anyio", "mcp-types", "httpx2"}  # by textual, uvicorn, huggingface-hub and mcp
 EXTRAS = {
+    "mcp",
     "pyarrow",
     "rensa",
     "py3langid",

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
 
-Reads: lessons, serve, tui, watch.
+Reads: lessons, serve, tools, tui, watch.
 """
 
 import errno

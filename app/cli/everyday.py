@@ -7,7 +7,7 @@ EVERYDAY: dict[str, tuple[str, ...]] = {
     "chat": ("model", "adapters", "plain", "resume", "system", "server", *SAMPLING),
     "run": (
         "model", "adapters", "files", "system", "raw", "save", "replay", "answers", "as_json", "quiet", "strategy",
-        "choice", "json_schema", *SAMPLING,
+        "choice", "json_schema", "servers", "tools", *SAMPLING,
     ),
     "reason": ("model", "adapters", "method", "paths", "file", "mapped", "as_json", "temp", "seed", "max_tokens"),
     "tune": (

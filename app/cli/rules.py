@@ -97,6 +97,12 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
         *SAMPLING,
         OptionRule("is drawn by its law already: leave out --resample", ("choice",), beside=("resample",)),
         OptionRule("", ("resample",), needs=("regex", "json_schema")),
+        OptionRule("", ("allowed", "max_calls", "law"), needs=("servers", "tools")),
+        OptionRule(
+            "is not of an answer with tools: leave out --tools and --tool",
+            ("raw", "answers", "replay", "regex", "json_schema", "choice", "special", *SEARCHES, *UNMASKING),
+            beside=("servers", "tools"),
+        ),
         OptionRule("is of an answer as text: --json has every token", ("hide_thinking",), beside=("as_json",)),
         OptionRule(
             "goes with answers that are drawn: a search shows its texts whole",

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
 from likely.app.cli.speed import bound, cache_options, read_strategy, speed_options
 from likely.app.cli.table_options import table_options
+from likely.app.cli.tooled import ToolDesk, ToolsAsked, show_tooled, tool_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
 @speed_options
 @search_options
 @table_options(Unmasking)
+@tool_options
 @sampling_options
 def command(
     prompt: str | None,
@@ -121,6 +124,7 @@ def command(
     likely run "When?" --regex "[0-9]{4}" -n 16 --resample
     likely run -M diffusion "Where is Rome?" --steps 16 -m 64
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
+    likely run "What is 17 * 23?" --tools calculator    each call waits for a yes (docs/tools.md)
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)
     """
     search = read_search(values)
@@ -139,6 +143,7 @@ def command(
                 "--ngram": ngram,
                 "--prefix-cache": prefix_cache,
                 "--kv-budget": kv_budget,
+                "--tools": ToolsAsked.read(values),
                 "no PROMPT": prompt == "-" or (prompt is None and not files),
             }
         )
@@ -166,13 +171,34 @@ def command(
     text = read_prompt(prompt, "PROMPT", files, alone=ranks.joined() is None)
     if not text.strip():
         raise ParameterError("there is nothing to answer: the prompt is empty")
-    session = open_session(
+    opening = partial(
+        open_session,
         with_rope(model, rope),
         adapters=adapters,
         parallel=parallel,
         activation_bits=activation_bits,
         **cache_options(kv_bits, kv_budget, prefix_cache),
     )
+    if (asked := ToolsAsked.read(values)) is not None:
+        if decoding.SEARCHES:
+            raise click.UsageError("tools are called where an answer is drawn: leave the search out")
+        from likely.app.tools import specs
+        from likely.app.tools.servers import ToolServers
+
+        with ToolServers(specs.read(asked.servers, home())) as servers:
+            desk = ToolDesk(servers, asked, as_json=as_json)
+            desk.listed()
+            desk.check()
+            session = opening()
+            session.tokenizer.eos |= known_ends(eos, session)
+            show_tooled(
+                *(session, (("user", text),), desk, asked),
+                system=system or "", thinking=told(session.tokenizer, thinking, budget), recipe=recipe, limits=limits,
+                strategy=bound(decoding, session), forced=session.tokenizer.encode(prefill) if prefill else [],
+                as_json=as_json, quiet=quiet, hide_thinking=hide_thinking, save=save,
+            )  # fmt: skip
+        return
+    session = opening()
     ctx = click.get_current_context()
     by_diffusion = is_diffusion(
         session, {p for p in ctx.params if ctx.get_parameter_source(p) is ParameterSource.COMMANDLINE}

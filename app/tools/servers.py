@@ -1,0 +1,242 @@
+"""Tool servers at work: started, asked what they offer, and called, each within bounds of time and size.
+
+They are talked to in a thread of their own, by `mcp`; what comes out is plain data. A fault of a server is one line,
+and no fault ends anything but the call. Its files, network and processes are its own: nothing here confines it. Knows
+no model, and not whether a person has agreed.
+"""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Coroutine, Generator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future, wait
+from contextlib import suppress
+from dataclasses import replace
+from threading import Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from likely.app.heat import CONTROL, one_line
+from likely.app.tools.specs import ServerSpec
+from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+
+if TYPE_CHECKING:
+    from mcp import Client
+
+START_S = 20.0  # for a server to say what it offers
+CALL_S = 60.0
+LONGEST = 1 << 16  # characters of a result
+TOOLS, SCHEMA, WORDS = 128, 20_000, 4_000  # tools of a server; characters of a schema, and of a description
+PATIENCE_S = 0.05
+
+T = TypeVar("T")
+
+
+class ToolError(LikelyError):
+    """A server that cannot be started, does not answer or is gone."""
+
+
+class ToolServers:
+    """Servers that run from `open` to `close`, or as a context. `faults` are lines: why one does not."""
+
+    def __init__(self, specs: Sequence[ServerSpec], *, start_s: float = START_S, call_s: float = CALL_S) -> None:
+        """ParameterError without the extra."""
+        try:
+            import mcp  # noqa: F401
+        except ImportError:
+            raise ParameterError("tools need the package mcp: pip install 'likely[tools]'") from None
+        self.specs = {spec.name: spec for spec in specs}
+        self.call_s = call_s
+        self.faults: dict[str, str] = {}
+        self._servers = {spec.name: _Server(spec, start_s) for spec in specs}
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="tools", daemon=True)
+
+    def __enter__(self) -> "ToolServers":
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self) -> "ToolServers":
+        """Begin: the servers are started side by side, and nobody waits for them yet."""
+        self._thread.start()
+        for server in self._servers.values():
+            asyncio.run_coroutine_threadsafe(server.run(), self._loop)
+        return self
+
+    def close(self) -> None:
+        """End them all."""
+
+        async def end() -> None:
+            await asyncio.gather(*(server.end() for server in self._servers.values()), return_exceptions=True)
+
+        if self._thread.is_alive():
+            with suppress(Exception):
+                asyncio.run_coroutine_threadsafe(end(), self._loop).result(START_S)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(PATIENCE_S * 20)
+
+    def listing(self) -> Generator[None, None, tuple[Tool, ...]]:
+        """The tools that there are now, in pieces; None while it is waited for them. Of two with one name both have
+        their server's before it. What a server has changed since it was last asked is in it."""
+
+        async def ask() -> dict[str, list[Tool] | str]:
+            found = await asyncio.gather(*(server.tools() for server in self._servers.values()), return_exceptions=True)
+            return {name: _line(each) if isinstance(each, BaseException) else each
+                    for name, each in zip(self._servers, found, strict=True)}  # fmt: skip
+
+        found = yield from self._awaited(ask())
+        self.faults = {name: each for name, each in found.items() if isinstance(each, str)}
+        offered = [tool for each in found.values() if not isinstance(each, str) for tool in each]
+        count = Counter(tool.name for tool in offered)
+        named = [replace(t, name=f"{_name(t.server)}__{t.name}") if count[t.name] > 1 else t for t in offered]
+        return tuple({tool.name: tool for tool in named}.values())
+
+    def calling(self, tool: Tool, call: ToolCall) -> Generator[None, None, ToolResult]:
+        """The result of a call, in pieces; None while it is waited for. Closing it takes the call back. A server that
+        hangs, is gone or breaks the protocol gives an error as the result, which a model can read, too."""
+
+        async def ask() -> ToolResult:
+            return await self._servers[tool.server].call(tool.own, call.arguments, self.call_s)
+
+        try:
+            return (yield from self._awaited(ask()))
+        except Exception as error:
+            return ToolResult(f"{tool.name} gave no result: {_line(error)}", is_error=True)
+
+    def _awaited(self, work: Coroutine[Any, Any, T]) -> Generator[None, None, T]:
+        future: Future[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            while not wait([future], PATIENCE_S).done:
+                yield None
+            return future.result()
+        except CancelledError:
+            raise ToolError("the call was taken back") from None
+        finally:
+            future.cancel()
+
+
+class _Server:
+    """One server, within the thread of all: its client lives in one task, as its scopes of cancelling want."""
+
+    def __init__(self, spec: ServerSpec, start_s: float) -> None:
+        self._spec, self._start_s = spec, start_s
+        self._ready: asyncio.Future[Client] | None = None
+        self._over = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._transport: Any = None
+        self._began = asyncio.Event()
+
+    async def run(self) -> None:
+        from mcp import Client
+        from mcp.client.streamable_http import streamable_http_client
+
+        self._ready = asyncio.get_running_loop().create_future()
+        self._began.set()
+        try:
+            if self._spec.url:
+                import httpx2
+
+                http = httpx2.AsyncClient(headers=dict(self._spec.headers), timeout=httpx2.Timeout(CALL_S))
+                transport: Any = streamable_http_client(self._spec.url, http_client=http)
+            else:
+                from likely.app.tools.stdio import StdioTransport
+
+                transport = self._transport = StdioTransport(self._spec)
+            async with asyncio.timeout(self._start_s) as bound, Client(transport, cache=None) as client:
+                bound.reschedule(None)
+                self._ready.set_result(client)
+                await self._over.wait()
+        except BaseException as error:
+            if not self._ready.done():
+                self._ready.set_exception(ToolError(self._why(error)))
+        finally:
+            self._gone.set()
+
+    async def end(self) -> None:
+        await self._began.wait()
+        self._over.set()
+        assert self._ready is not None
+        if not self._ready.done():
+            self._ready.set_exception(ToolError("it was ended"))
+        with suppress(Exception):
+            self._ready.exception()
+        await asyncio.wait_for(self._gone.wait(), 4)
+
+    async def tools(self) -> list[Tool]:
+        """What it offers now. ToolError where it does not say."""
+        client, found = await self._client(), list[Tool]()
+        try:
+            async with asyncio.timeout(self._start_s):
+                cursor: str | None = None
+                while len(found) < TOOLS:
+                    page = await client.list_tools(cursor=cursor)
+                    found += [tool for each in page.tools if (tool := self._tool(each)) is not None]
+                    if not (cursor := page.next_cursor):
+                        break
+        except Exception as error:
+            raise ToolError(self._why(error)) from None
+        return found[:TOOLS]
+
+    async def call(self, name: str, arguments: Mapping[str, Any], seconds: float) -> ToolResult:
+        """ToolError where there is no result."""
+        client = await self._client()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await client.call_tool(name, dict(arguments))
+        except TimeoutError:
+            raise ToolError(f"it did not answer within {seconds:g} s") from None
+        except Exception as error:
+            raise ToolError(self._why(error)) from None
+        blocks = [_words(block) for block in answer.content]
+        if not blocks and answer.structured_content is not None:
+            blocks = [json.dumps(answer.structured_content, ensure_ascii=False)]
+        text = CONTROL.sub("", "\n".join(blocks).replace("\r\n", "\n"))
+        return ToolResult(text[:LONGEST], bool(answer.is_error), max(0, len(text) - LONGEST))
+
+    async def _client(self) -> "Client":
+        await self._began.wait()
+        assert self._ready is not None
+        client = await asyncio.shield(self._ready)
+        if self._gone.is_set() or (self._transport is not None and self._transport.fault):
+            raise ToolError(self._why(None))
+        return client
+
+    def _why(self, error: BaseException | None) -> str:
+        if self._transport is not None and self._transport.fault:
+            return str(self._transport.fault)
+        if isinstance(error, TimeoutError):
+            return f"it did not answer within {self._start_s:g} s"
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        return str(error) or type(error).__name__ if error is not None else "it is gone"
+
+    def _tool(self, each: Any) -> Tool | None:
+        """A tool as its server lists it; None for one whose schema is out of all bounds."""
+        if len(json.dumps(each.input_schema)) > SCHEMA:
+            return None
+        words = CONTROL.sub("", each.description or "")[:WORDS]
+        return Tool(self._spec.name, _name(each.name), words, each.input_schema, each.name)
+
+
+def _name(text: str) -> str:
+    """A name that every template and reader takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:64] or "_"
+
+
+def _words(block: Any) -> str:
+    """A part of a result as a model of texts reads it."""
+    match block.type:
+        case "text":
+            return str(block.text)
+        case "resource":
+            return str(getattr(block.resource, "text", None) or f"[{block.resource.uri}: no text]")
+        case "resource_link":
+            return f"[{block.name}: {block.uri}]"
+    return f"[{block.type}, {block.mime_type}, {len(block.data) * 3 // 4} bytes: not read, only text is]"
+
+
+def _line(error: BaseException) -> str:
+    return one_line(str(error) or type(error).__name__)[:300]

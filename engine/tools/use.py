@@ -1,0 +1,165 @@
+"""Use of tools in a chat: what a model is told of them, what it answers, and what its calls become in the next prompt.
+
+In one of two ways. A model whose template knows tools writes a call in its own `CallFormat`, or answers in words. Any
+other is told of them in words and bound by a grammar: its answer is one JSON object, a call or its words (`WORDS`).
+Knows no server and no person.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Self
+
+from likely.engine.errors import DataError
+from likely.engine.prompt import Prompt, Turn
+from likely.engine.thinking import THINK, Kind, MarkSplitter, answer_tokens, end_of, opens, thinking_of
+from likely.engine.tokenizer import Tokenizer
+from likely.engine.tokenizer.template import Message
+from likely.engine.tools.call_format import JSON, CallFormat, call_format
+from likely.engine.tools.choice import CallOpening, opening
+from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.trace.step import TokenStep
+from likely.engine.transforms import Constraint
+
+WORDS = "answer_in_words"  # a name beside the tools', for no call
+TOLD = (
+    'You have tools. Answer with one JSON object. To use a tool: {"name": its name, "arguments": {...}}. '
+    f'To answer in words: {{"name": "{WORDS}", "arguments": {{"text": "..."}}}}. The tools:\n'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """An answer: what it says, what it thought, and what it calls. `problem` is why a call in it cannot be read, "" if
+    none is; `choice` is the token, of its own, before which it was open whether and what to call."""
+
+    said: str
+    thought: str
+    calls: tuple[ToolCall, ...]
+    problem: str
+    choice: int
+    written: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools that a model is offered, and the `format` of its calls; None where it is bound by a grammar."""
+
+    tools: tuple[Tool, ...]
+    format: CallFormat | None
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, tools: Sequence[Tool]) -> Self:
+        return cls(tuple(tools), call_format(tokenizer))
+
+    @property
+    def specs(self) -> tuple[dict[str, Any], ...]:
+        return tuple(tool.spec for tool in self.tools)
+
+    def prompt(self, turns: Sequence[Turn], system: str = "", thinking: bool | None = None) -> Prompt:
+        """The prompt of a chat, with the tools in it."""
+        if self.format is not None:
+            return Prompt(tuple(turns), system=system, tools=self.specs, thinking=thinking)
+        words = TOLD + "\n".join(json.dumps(spec["function"], ensure_ascii=False) for spec in self.specs)
+        return Prompt(tuple(turns), system=f"{system}\n\n{words}".strip(), thinking=thinking)
+
+    def constraint(self, start: int) -> Constraint | None:
+        """The grammar that binds an answer behind `start` tokens; None where its format does. ParameterError for a
+        tool whose schema cannot be followed."""
+        if self.format is not None:
+            return None
+        text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+        schemas = {tool.name: tool.spec["function"]["parameters"] for tool in self.tools} | {WORDS: text}
+        calls = [
+            {
+                "type": "object",
+                "properties": {"name": {"const": name}, "arguments": schema},
+                "required": ["name", "arguments"],
+                "additionalProperties": False,
+            }
+            for name, schema in schemas.items()
+        ]
+        return Constraint("json", json.dumps({"anyOf": calls}), start)
+
+    def opening(self, tokenizer: Tokenizer) -> tuple[CallOpening | None, tuple[str, ...]]:
+        """How a call begins, and the names among which one is chosen there."""
+        names = tuple(tool.name for tool in self.tools)
+        if self.format is None:
+            return CallOpening("", '{"name": "', '"'), (*names, WORDS)
+        return opening(tokenizer, self.format), names
+
+    def splitter(self, ids: Sequence[int], tokenizer: Tokenizer) -> MarkSplitter:
+        """The splitter of an answer behind a prompt."""
+        marks = None if self.format is None else self.format.marks
+        kind: Kind = "thought" if opens(end_of(ids, tokenizer.piece)) else "said"
+        return MarkSplitter(kind, marks, thinking_of(tokenizer) or THINK)
+
+    def answer(self, ids: Sequence[int], steps: Sequence[TokenStep], rest: str, tokenizer: Tokenizer) -> ToolAnswer:
+        """The answer in tokens that were drawn behind a prompt, and the `rest` that no token completed."""
+        parting = self.splitter(ids, tokenizer)
+        texts = [parting.text(step) for step in steps]
+        written = "".join(texts) + rest
+        opened = parting.kind == "thought"
+        parts = [*parting.push(written, last=True)]
+        said, thought = ("".join(text for kind, text in parts if kind == name).strip() for name in ("said", "thought"))
+        if self.format is None:
+            return self._bound(written)
+        calls, problem = list[ToolCall](), ""
+        for kind, text in parts:
+            if kind == "call":
+                try:
+                    calls += self.format.read(text, self.specs)
+                except DataError as error:
+                    problem = str(error)
+        own = answer_tokens([step.written for step in steps], opened)
+        start = 0 if own is None else own.start
+        ends = list(accumulate(map(len, texts), initial=0))
+        mark = written.find(self.format.marks.begin, ends[start])
+        if mark < 0:
+            choice = next((i for i in range(start, len(texts)) if texts[i].strip()), start)
+        else:
+            choice = max(i for i in range(start, len(texts)) if ends[i] <= mark)
+        return ToolAnswer(said, thought, tuple(calls), problem, choice, written)
+
+    def _bound(self, written: str) -> ToolAnswer:
+        try:
+            (call,) = JSON.read(written)
+        except DataError as error:
+            return ToolAnswer(written, "", (), str(error), 0, written)
+        if call.name == WORDS:
+            return ToolAnswer(str(call.arguments.get("text", "")), "", (), "", 0, written)
+        return ToolAnswer("", "", (call,), "", 0, written)
+
+    def turns(self, answer: ToolAnswer, results: Sequence[ToolResult], tokenizer: Tokenizer) -> tuple[Message, ...]:
+        """The turns that an answer and the results of its calls are in the next prompt. A result spells no control
+        token: it is a stranger's."""
+        texts = [plain_words(heard_text(result), tokenizer) for result in results]
+        if self.format is None:
+            heard = "\n".join(f"{c.name} gave: {text}" for c, text in zip(answer.calls, texts, strict=True))
+            return {"role": "assistant", "content": answer.written}, {"role": "user", "content": heard}
+        turn: dict[str, Any] = {"role": "assistant", "content": answer.said}
+        turn["tool_calls"] = [call.message for call in answer.calls]
+        if answer.thought:
+            turn["reasoning_content"] = answer.thought
+        heads = [{"role": "tool", "name": c.name, "tool_call_id": c.message["id"]} for c in answer.calls]
+        return turn, *({**head, "content": text} for head, text in zip(heads, texts, strict=True))
+
+
+def heard_text(result: ToolResult) -> str:
+    """A result as the model reads it."""
+    cut = f"\n[{result.cut} more characters were left out]" if result.cut else ""
+    return f"{'error: ' if result.is_error else ''}{result.text}{cut}"
+
+
+def plain_words(text: str, tokenizer: Tokenizer) -> str:
+    """A text in which what would be read as a control token is broken by a character of no width."""
+    names = {tokenizer.piece(token).decode(errors="replace") for token in tokenizer.encode(text, special=True)
+             if tokenizer.is_special(token)}  # fmt: skip
+    for name in names:
+        text = text.replace(name, f"{name[:1]}\u200b{name[1:]}")
+    return text
+
+
+def by_name(tools: Sequence[Tool]) -> Mapping[str, Tool]:
+    return {tool.name: tool for tool in tools}

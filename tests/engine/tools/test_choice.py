@@ -1,0 +1,58 @@
+"""The law over which tool is called, by every spelling in tokens; what a call's arguments and result have surprised."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from likely.engine.pieces import whole
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.tools.choice import CallOpening, choosing
+from likely.engine.tools.told import call_fields
+from likely.engine.tools.tool import ToolCall
+from tests.support import bigram
+
+
+def test_the_law_over_tools_is_the_sum_over_all_spellings(tmp_path: Path) -> None:
+    """In a vocabulary where `ab` is one token and two, against all ways through the table, by recursion."""
+    table = bigram.random_table(3) * 0.7
+    after = {
+        ":": ["<"],
+        "<": ["ab", "a"],
+        "a": ["b", "}"],
+        "ab": ["{", "}", "a"],
+        "b": ["{", "}"],
+        "{": ["ab", "a", "b"],
+    }
+    for last, following in after.items():  # calls are likely enough
+        table[bigram.ids(last)[0], [bigram.ids(text)[0] for text in following]] += 8
+    logp = table.astype(np.float32).astype(np.float64)
+    p = np.exp(logp - np.logaddexp.reduce(logp, axis=1, keepdims=True))
+    session = Session(load(str(bigram.write(tmp_path / "model", table))))
+    pieces = {t: session.tokenizer.piece(t) for t in range(bigram.VOCAB) if not session.tokenizer.is_special(t)}
+
+    def begins(text: bytes, last: int) -> float:
+        """The probability that what follows the token `last` begins with a text."""
+        if not text:
+            return 1.0
+        on = [t for t, piece in pieces.items() if piece and (text.startswith(piece) or piece.startswith(text))]
+        return sum(p[last, t] * begins(text[len(pieces[t]) :], t) for t in on)
+
+    prompt, opening = bigram.ids("x:"), CallOpening("<ab", "{", "}")
+    law = whole(choosing(session, prompt, ["ab", "aba", "b"], opening))
+    want = {name: begins(f"<ab{{{name}}}".encode(), prompt[-1]) for name in ("ab", "aba", "b")}
+    called = begins(b"<ab", prompt[-1])
+    assert dict(law.tools) == pytest.approx(want, abs=2e-5) and min(want.values()) > 1e-4
+    assert law.none == pytest.approx(1 - called, abs=2e-5)
+    assert law.other == pytest.approx(called - sum(want.values()), abs=2e-5) and law.undecided < 1e-4
+    assert sum(want.values()) + law.other + law.none + law.undecided == pytest.approx(1, abs=1e-4)
+
+
+def test_an_argument_has_the_surprise_of_its_own_tokens() -> None:
+    written = ['{"name": "f", ', '"arguments": {"f', '": ', '"a', 'b", ', '"n": ', "12", "}}"]
+    found = call_fields(ToolCall("f", {"f": "ab", "n": 12}), written, [-1.0 * i for i in range(8)])
+    assert [(f.name, f.text, f.tokens, f.logprob) for f in found] == [
+        ("f", '"ab"', (3, 5), -7.0), ("n", "12", (6, 7), -6.0),
+    ]  # fmt: skip
+    assert not call_fields(ToolCall("g", {"other": 1}), written, [None] * 8)
