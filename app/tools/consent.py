@@ -24,7 +24,7 @@ class Consent(Enum):
 
 
 class Consents:
-    """What a person has allowed: in this conversation, and for good, in likely's folder `home`."""
+    """Answers that a person has given: for this conversation, and for good, in likely's folder `home`."""
 
     def __init__(self, home: Path) -> None:
         self._file = home / FILE

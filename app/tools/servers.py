@@ -166,7 +166,7 @@ class _Server:
         await asyncio.wait_for(self._gone.wait(), 4)
 
     async def tools(self) -> list[Tool]:
-        """What it offers now. ToolError where it does not say."""
+        """The tools that it offers now. ToolError where it does not say."""
         client, found = await self._client(), list[Tool]()
         try:
             async with asyncio.timeout(self._start_s):
