@@ -18,7 +18,6 @@ from likely.engine.adapters.attached import change
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from likely.engine.decode.texts import GrownText
-from likely.engine.diffusion.answering import answered
 from likely.engine.errors import DataError, LikelyError, ParameterError
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
@@ -193,6 +192,8 @@ def converse(
             if not diffuses:
                 events = session.generate(ids, control, seed=seed, max_tokens=limits.max_tokens, stop=limits.stop)
             else:
+                from likely.engine.diffusion.answering import answered
+
                 events = answered(session, ids, control, seed=seed, max_tokens=masks or 0, stop=limits.stop)
             with stopped_by_signals(control.cancel) as interruption:
                 steps, done = stream(events, sys.stdout, marks=thinking_of(session.tokenizer))

@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from likely.metal import METAL, blas, left_alone, mx
@@ -83,6 +82,8 @@ def peak_memory() -> int:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that decide what a number is."""
+    from importlib.metadata import PackageNotFoundError, version  # reads mail: no business of who loads a model
+
     installed = {}
     for package in PACKAGES:
         try:

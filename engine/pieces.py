@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-GLANCE_S = 0.001  # between two looks at what is waited for: looking without a rest keeps the thread from its work
+GLANCE_S = 0.005  # between two looks at what is waited for: looking without a rest keeps the thread from its work
 
 T = TypeVar("T")
 

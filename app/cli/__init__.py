@@ -127,6 +127,12 @@ def likely(ctx: click.Context) -> None:
 
         together.check(ctx.invoked_subcommand)
     if ctx.invoked_subcommand is None:
+        from likely.app.cli.opening import draws_no_screen, on_terminal
+
+        if on_terminal() and not draws_no_screen():  # the options, of which there are none, would import numpy
+            from likely.app import tui
+
+            sys.exit(tui.run(os.environ.get("LIKELY_MODEL")))
         command = Verbs.get_command(ctx.command, ctx, "chat")  # type: ignore[arg-type]
         assert command is not None
         ctx.invoke(command)

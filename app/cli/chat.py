@@ -1,6 +1,5 @@
 """`likely chat`: the full screen, or with --plain a conversation line by line."""
 
-import os
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from likely.app import system_prompts
 from likely.app.cli.opening import (
     RuledCommand,
     adapter_option,
+    draws_no_screen,
     model_option,
     on_terminal,
     open_session,
@@ -98,11 +98,6 @@ def command(
 
     weighed = [weighed_adapter(adapter) for adapter in adapters]
     sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
-
-
-def draws_no_screen() -> bool:
-    """Whether there is a terminal that can only write lines."""
-    return os.environ.get("TERM") == "dumb" and sys.stdout.isatty()
 
 
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from likely.app.cli.chat import draws_no_screen
-from likely.app.cli.opening import model_option, on_terminal
+from likely.app.cli.opening import draws_no_screen, model_option, on_terminal
 from likely.app.heat import one_line
 
 

@@ -1,6 +1,7 @@
 """Options and start of the verbs that load a model: the model option, a text from arguments or stdin, a session."""
 
 import gc
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +118,11 @@ def check_place(save: Path | None) -> None:
         raise DataError(f"--save takes the name of a file, got the folder {save.absolute()}")
     if save is not None and not save.absolute().parent.is_dir():
         raise DataError(f"{save}: the run cannot be saved there, as {save.parent} is no folder: make it first")
+
+
+def draws_no_screen() -> bool:
+    """Whether there is a terminal that can only write lines."""
+    return os.environ.get("TERM") == "dumb" and sys.stdout.isatty()
 
 
 def on_terminal() -> bool:

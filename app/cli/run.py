@@ -219,7 +219,6 @@ def command(
         )  # fmt: skip
         return
     from likely.app.cli.answers import show_answers, show_choices
-    from likely.app.cli.hypotheses import show_hypotheses
     from likely.engine.decode.control import RunControl
 
     if (constraint := read_constraint(values, len(ids))) is not None:
@@ -236,6 +235,8 @@ def command(
     control = RunControl(recipe)
     control.force(forced)
     if decoding.SEARCHES:
+        from likely.app.cli.hypotheses import show_hypotheses
+
         show_hypotheses(
             *(session, ids, control, limits),
             strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,

@@ -6,6 +6,7 @@ imports what it needs when it starts, so that the screen paints first.
 Reads: lessons, watch.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -81,7 +82,12 @@ def watch(server: "ServerAddress", home: Path | None = None) -> int:
 
 def _begun(home: Path | None, **options: Any) -> "LikelyApp":
     """The application with its options; light or dark as the terminal's ground is, where nobody has said which."""
-    from likely.app.tui.app import LikelyApp
+    gc.disable()  # what modules make stays: searching it for garbage took a tenth of the time to the first paint
+    try:
+        from likely.app.tui.app import LikelyApp
+    finally:
+        gc.freeze()
+        gc.enable()
 
     environ, typed = os.environ.copy(), b""
     if "LIKELY_THEME" not in environ and sys.stdin.isatty() and sys.stderr.isatty():

@@ -146,7 +146,7 @@ class LikelyApp(App[str]):
         if self.console.color_system in (None, "standard", "windows") and not self.environ.get("NO_COLOR"):
             self.theme = "ansi-dark" if self.current_theme.dark else "ansi-light"
         self.theme_changed_signal.subscribe(self, lambda _: self.restyle())
-        self.restyle()
+        self.look = self._resolved()
         self.push_screen(Opening())
         self.call_after_refresh(self._begin)
 
@@ -297,23 +297,22 @@ class LikelyApp(App[str]):
         ascii_only = [theme.Ascii()] if self.environ.get("LIKELY_ASCII") else []
         return [*super().get_line_filters(), theme.HARMLESS, *ascii_only]
 
-    def restyle(self) -> None:
-        """Resolve the styles for the theme and the terminal."""
+    def _resolved(self) -> theme.Look:
+        """The styles for the theme and the terminal."""
         if self.environ.get("NO_COLOR"):
             colours = "plain"
         elif self.native_ansi_color or self.console.color_system in (None, "standard", "windows"):
             colours = "16"
         else:
             colours = "256" if self.console.color_system == "256" else "true"
-        self.look = theme.look(self.theme_variables, colours, self.current_theme.dark)
-        from likely.app.tui.base.line_widget import LineWidget
-        from likely.app.tui.widgets.token_view import TokenView
+        return theme.look(self.theme_variables, colours, self.current_theme.dark)
 
+    def restyle(self) -> None:
+        """Resolve the styles anew, and draw by them what is shown."""
+        self.look = self._resolved()
         for screen in self.screen_stack:
-            for widget in screen.query(LineWidget):
-                widget.redraw()
-            for view in screen.query(TokenView):
-                view.redraw()
+            for widget in screen.query("LineWidget, TokenView"):  # by name: the first paint imports no tokens
+                widget.redraw()  # type: ignore[attr-defined]
 
     # -- the engine --------------------------------------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ class Walk:
         begin anew, of which a longer text has more. What two texts have in common cancels, places not."""
         return self.alpha * math.fsum(self.p) - math.fsum(self.q) - math.log(len(self.tokens))
 
-    def draw(self, random: np.random.Generator, most: int) -> Generator[Waiting, None, int]:
+    def draw(self, random: "np.random.Generator", most: int) -> Generator[Waiting, None, int]:
         """Go on from q until it ends or has `most` tokens, a token a turn; how many were drawn."""
         had = len(self.tokens)
         while not self.over and len(self.tokens) < most:

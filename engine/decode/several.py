@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.sample import Sample
 from likely.engine.decode.strategy import Steps, Strategy
@@ -34,6 +33,8 @@ class Vote(Strategy):
 
     def __post_init__(self) -> None:
         within("the number of paths", self.paths, "[1, 256]", whole=True)
+        from likely.engine.answers.extraction import Extraction  # a rule can be a program
+
         Extraction(self.rule)
 
     @property

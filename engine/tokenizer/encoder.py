@@ -1,18 +1,22 @@
 """The two ways from text to ids behind one protocol, and the search for tokens that are matched whole."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from likely.engine.tokenizer import normalizers
+from likely.engine.tokenizer.byte_pairs import BytePairs
 from likely.engine.tokenizer.sentencepiece import SentencePiece
 
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = ["AddedTokens", "Encoder", "LibraryEncoder", "SentencePieceEncoder"]
+__all__ = ["AddedTokens", "Encoder", "LibraryEncoder", "SentencePieceEncoder", "ShortEncoder"]
+
+SHORT = 1 << 13  # characters: past them the library has been worth its making
 
 
 class Encoder(Protocol):
@@ -28,18 +32,32 @@ class Encoder(Protocol):
 class LibraryEncoder:
     """Encodes with a `tokenizers.Tokenizer`, whose post-processor, truncation and padding are switched off.
 
+    make    gives that tokenizer, when it is wanted first
     growth  bytes that its normalizer may make of one; where that is much, every text is looked at (CheckpointError)
+    short   what encodes the first `SHORT` characters, in texts that end within them: they do not wait for the library
     """
 
-    def __init__(self, library: "tokenizers.Tokenizer", growth: int = 1) -> None:
-        self.library = library
+    def __init__(
+        self, make: Callable[[], "tokenizers.Tokenizer"], growth: int = 1, short: "ShortEncoder | None" = None
+    ) -> None:
+        self._make, self._short, self._left = make, short, SHORT
         self._checked = growth > normalizers.MOST
         self._lock = Lock()  # whether control tokens count is a setting of the library's object
+
+    @cached_property
+    def library(self) -> "tokenizers.Tokenizer":
+        library, self._short = self._make(), None
         library.post_processor = None
         library.no_truncation()
         library.no_padding()
+        return library
 
     def encode(self, text: str, *, special: bool) -> list[int]:
+        self._left -= len(text)
+        if (short := self._short) is not None and self._left >= 0:
+            ids = short.encode(text, special=special)
+            if ids is not None:
+                return ids
         return list(self._encode(text, special).ids)
 
     def ends(self, text: str) -> tuple[list[int], list[int]]:
@@ -47,12 +65,38 @@ class LibraryEncoder:
         return list(encoding.ids), [end for _, end in encoding.offsets]
 
     def _encode(self, text: str, special: bool) -> "tokenizers.Encoding":
-        if self._checked:
-            normalizers.check(text, self.library.normalizer)
         with self._lock:
+            if self._checked:
+                normalizers.check(text, self.library.normalizer)
             self.library.encode_special_tokens = not special
             # as a batch of one: `encode` holds the interpreter for as long as it lasts
             return self.library.encode_batch([text], add_special_tokens=False)[0]
+
+
+class ShortEncoder:
+    """Encodes short texts by byte pairs.
+
+    whole    the user-defined tokens, matched in any text
+    control  the control tokens, which count where they are asked for; what one spans is no place for another
+    """
+
+    def __init__(self, pairs: BytePairs, whole: Mapping[str, int], control: Mapping[str, int]) -> None:
+        self._pairs, self._added = pairs, AddedTokens({**control, **whole})
+        self._control = frozenset(control.values())
+
+    def encode(self, text: str, *, special: bool) -> list[int] | None:
+        """The ids of a text; None where it has a word that is too long."""
+        ids: list[int] = []
+        plain = ""
+        for part, token in (*self._added.split(text), ("", None)):
+            if part and (token is None or (token in self._control and not special)):
+                plain += part
+                continue
+            if (found := self._pairs.encode(plain)) is None:
+                return None
+            ids += found if token is None else [*found, token]
+            plain = ""
+        return ids
 
 
 class AddedTokens:

@@ -46,7 +46,7 @@ def read(path: "str | PathLike[str]") -> Tokenizer:
     bos = vocabulary.ids.get(texts.get("bos_token", ""), before[0] if len(before) == 1 else None)
     return Tokenizer(
         vocabulary,
-        LibraryEncoder(library, growth),
+        LibraryEncoder(lambda: library, growth),
         bos=bos,
         add_bos=bool(config["add_bos_token"] if config.get("add_bos_token") is not None else before),
         add_eos=bool(config["add_eos_token"] if config.get("add_eos_token") is not None else after),

@@ -1,10 +1,12 @@
 """A tokenizer from a GGUF file's metadata: the keys `tokenizer.ggml.*` and `tokenizer.chat_template*`."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer.encoder import AddedTokens, Encoder, LibraryEncoder, SentencePieceEncoder
+from likely.engine.tokenizer.byte_pairs import BytePairs
+from likely.engine.tokenizer.encoder import AddedTokens, Encoder, LibraryEncoder, SentencePieceEncoder, ShortEncoder
 from likely.engine.tokenizer.pretokenizers import Pretokenizer, pretokenizer
 from likely.engine.tokenizer.sentencepiece import SentencePiece
 from likely.engine.tokenizer.template import ChatTemplate
@@ -71,6 +73,9 @@ _NAMED = {name: name for name in ("bos", "eos", "eot", "eom")} | {"unknown": "un
 _SENTENCEPIECE_DEFAULTS = {"bos": 1, "eos": 2, "unknown": 0}
 
 
+ADDED = re.compile(bytes([ord("["), *(Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED), ord("]")]))
+
+
 def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Pretokenizer) -> LibraryEncoder:
     import tokenizers
     from tokenizers import models, pre_tokenizers
@@ -80,24 +85,35 @@ def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Preto
         raise CheckpointError(
             "the GGUF file has no merges (tokenizer.ggml.merges), without which text cannot be cut into its tokens"
         )
-    try:
-        pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
-        library = tokenizers.Tokenizer(models.BPE(vocabulary.ids, pairs, ignore_merges=rule.whole_words))
-    except Exception as error:  # the library raises nothing narrower
-        raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
     cuts = [pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
-    library.pre_tokenizer = pre_tokenizers.Sequence(
-        [*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    normal = int(Kind.NORMAL)  # an int is compared faster than a member of an enumeration, and all but a few are that
-    library.add_tokens(
-        [
-            tokenizers.AddedToken(text, special=kind != Kind.USER_DEFINED, normalized=False)
-            for text, kind in zip(vocabulary.tokens, vocabulary.kinds, strict=True)
-            if kind != normal and text and kind in (Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFINED)
-        ]
-    )
-    return LibraryEncoder(library)
+    cutting = pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    ids = vocabulary.ids
+
+    def words(text: str) -> list[str]:
+        return [word for word, _ in cutting.pre_tokenize_str(text)]
+
+    try:
+        byte_pairs = BytePairs(ids, merges, words, rule.whole_words)
+    except ValueError as error:
+        raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
+    whole: dict[str, int] = {}
+    control: dict[str, int] = {}
+    for found in re.finditer(ADDED, vocabulary.kinds):
+        if text := vocabulary.tokens[found.start()]:
+            (whole if found[0][0] == Kind.USER_DEFINED else control)[text] = ids[text]
+
+    def library() -> tokenizers.Tokenizer:
+        pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
+        try:
+            made = tokenizers.Tokenizer(models.BPE(ids, pairs, ignore_merges=rule.whole_words))
+        except Exception as error:  # the library raises nothing narrower
+            raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
+        made.pre_tokenizer = cutting
+        added = [(text, True) for text in control] + [(text, False) for text in whole]
+        made.add_tokens([tokenizers.AddedToken(text, special=special, normalized=False) for text, special in added])
+        return made
+
+    return LibraryEncoder(library, short=ShortEncoder(byte_pairs, whole, control))
 
 
 def _scored(metadata: Mapping[str, Any], vocabulary: TokenTable, prefix: bool) -> SentencePieceEncoder:

@@ -1,11 +1,13 @@
 """Chat templates: programs that come with a checkpoint and write a conversation as its model was trained on it.
 
 They are untrusted code, and run in `engine.sandbox.environment`: those that are known by their text here, all others
-in a process that can be ended (`engine.sandbox.process`). Both are imported when the first template is read.
+in a process that can be ended (`engine.sandbox.process`). Both are imported when the first template is read. What a
+known one writes of plain messages is written here without it: the language of templates takes longer to be imported
+than a question to be read.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -64,9 +66,9 @@ class ChatTemplate:
         return frozenset(map(str, self._reply(None)["reads"]))
 
     @cached_property
-    def known(self) -> bool:
-        """Whether somebody has read this very text and found that it ends."""
-        return hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest() in KNOWN
+    def known(self) -> "Callable[[Sequence[Message], bool], str] | None":
+        """The text of messages whose role and content are words, of a template that somebody has read."""
+        return KNOWN.get(hashlib.sha256(self.source.encode(errors="surrogatepass")).hexdigest())
 
     @cached_property
     def _program(self) -> "tuple[Sandbox, jinja2.Template]":
@@ -76,7 +78,10 @@ class ChatTemplate:
         return sandbox, sandbox.from_string(self.source)
 
     def _run(self, values: Mapping[str, Any]) -> str:
-        if self.known:
+        if self.known is not None:
+            messages = values["messages"]
+            if all(isinstance(message.get(part), str) for message in messages for part in ("role", "content")):
+                return self.known(messages, values["add_generation_prompt"])
             sandbox, program = self._program
             return sandbox.run(program, values)
         return str(self._reply({**values, "messages": [dict(message) for message in values["messages"]]})["text"])
@@ -107,5 +112,14 @@ class ChatTemplate:
 _STOPPED = "the model's chat template was stopped at the edge of its sandbox"
 _INSTEAD = "talk to the model without it (--raw)"
 
-# SHA-256 of templates whose loops are over messages and whose texts only grow by them: those of the models by name
-KNOWN = frozenset({"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788"})  # SmolLM2
+
+def _smollm2(messages: Sequence[Message], generation_prompt: bool) -> str:
+    said = [f"<|im_start|>{message['role']}\n{message['content']}<|im_end|>\n" for message in messages]
+    if messages and messages[0]["role"] != "system":
+        said.insert(0, f"<|im_start|>system\n{SMOLLM2_SYSTEM}<|im_end|>\n")
+    return "".join(said) + ("<|im_start|>assistant\n" if generation_prompt else "")
+
+
+SMOLLM2_SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+# by SHA-256, templates whose loops are over messages and whose texts only grow by them: those of the models by name
+KNOWN = {"872be49dbb638044ad01b60388f48d469ff2980e5f0dccdc22ec907db54d0788": _smollm2}

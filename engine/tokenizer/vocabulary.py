@@ -74,8 +74,9 @@ class TokenTable:
     @cached_property
     def ids(self) -> dict[str, int]:
         """The id of each token by its spelling; the first where two are spelled alike."""
-        backwards = zip(reversed(self.tokens), range(len(self.tokens) - 1, -1, -1), strict=True)
-        return {text: token for text, token in backwards if text is not None}
+        ids = dict(zip(reversed(self.tokens), range(len(self.tokens) - 1, -1, -1), strict=True))
+        ids.pop(None, None)
+        return ids  # type: ignore[return-value]
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; none for an id without a token. Raises IndexError for a negative id."""

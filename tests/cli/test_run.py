@@ -256,10 +256,11 @@ def test_bytes_that_are_not_text_are_refused(likely: Likely) -> None:
 def test_a_cold_start_imports_nothing_heavy() -> None:
     """`likely run` up to its first token: not what other verbs, other models or constraints need."""
     code = (
-        "import sys; from likely.app import plain; from likely.app.cli import run; from likely.engine import session; "
-        "from likely.engine.sources import checkpoint; "
+        "import sys; from likely.app import plain; from likely.app.cli import run, answers; "
+        "from likely.engine import room, session; from likely.engine.sources import checkpoint; "
         "heavy = {'transformers', 'mlx_lm', 'scipy', 'textual', 'torch', 'huggingface_hub', 'gguf', 'rich', 'jinja2'}; "
-        "heavy |= {'llguidance', 'starlette', 'uvicorn', 'anyio'}; "
+        "heavy |= {'llguidance', 'starlette', 'uvicorn', 'anyio', 'email', 'subprocess', 'numpy.random'}; "
+        "heavy |= {f'likely.engine.{name}' for name in ('diffusion', 'tune', 'inside', 'answers')}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -54,5 +54,23 @@ def test_no_module_of_the_screen_imports_a_model_library() -> None:
     assert not loaded_by(modules) & {*HEAVY, *OTHERS}
 
 
+PAINTED = """
+import os, sys, tempfile, time, pathlib
+os.environ["LIKELY_THEME"] = "dark"
+import likely.app.cli.opening
+from likely.app.tui.app import LikelyApp
+class FirstPaint(LikelyApp):
+    def on_mount(self):
+        self.call_after_refresh(self.looked)
+    def looked(self):
+        print(*{name.partition(".")[0] for name in sys.modules}, file=sys.__stdout__, flush=True)
+        os._exit(0)
+FirstPaint(lambda: time.sleep(9), pathlib.Path(tempfile.mkdtemp())).run(headless=True)
+"""
+
+
+@pytest.mark.slow
 def test_the_first_paint_waits_for_no_numbers() -> None:
-    assert not loaded_by("import likely.app.tui.app") & {*HEAVY, *OTHERS, "numpy", "sqlite3", "click"}
+    """Neither the command without options, which opens the chat, nor the screen until it takes what is typed."""
+    loaded = loaded_by(PAINTED)
+    assert "textual" in loaded and not loaded & {*HEAVY, *OTHERS, "numpy", "sqlite3"}

@@ -8,6 +8,7 @@ Knows nothing of architectures, nor of what a block holds: only how many bytes i
 import os
 import struct
 from dataclasses import dataclass
+from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ VERSIONS = (2, 3)
 MAX_DIMS = 4
 MAX_ENTRIES = 1 << 16  # keys, and tensors: the largest published models have about 2,000
 MAX_DEPTH = 2  # arrays inside arrays
-BEGINNING = 1 << 24  # bytes that are read first: most headers are shorter
+PIECE = 1 << 21  # bytes that are read at least, where more are wanted: most headers are some of these
 
 # id: (name, values in a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -84,33 +85,24 @@ def read_header(path: Path) -> Header:
     try:
         refuse_pipe(path)
         with open(path, "rb", buffering=0) as file:
-            data = file.read(BEGINNING)
-            if data[:4] != MAGIC:
-                raise CheckpointError(f"{path.name} is not a GGUF file: it does not begin with {MAGIC.decode()}")
-            while True:  # not mapped: a file that is cut meanwhile would end the process
-                size = os.fstat(file.fileno()).st_size
-                try:
-                    return _Reader(path, data, size).header()
-                except _GoesOn:
-                    data += file.read(3 * len(data))
+            return _Reader(path, file).header()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     except DataError as error:
         raise CheckpointError(str(error)) from error
 
 
-class _GoesOn(Exception):
-    """The header is longer than what was read of it."""
-
-
 class _Reader:
-    """A cursor over the header's bytes that cannot leave them."""
+    """A cursor over the header's bytes that cannot leave them. They are read as they are wanted, and not mapped: a file
+    that is cut meanwhile would end the process."""
 
-    def __init__(self, path: Path, data: bytes, size: int) -> None:
-        """`data` is the beginning of a file of `size` bytes."""
-        self.path, self.data, self.at, self.size = path, data, 4, size
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self.path, self.file, self.at, self.data = path, file, 0, b""
+        self.size = os.fstat(file.fileno()).st_size
 
     def header(self) -> Header:
+        if self.take(min(len(MAGIC), self.size)) != MAGIC:
+            raise CheckpointError(f"{self.path.name} is not a GGUF file: it does not begin with {MAGIC.decode()}")
         version = self.number("<u4")
         if version not in VERSIONS:
             raise self.bad(
@@ -142,14 +134,19 @@ class _Reader:
     def bad(self, what: str) -> CheckpointError:
         return CheckpointError(f"{self.path.name}: {what}")
 
-    def past(self, end: int, what: str) -> Exception:
-        """The reason why byte `end` cannot be had: it was not read yet, or there is none."""
-        return _GoesOn() if len(self.data) < end <= self.size else self.bad(what)
+    def want(self, end: int, what: str) -> None:
+        """Have what there is up to byte `end`; CheckpointError where the file is shorter."""
+        while len(self.data) < end <= self.size:
+            got = self.file.read(max(PIECE, len(self.data), end - len(self.data)))
+            if not got:  # it was cut meanwhile
+                break
+            self.data += got
+        if end > len(self.data):
+            raise self.bad(what)
 
     def take(self, nbytes: int) -> bytes:
         end = self.at + nbytes
-        if end > len(self.data):
-            raise self.past(end, "the file ends inside its header; it is truncated or damaged, fetch it again")
+        self.want(end, "the file ends inside its header; it is truncated or damaged, fetch it again")
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -168,22 +165,25 @@ class _Reader:
 
     def strings(self, n: int) -> list[str]:
         """The next n strings. One loop without calls: a vocabulary has 262,144 of them."""
-        data, at, size, length_at = self.data, self.at, len(self.data), struct.Struct("<Q").unpack_from
-        begin = at
+        length_at = struct.Struct("<Q").unpack_from
+        at = begin = end = self.at
         texts: list[str] = []
-        try:
-            for _ in range(n):
-                begin = at + 8
-                at = begin + length_at(data, at)[0]
-                if at > size:
-                    raise struct.error
-                texts.append(data[begin:at].decode())
-        except struct.error:
-            end = max(at, begin)
-            what = "a text in the header runs past the end of the file; it is truncated or damaged"
-            raise self.past(end, what) from None
-        except UnicodeDecodeError:
-            raise self.bad("a text in the header is not UTF-8; the file is damaged") from None
+        while len(texts) < n:
+            data, size = self.data, len(self.data)
+            try:
+                for _ in range(n - len(texts)):
+                    begin = at + 8
+                    end = begin + length_at(data, at)[0]
+                    if end > size:
+                        raise struct.error
+                    texts.append(data[begin:end].decode())
+                    at = end
+            except struct.error:
+                self.want(
+                    max(begin, end), "a text in the header runs past the end of the file; it is truncated or damaged"
+                )
+            except UnicodeDecodeError:
+                raise self.bad("a text in the header is not UTF-8; the file is damaged") from None
         self.at = at
         return texts
 

@@ -102,9 +102,10 @@ def test_header_is_what_the_package_reads(llama_file: Path) -> None:
 
 
 def test_a_header_longer_than_what_is_read_first_is_read_to_its_end(tmp_path: Path) -> None:
-    """17 million characters in one value, and what stands behind it."""
+    """17 million characters in one value, 3,000 long texts in another, and what stands behind them."""
     found = read_header(written(tmp_path / "m.gguf", a=np.ones((2, 3), np.float32)))
     assert found.metadata["then"] == 7 and len(found.metadata["long"]) == 17_000_000
+    assert found.metadata["many"] == MANY
     assert found.tensors["a"].shape == (2, 3)
 
 
@@ -363,10 +364,14 @@ def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
         read_header(tmp_path / "none")
 
 
+MANY = [f"{i:04}" * 300 for i in range(3000)]
+
+
 def written(path: Path, architecture: str = "llama", **tensors: Any) -> Path:
     """A file of these tensors, each an array, or bytes and their type."""
     writer = GGUFWriter(path, architecture)
     writer.add_string("long", "x" * 17_000_000)
+    writer.add_array("many", MANY)
     writer.add_uint32("then", 7)
     for name, array in tensors.items():
         raw, kind = array if isinstance(array, tuple) else (array, None)

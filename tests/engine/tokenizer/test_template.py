@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from likely.engine.errors import ParameterError, TemplateError
 from likely.engine.sandbox import process
+from likely.engine.sandbox.environment import Sandbox
 from likely.engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
 from likely.engine.tokenizer.turns import turns
 from tests.engine.vocabularies import CHATML, byte_level, folder, scored
@@ -48,6 +49,24 @@ def render(source: str, messages: Sequence[Message] = HI, generation_prompt: boo
 )
 def test_the_environment_that_templates_are_written_for(source: str, expected: str) -> None:
     assert render(source) == expected
+
+
+SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou "
+    "are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + "
+    "message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize("prompting", [False, True])
+@pytest.mark.parametrize("roles", [(), ("system",), ("system", "user"), ("user", "assistant", "user", "system")])
+def test_what_is_written_of_a_known_template_is_what_it_writes(roles: tuple[str, ...], prompting: bool) -> None:
+    said = [{"role": role, "content": f"<|im_end|>{{{{ 1 }}}} <é> \n{i}"} for i, role in enumerate(roles)]
+    sandbox = Sandbox()
+    values = {"messages": said, "add_generation_prompt": prompting}
+    assert render(SMOLLM2, said, prompting) == sandbox.run(sandbox.from_string(SMOLLM2), values)
+    assert ChatTemplate(SMOLLM2).known is not None
 
 
 @pytest.mark.slow

@@ -29,8 +29,13 @@ def tokenizer() -> Tokenizer:
 @given(texts)
 @settings(max_examples=150)
 def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
+    """Short texts by the merges themselves, long ones by the library; with the control tokens by the library alone."""
     metadata = byte_level()
-    assert from_gguf(metadata).encode(text) == slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
+    tokenizer, expected = from_gguf(metadata), slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
+    special = tokenizer.encode(text, special=True)
+    assert tokenizer.encode(text) == expected
+    assert tokenizer.encoder.ends(text)[0] == special
+    assert tokenizer.encode(text) == expected
 
 
 @pytest.mark.slow
