@@ -1,7 +1,7 @@
 """Words of a proof, for the command and for the screen: p-values, the test, the verdict. Draws nothing."""
 
 from likely.app.units import LN2
-from likely.engine.proofs.claim import Bound, Bracketed, Centred, Covering, Evidence
+from likely.engine.proofs.claim import OPEN, Bound, Bracketed, Centred, Covering, Evidence
 
 LEAST = 1e-300  # of a p that is told as a number
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -49,7 +49,7 @@ def verdict_words(evidence: Evidence) -> str:
     if not result.holds:
         return "not within its bounds" if isinstance(claim, Bracketed) else "not this law"
     if isinstance(claim, Bracketed):
-        return "proven"
+        return "bounded, not proven" if any(one.name == OPEN for one in evidence.bounds) else "proven"
     if isinstance(claim, Centred):
         return "0 in the mean, within its error"
     return "covers as it says" if isinstance(claim, Covering) else "draws from this law"

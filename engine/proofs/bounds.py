@@ -4,20 +4,25 @@ Each is told beside the exact number, which is known by enumeration or in float6
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from likely.engine.decode.beam import Beam
 from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Rated
+from likely.engine.decode.events import Event, Rated
 from likely.engine.decode.exact import ExactMode
+from likely.engine.decode.sample import Sample
+from likely.engine.decode.strategy import Strategy
 from likely.engine.decode.texts import texts_of
-from likely.engine.proofs.bigram import session
-from likely.engine.proofs.claim import Bound
-from likely.engine.proofs.enumeration import END, LETTERS, MOST, probabilities, spelled
+from likely.engine.proofs.claim import OPEN, Bound
+from likely.engine.proofs.enumeration import END, LETTERS, MOST
 from likely.engine.trace.step import Recipe
 from likely.metal import mx, packed
+
+if TYPE_CHECKING:
+    from likely.engine.session import Session
 
 LOST = 1e-6  # nats of a sum of float32 logarithms
 WIDTH, ROWS, GROUP, BITS = 64, 32, 32, 4
@@ -25,26 +30,42 @@ ROUNDINGS = 16  # of a term, in sums of 64 by 8 lanes and more
 UNIT = 2.0**-24  # half a unit in the last place of a float32 near 1
 
 
-def mode() -> Iterator[Bound]:
-    """Score and bound of each pass of the search for the likeliest text, and the texts of others, beside the largest
-    log p of the list; nats. The last pass has found it: both bounds are it."""
-    best = math.log(probabilities().max())
-    made = session()
-    events = list(made.generate([END], RunControl(), strategy=ExactMode(), max_tokens=MOST))
-    passes = [event.figures for event in events if isinstance(event, Rated)]
-    passes = [figures for i, figures in enumerate(passes) if i == figures["passes"] - 1]  # told again with each token
-    for figures in passes:
-        yield Bound(f"pass {figures['passes']}", figures["score"] - LOST, best, figures["bound"] + LOST)
-    yield Bound("proven" if passes[-1]["proven"] else "open", best - LOST, passes[-1]["score"], best + LOST)
-    for name, found in (
-        ("beam 2", made.generate([END], RunControl(), strategy=Beam(2, 0.0), max_tokens=MOST)),
-        ("greedy", made.generate([END], RunControl(Recipe(greedy=True)), max_tokens=MOST)),
-    ):
-        text = max(texts_of(found), key=lambda text: text.logprob)
-        yield Bound(f"{name}: {spelled(text.ids)}", -math.inf, text.logprob, best + LOST)
+Bounds = Callable[["Session"], Iterator[Bound]]
 
 
-def precision(seed: int = 0) -> Iterator[Bound]:
+def mode(prompt: Sequence[int] = (END,), most: int = MOST, best: float | None = None, lost: float = LOST) -> Bounds:
+    """Score and bound of each pass of the search for the likeliest text behind a prompt, and the texts of others,
+    beside its log p; nats, `lost` of them to rounding. That is `best`, from a list; else the score of the last pass,
+    whose text is read again at once. A search that has proven it has both bounds there."""
+
+    def bounds(made: "Session") -> Iterator[Bound]:
+        def found(strategy: Strategy, *, greedy: bool = False) -> list[Event]:
+            control = RunControl(Recipe(greedy=greedy))
+            return list(made.generate(prompt, control, strategy=strategy, max_tokens=most))
+
+        events = found(ExactMode())
+        told = [event.figures for event in events if isinstance(event, Rated)]
+        passes = list({figures["passes"]: figures for figures in told}.values())  # told again with each token
+        last = passes[-1]
+        truth = last["score"] if best is None else best
+        for figures in passes:
+            yield Bound(f"pass {figures['passes']}", figures["score"] - lost, truth, figures["bound"] + lost)
+        yield Bound("proven" if last["proven"] else OPEN, truth - lost, last["score"], last["bound"] + lost)
+        (text,) = texts_of(events)
+        again = math.fsum(step.logprob or 0.0 for step in made.score([*prompt, *text.ids], start=len(prompt)))
+        yield Bound(f"read again: {_words(made, text.ids)}", truth - lost, again, truth + lost)
+        for name, events in (("beam 2", found(Beam(2, 0.0))), ("greedy", found(Sample(), greedy=True))):
+            text = max(texts_of(events), key=lambda text: text.logprob)
+            yield Bound(f"{name}: {_words(made, text.ids)}", -math.inf, text.logprob, last["bound"] + lost)
+
+    return bounds
+
+
+def _words(made: "Session", ids: Sequence[int]) -> str:
+    return b"".join(map(made.tokenizer.piece, ids)).decode(errors="replace")
+
+
+def precision(_: "Session", seed: int = 0) -> Iterator[Bound]:
     """The worst error of a product of 4-bit weights behind each letter, between what rounding allows: a sum is within
     as many units of all its terms' absolute values as roundings any of them goes through (Higham 2002, sec. 4.2; blocks
     are summed side by side), and activations are kept to a unit of the largest of their group."""

@@ -14,11 +14,13 @@ import numpy as np
 from likely.engine.statistics.goodness import Goodness, above, chi_square
 
 REFUSED = 1e-4  # of p, below which a claim does not hold
+OPEN = "open"  # name of a bound on what a search has not proven
 LATEST = 100  # draws that are kept as they came
 PAGES = {
     "enumeration": "All 155 texts this model can write, and what is drawn. If the sampler is right, the lower half "
     "mirrors the upper.",
-    "constraint": "Three letters, the last an n: what masking letter by letter draws, and what is drawn here.",
+    "constraint": "Three letters, the last an n, or none twice: what masking letter by letter draws, and what is drawn "
+    "here.",
     "mode": "Is there a likelier text? The best so far rises, what nothing unseen can exceed falls; where they meet is "
     "the proof.",
     "orders": "Letters in any order: one a pass is the law itself, and weighted masks bound its surprise.",

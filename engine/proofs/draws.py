@@ -1,4 +1,4 @@
-"""Draws of the bigram over six letters, by what a chat draws with: session, sampler, transforms, strategies.
+"""Draws of a session by what a chat draws with: sampler, transforms, strategies; mostly of six letters.
 
 Draw i has a seed of its own, `first + i`, so that a run goes on where it stopped. Knows nothing of what should come of
 it.
@@ -22,7 +22,7 @@ from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.decode.texts import GrownText, texts_of
 from likely.engine.diffusion.bound import BATCH, bound
-from likely.engine.proofs.bigram import session, smaller
+from likely.engine.proofs.bigram import smaller
 from likely.engine.proofs.enumeration import (
     END,
     LETTERS,
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from likely.engine.decode.sampler import Sampler
     from likely.engine.session import Session
 
-Draw = Callable[[int, int], Iterator[Any]]  # the first seed, and how many: places of outcomes, numbers or intervals
+# of a session, the first seed, and how many: places of outcomes, numbers or intervals
+Draw = Callable[["Session", int, int], Iterator[Any]]
 PLAIN, BY_LETTERS = Recipe(), Sample()
 ABREAST = 50  # texts of one run
 ITEMS, SHARE = 40, 0.62  # of an evaluation: questions, and how many of them are answered right in the long run
@@ -65,8 +66,7 @@ def _run(made: "Session", seed: int, recipe: Recipe = PLAIN, **how: Any) -> list
 def sample(*transforms: Transform, strategy: Strategy = BY_LETTERS) -> Draw:
     """Texts one letter after another, many abreast."""
 
-    def draw(first: int, count: int) -> Iterator[int]:
-        made = session()
+    def draw(made: "Session", first: int, count: int) -> Iterator[int]:
         for seed in range(first, first + count, ABREAST):
             n = min(ABREAST, first + count - seed)
             yield from map(_place, _run(made, seed, Recipe(transforms), n=n, strategy=strategy))
@@ -77,8 +77,8 @@ def sample(*transforms: Transform, strategy: Strategy = BY_LETTERS) -> Draw:
 def single(strategy: Callable[[], Strategy], prompt: Sequence[int] = (END,), most: int = MOST) -> Draw:
     """Texts of a strategy that has one answer a run, as far as `MOST` letters of at most `most`."""
 
-    def draw(first: int, count: int) -> Iterator[int]:
-        made, how = session(), strategy()
+    def draw(made: "Session", first: int, count: int) -> Iterator[int]:
+        how = strategy()
         for seed in range(first, first + count):
             (text,) = texts_of(made.generate(prompt, RunControl(), seed=seed, max_tokens=most, strategy=how))
             yield _place(text)
@@ -89,8 +89,7 @@ def single(strategy: Callable[[], Strategy], prompt: Sequence[int] = (END,), mos
 def beams(strategy: StochasticBeam) -> Draw:
     """One of the texts that stochastic beams find at once, at a place that is drawn."""
 
-    def draw(first: int, count: int) -> Iterator[int]:
-        made = session()
+    def draw(made: "Session", first: int, count: int) -> Iterator[int]:
         for seed in range(first, first + count):
             found = sorted(_run(made, seed, strategy=strategy), key=lambda text: -text.score)
             yield _place(found[int(uniform((seed, 0), "place") * len(found))])
@@ -101,8 +100,7 @@ def beams(strategy: StochasticBeam) -> Draw:
 def pairs(strategy: Strategy = BY_LETTERS) -> Draw:
     """The first letters of two branches of one run: the place of the pair among all, in the order of the letters."""
 
-    def draw(first: int, count: int) -> Iterator[int]:
-        made = session()
+    def draw(made: "Session", first: int, count: int) -> Iterator[int]:
         for seed in range(first, first + count):
             one, other = _run(made, 2 * seed, n=2, max_tokens=1, strategy=strategy)
             yield (one.ids[0] - 1) * (len(LETTERS) - 1) + other.ids[0] - 1
@@ -140,16 +138,16 @@ def guessing() -> Draw:
     return single(lambda: DraftedBy(PromptLookup(), 3), PROMPT, MOST + 3)
 
 
-def rule() -> Constraint:
-    """Three letters, the last an n, behind ∎."""
-    return Constraint("regex", "[aenst]{2}n", 1)
+def by_rule(rule: str) -> Constraint:
+    """That a text fits a rule, behind ∎."""
+    return Constraint("regex", rule, 1)
 
 
-def resampled(count: int) -> Draw:
+def resampled(rule: str, count: int) -> Draw:
     """One of `count` texts that were masked letter by letter, drawn again by its weight."""
 
-    def draw(first: int, n: int) -> Iterator[int]:
-        made, recipe = session(), Recipe((rule(),))
+    def draw(made: "Session", first: int, n: int) -> Iterator[int]:
+        recipe = Recipe((by_rule(rule),))
         for seed in range(first, first + n):
             found = _run(made, count * seed, recipe, n=count)
             yield _place(found[drawn_again([log_weight(text.steps) for text in found], seed)])
@@ -157,12 +155,16 @@ def resampled(count: int) -> Draw:
     return draw
 
 
-def surprises(first: int, count: int) -> Iterator[float]:
-    """Surprisal less entropy, nats, of texts that the model draws, as their steps say them."""
-    made = session()
-    for seed in range(first, first + count, ABREAST):
-        for text in _run(made, seed, n=min(ABREAST, first + count - seed)):
-            yield -math.fsum((step.logprob or 0.0) + (step.entropy or 0.0) for step in text.steps)
+def surprises(prompt: Sequence[int] = (END,), most: int = MOST) -> Draw:
+    """Surprisal less entropy, nats, of texts that the model draws behind a prompt, as their steps say them."""
+
+    def draw(made: "Session", first: int, count: int) -> Iterator[float]:
+        for seed in range(first, first + count, ABREAST):
+            n = min(ABREAST, first + count - seed)
+            for text in texts_of(made.generate(prompt, RunControl(), seed=seed, n=n, max_tokens=most)):
+                yield -math.fsum((step.logprob or 0.0) + (step.entropy or 0.0) for step in text.steps)
+
+    return draw
 
 
 # -- any order ---------------------------------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ class ExactDenoiser:
         return np.stack([self.row(canvas) for canvas in ids])
 
 
-def orders(first: int, count: int) -> Iterator[int]:
+def orders(_: "Session", first: int, count: int) -> Iterator[int]:
     """Texts of masked diffusion, one letter a pass, in an order that is drawn."""
     denoise, places = ExactDenoiser(), {padded(text): place for text, place in PLACES.items()}
     for seed in range(first, first + count):
@@ -206,7 +208,7 @@ Bounding = Callable[..., Estimate]  # `engine.diffusion.bound.bound`
 def bounds(by: Bounding = bound) -> Draw:
     """How far a bound from random masks is above -log p of a word, nats: nothing in the mean, as the denoiser knows."""
 
-    def draw(first: int, count: int) -> Iterator[float]:
+    def draw(_: "Session", first: int, count: int) -> Iterator[float]:
         denoise, logprob = ExactDenoiser(), chained(WORD)
         for seed in range(first, first + count):
             yield by(denoise, WORD, MASK, draws=2 * BATCH, seed=seed).mean + logprob
@@ -217,7 +219,7 @@ def bounds(by: Bounding = bound) -> Draw:
 # -- figures -----------------------------------------------------------------------------------------------------------
 
 
-def intervals(first: int, count: int) -> Iterator[tuple[float, float]]:
+def intervals(_: "Session", first: int, count: int) -> Iterator[tuple[float, float]]:
     """The intervals of evaluations of so many questions each."""
     for seed in range(first, first + count):
         right = np.random.default_rng(seed).random(ITEMS) < SHARE

@@ -4,9 +4,10 @@ Tokens are 0 for ∎, the end, and 1 to 5 for a, e, n, s, t; a text is at most t
 Float64, by definition, likeliest first. Shares no code with what draws, and knows nothing of it; no mlx.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise, product
+from itertools import pairwise, permutations, product
 
 import numpy as np
 
@@ -149,36 +150,37 @@ def walked(alpha: float, proposals: int) -> np.ndarray:
 
 # -- a rule ------------------------------------------------------------------------------------------------------------
 
-RULE = "..n"  # three letters, the last an n
+LAST_N = "[aenst]{2}n"  # three letters, the last an n
+DISTINCT = "|".join(map("".join, permutations(LETTERS[1:], MOST)))  # three, none of them twice
 
 
 @cache
-def fitting() -> tuple[int, ...]:
-    """Places of the texts that fit the rule."""
-    return tuple(i for i, name in enumerate(NAMES) if len(name) == MOST and name.endswith(RULE[-1]) and "∎" not in name)
+def fitting(rule: str) -> tuple[int, ...]:
+    """Places of the texts that fit a rule, a pattern of all of their letters."""
+    return tuple(i for i, name in enumerate(NAMES) if re.fullmatch(rule, name))
 
 
-def conditional() -> np.ndarray:
+def conditional(rule: str) -> np.ndarray:
     """p(text | rule) [155]."""
-    mask = np.isin(np.arange(len(TEXTS)), fitting())
+    mask = np.isin(np.arange(len(TEXTS)), fitting(rule))
     return normalised(np.where(mask, probabilities(), 0.0))
 
 
-def allowed(text: Ids) -> np.ndarray:
-    """bool [6]: letters behind which the rule can still be fitted."""
-    final = len(text) == MOST - 1
-    return np.array([letter != "∎" and (letter == RULE[-1] or not final) for letter in LETTERS])
+def masked(rule: str) -> np.ndarray:
+    """The law [155] of letters that are masked one by one where no text goes on with them, each row normalised."""
+    begun = {TEXTS[place][:size] for place in fitting(rule) for size in range(1, MOST + 1)}
+
+    def law(text: Ids) -> np.ndarray:
+        allowed = np.array([(*text, token) in begun for token in range(len(LETTERS))])
+        return normalised(np.where(allowed, after(text), 0.0)) if allowed.any() else after(text)
+
+    return np.where(np.isin(np.arange(len(TEXTS)), fitting(rule)), probabilities(law), 0.0)
 
 
-def masked() -> np.ndarray:
-    """The law [155] of letters that are masked one by one, each row normalised again."""
-    return probabilities(lambda text: normalised(np.where(allowed(text), after(text), 0.0)))
-
-
-def resampled(count: int) -> np.ndarray:
+def resampled(rule: str, count: int) -> np.ndarray:
     """The law [155] of one of `count` texts drawn from `masked`, drawn again by their weights p / q: the sum over all
     that may stand beside it."""
-    places, q = list(fitting()), masked()
+    places, q = list(fitting(rule)), masked(rule)
     q, weights = q[places], (probabilities() / np.where(q > 0, q, 1.0))[places]
     beside: dict[int, tuple[np.ndarray, np.ndarray]] = {0: (np.zeros(1), np.ones(1))}
     for n in range(1, count):  # sums of weights of n others, with their probabilities

@@ -4,10 +4,11 @@
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,15 @@ from likely.engine import arrays
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.errors import ParameterError
 from likely.engine.proofs import bounds, draws, enumeration, faults
-from likely.engine.proofs.bigram import smaller
-from likely.engine.proofs.claim import Bound, Bracketed, Centred, Claim, Covering, Evidence, Listed
+from likely.engine.proofs.bigram import session, smaller
+from likely.engine.proofs.bounds import Bounds
+from likely.engine.proofs.claim import Bracketed, Centred, Claim, Covering, Evidence, Listed
 from likely.engine.proofs.draws import Draw
 from likely.engine.statistics.estimates import Z
 from likely.engine.transforms import RepetitionPenalty, Temperature, TopP
+
+if TYPE_CHECKING:
+    from likely.engine.session import Session
 
 DRAWS = 2000  # of each law, where nobody says how many
 AT_ONCE = 50  # draws between two looks
@@ -27,6 +32,7 @@ SPREAD = 1 << 32  # seeds of a run's draws
 
 TOP_P, PENALTY, ALPHA, PROPOSALS, KEPT = 0.72, 2.0, 2.0, 8, 4
 BEAMS = 2  # whose law is listed
+CONTINUED, ROUNDED = 4, 1e-2  # tokens of a text of any model, and nats that are lost of it to rounding
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Proof:
 
     claim: Claim
     draw: Draw | None = None
-    bounds: Callable[[], Iterator[Bound]] | None = None
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,58 @@ def _apart(p: np.ndarray, q: np.ndarray) -> float:
         return float(arrays.tv(np.log(p), np.log(q), np))
 
 
+def _of_rule(rule: str, by_letters: tuple[str, str], again: tuple[str, str]) -> tuple[Proof, Proof]:
+    """Masking letter by letter, and one of several such texts drawn again: names and titles of their laws."""
+    e = enumeration
+    letters, one_of, whole = e.masked(rule), e.resampled(rule, KEPT), e.conditional(rule)
+    return (
+        _listed(
+            *by_letters, "q, masked by letters", letters, draws.sample(draws.by_rule(rule)),
+            f"A mask looks one letter ahead, the conditional to the end: q is {_bits(letters, whole):.2f} bits (KL) "
+            f"and {_apart(letters, whole):.2f} (TV) from p(x | rule).",
+            page="constraint", meant=whole,
+        ),
+        _listed(
+            *again, f"one of {KEPT}, by p/q", one_of, draws.resampled(rule, KEPT),
+            f"One of {KEPT} by its weight p/q is {_apart(one_of, whole):.2f} (TV) from p(x | rule), where one alone is "
+            f"{_apart(letters, whole):.2f}; the more there are, the nearer.",
+            page="constraint", meant=whole,
+        ),
+    )  # fmt: skip
+
+
+MODE = Bracketed(
+    "mode", "mode", "the mode", "log p of the likeliest text",
+    "An open prefix can only lose: every further letter has p ≤ 1, so its bits so far bound all its texts. That is the "
+    "whole proof.",
+    "nats",
+)  # fmt: skip
+MARTINGALE = Centred(
+    "martingale", "martingale", "surprisal − entropy", "0 in the mean",
+    "The mean of −log p(x_i) is the entropy by definition, so that the sum of the differences is a martingale.",
+    None,
+)  # fmt: skip
+
+
+def of_model(made: "Session", text: str) -> dict[str, Proof]:
+    """The proofs of a model by name. All, where it is the one of six letters; of any other the mode of what goes on
+    from a text, and the martingale of what is drawn behind it.
+
+    DataError for a text that it cannot spell; ParameterError for one without a token.
+    """
+    tokens = map(made.tokenizer.piece, range(made.tokenizer.vocab_size))
+    if b"".join(tokens).decode(errors="replace") == enumeration.LETTERS:
+        return proofs()
+    ids = made.tokenizer.encode(text, bos=True)
+    if not ids:
+        raise ParameterError("the text has no token: give one that the model can go on from")
+    every = (
+        Proof(MODE, bounds=bounds.mode(ids, CONTINUED, lost=ROUNDED)),
+        Proof(MARTINGALE, draws.surprises(ids, CONTINUED)),
+    )
+    return {proof.claim.name: proof for proof in every}
+
+
 @cache
 def proofs() -> dict[str, Proof]:
     """Every law by name, in the order of the pages; what is listed is computed once."""
@@ -83,7 +141,6 @@ def proofs() -> dict[str, Proof]:
     names, both = e.pairs()
     square, stepped = e.normalised(p**ALPHA), e.walked(ALPHA, PROPOSALS)
     cooled = _bits(e.probabilities(e.tempered(1 / ALPHA)), square)
-    letters, again, whole = e.masked(), e.resampled(KEPT), e.conditional()
     sd = float(np.sqrt((p * e.surprises() ** 2).sum()))
     every = (
         _listed(
@@ -130,27 +187,9 @@ def proofs() -> dict[str, Proof]:
             "bits. Under power 2 the halves are mirrors again.",
             fails=True,
         ),
-        _listed(
-            "token-by-token", "letter by letter", "q, masked by letters", letters, draws.sample(draws.rule()),
-            f"A mask looks one letter ahead, the conditional to the end: q is {_bits(letters, whole):.2f} bits (KL) "
-            f"and {_apart(letters, whole):.2f} (TV) from p(x | rule).",
-            page="constraint", meant=whole,
-        ),
-        _listed(
-            "resampling", f"resampled {KEPT}", f"one of {KEPT}, by p/q", again, draws.resampled(KEPT),
-            f"One of {KEPT} by its weight p/q is {_apart(again, whole):.2f} (TV) from p(x | rule), where one alone is "
-            f"{_apart(letters, whole):.2f}; the more there are, the nearer.",
-            page="constraint", meant=whole,
-        ),
-        Proof(
-            Bracketed(
-                "mode", "mode", "the mode", "log p of the likeliest text",
-                "An open prefix can only lose: every further letter has p ≤ 1, so its bits so far bound all its texts. "
-                "That is the whole proof.",
-                "nats",
-            ),
-            bounds=bounds.mode,
-        ),
+        *_of_rule(e.LAST_N, ("token-by-token", "letter by letter"), ("resampling", f"resampled {KEPT}")),
+        *_of_rule(e.DISTINCT, ("distinct", "no letter twice"), ("distinct-resampling", f"distinct, {KEPT}")),
+        Proof(MODE, bounds=bounds.mode(best=math.log(p.max()))),
         _listed(
             "orders", "any order", "p", p, draws.orders,
             "Masked diffusion with the exact denoiser: one letter a pass, in an order that is drawn, is p.",
@@ -165,15 +204,7 @@ def proofs() -> dict[str, Proof]:
             ),
             draws.bounds(),
         ),
-        Proof(
-            Centred(
-                "martingale", "martingale", "surprisal − entropy", "0 in the mean",
-                "The mean of −log p(x_i) is the entropy by definition, so that the sum of the differences is a "
-                "martingale.",
-                sd,
-            ),
-            draws.surprises,
-        ),
+        Proof(replace(MARTINGALE, sd=sd), draws.surprises()),
         Proof(
             Covering(
                 "intervals", "intervals", "intervals", "coverage, listed",
@@ -224,15 +255,18 @@ FAULTS = {
 }  # fmt: skip
 
 
-def chosen(name: str = "", fault: str = "") -> list[Proof]:
+def chosen(name: str = "", fault: str = "", known: Mapping[str, Proof] | None = None) -> list[Proof]:
     """The proofs of a law or of a page, all where none is named; of the law of a fault, with that planted.
+    `known` are those of a model, the small one if none is given.
 
     ParameterError for names that there are not, and a fault of another law.
     """
-    known = proofs()
+    known = proofs() if known is None else known
     found = [proof for proof in known.values() if name in ("", proof.claim.name, proof.claim.page)]
     if not found:
         pages = {proof.claim.page: None for proof in known.values()}
+        if name in proofs():
+            raise ParameterError(f"{name} is listed for six letters (tiny-bigram): of this model is {', '.join(known)}")
         raise ParameterError(f"there is no law {name}: {', '.join(known)}; or a page of them: {', '.join(pages)}")
     if not fault:
         return found
@@ -240,20 +274,23 @@ def chosen(name: str = "", fault: str = "") -> list[Proof]:
         raise ParameterError(f"there is no fault {fault}: {', '.join(FAULTS)}")
     planted = FAULTS[fault]
     if not any(proof.claim.name == planted.law for proof in found):
-        raise ParameterError(f"the fault {fault} is one of {planted.law}, not of {name}: name that law, or none")
+        of = name or "a model of other tokens"
+        raise ParameterError(f"the fault {fault} is one of {planted.law}, not of {of}: name that law, or none")
     return [replace(known[planted.law], draw=planted.draw)]
 
 
-def proving(proof: Proof, count: int = DRAWS, *, seed: int = 0, evidence: Evidence | None = None) -> Iterator[Evidence]:
+def proving(
+    proof: Proof, count: int = DRAWS, *, seed: int = 0, evidence: Evidence | None = None, made: "Session | None" = None
+) -> Iterator[Evidence]:
     """So many draws more, from `evidence` on: after every few of them what there is by then. Where nothing is drawn,
-    after every number."""
-    evidence = evidence or Evidence(proof.claim)
+    after every number. A model that is `made` draws; else the small one."""
+    evidence, made = evidence or Evidence(proof.claim), made or session()
     if proof.bounds is not None:
-        for bound in proof.bounds():
+        for bound in proof.bounds(made):
             evidence = evidence.with_bounds([bound])
             yield evidence
     elif proof.draw is not None:
-        drawn = proof.draw(seed * SPREAD + evidence.draws, count)
+        drawn = proof.draw(made, seed * SPREAD + evidence.draws, count)
         while batch := list(islice(drawn, AT_ONCE)):
             evidence = evidence.with_draws(batch)
             yield evidence

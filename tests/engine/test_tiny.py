@@ -1,8 +1,11 @@
 """Tiny models that are made here: the bigram is its table, the other knows more than how often characters come."""
 
+import json
 import math
 from collections import Counter
+from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,11 @@ from click.testing import CliRunner
 from likely.app.cli import likely
 from likely.engine.errors import DataError
 from likely.engine.evaluate.shipped import SHIPPED
-from likely.engine.proofs.enumeration import LETTERS, TABLE
+from likely.engine.proofs import bounds
+from likely.engine.proofs.enumeration import END, LETTERS, TABLE
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
+from tests.engine.tiny import random_folder
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +43,30 @@ def test_the_bigram_is_its_table_and_refuses_what_it_cannot_spell() -> None:
     assert session.tokenizer.encode("neat", bos=True) == [0, 3, 2, 1, 5] and session.tokenizer.decode([3, 2, 0]) == "ne"
     with pytest.raises(DataError, match="no token for byte 0x54, in 'T' at character 0"):
         session.tokenizer.encode("The")
+
+
+@pytest.mark.slow(3)
+def test_proofs_are_of_a_loaded_model_too(tmp_path: Path) -> None:
+    """All of the six letters', by its own file; of any other its mode, here beside all texts of four letters behind s,
+    and its martingale. What is listed for six letters is refused of it."""
+
+    def told(*words: str) -> dict[str, Any]:
+        done = CliRunner().invoke(likely, ["prove", *words, "--draws", "400", "--json"])
+        found: dict[str, Any] = json.loads(done.stdout) if done.stdout else {"refused": str(done.exception)}
+        return found
+
+    _, session = pulled("tiny-bigram")
+    assert told("sample", "-M", "tiny-bigram")["holds"] and told("distinct", "-M", "tiny-bigram")["holds"]
+    assert told("-M", "tiny-bigram", "--with-fault", "shared-key")["p"] < 1e-6
+    logs = np.log(np.maximum(TABLE, 1e-12))
+    ways = {(*ids, END)[: (*ids, END).index(END) + 1][:4] for ids in product(range(6), repeat=4)}
+    best = max(sum(logs[a, b] for a, b in pairwise((4, *ids))) for ids in ways)
+    *_, proven, again, beams, greedy = bounds.mode((END, 4), 4)(session)
+    assert proven.name == "proven" and proven.value == pytest.approx(best, abs=1e-5) == again.value
+    assert greedy.value <= best + 1e-5 and beams.value <= best + 1e-5
+    other = str(random_folder(tmp_path / "other"))
+    assert told("mode", "-M", other)["holds"] and told("martingale", "-M", other, "--text", "He")["p"] > 1e-4
+    assert "sample is listed for six letters" in told("sample", "-M", other)["refused"]
 
 
 @pytest.mark.slow(14)

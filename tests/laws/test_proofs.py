@@ -25,7 +25,7 @@ from tests.support.decoding import PROMPT, plackett_luce
 
 DRAWN = (
     "sample", "top-p", "penalty", "branches", "stochastic-beams", "power", "speculative", "guessing",
-    "token-by-token", "resampling", "orders", "bound", "martingale", "intervals",
+    "token-by-token", "resampling", "distinct", "distinct-resampling", "orders", "bound", "martingale", "intervals",
 )  # fmt: skip
 LETTERS = "∎aenst"
 
@@ -99,6 +99,7 @@ def test_what_is_listed_is_so_by_a_second_way() -> None:
     masked = by_letters(
         rows, lambda row, seen: row * (np.arange(6) == 3 if len(seen) == 3 else np.arange(6) > 0)
     )  # fmt: skip
+    distinct = by_letters(rows, lambda row, seen: row * ~np.isin(np.arange(6), seen))
     names = list(p)
     two = dict.fromkeys(names, 0.0)
     for order, chance in plackett_luce([p[name] for name in names], 2).items():
@@ -114,6 +115,8 @@ def test_what_is_listed_is_so_by_a_second_way() -> None:
         "low-temperature": {text: q / sum(squares.values()) for text, q in squares.items()},
         "token-by-token": masked,
         "resampling": resampled(masked, fits, 4),
+        "distinct": distinct,
+        "distinct-resampling": resampled(distinct, {text: q for text, q in p.items() if text in distinct}, 4),
     }  # fmt: skip
     claims = {name: proof.claim for name, proof in proofs().items()}
     listed = {name: claim for name, claim in claims.items() if isinstance(claim, Listed)}
@@ -207,8 +210,8 @@ def test_bounds_hold_and_the_mode_is_proven() -> None:
     passes = [bound for bound in mode.bounds if bound.name.startswith("pass")]
     assert all(bound.value == pytest.approx(best) and bound.low <= best <= bound.high for bound in passes)
     assert passes[-1].low == pytest.approx(passes[-1].high, abs=1e-5) and passes[0].high > best + 1
-    assert {bound.name: round(math.exp(bound.value), 4) for bound in mode.bounds[-3:]} == {
-        "proven": 0.0882, "beam 2: te∎": 0.0882, "greedy: se∎": 0.0459,
+    assert {bound.name: round(math.exp(bound.value), 4) for bound in mode.bounds[-4:]} == {
+        "proven": 0.0882, "read again: te∎": 0.0882, "beam 2: te∎": 0.0882, "greedy: se∎": 0.0459,
     }  # fmt: skip
     assert [bound.name for bound in precision.bounds] == list(LETTERS)
     assert all(0 < abs(bound.value) < bound.high for bound in precision.bounds)

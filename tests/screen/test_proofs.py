@@ -119,7 +119,7 @@ def test_it_is_left_while_it_draws_and_keys_come_in_bursts(wide: Screen) -> None
     assert "nothing is drawn here: a bound decides" in wide.lines[-1]
     wide.press("left", "a")
     wide.wait(1)
-    assert wide.text.count("✓") == 3  # both laws of the page, and the one that is looked at
+    assert wide.text.count("✓") == 5  # all four laws of the page, and the one that is looked at
 
 
 @pytest.mark.slow(2)
