@@ -299,21 +299,13 @@ def _tell_law(
     answer: "ToolAnswer",
     as_json: bool,
 ) -> None:
-    from likely.engine.tools.choice import choosing
-
-    begins, names = use.opening(session.tokenizer)
-    if begins is None:
+    if (law := whole(use.choosing(session, ids, steps, answer))) is None:
         raise ParameterError("--law: this chat template does not show how it has a call written")
-    before = [*ids, *(step.token for step in steps[: answer.choice])]
-    if use.format is None:  # all answers begin so, by the grammar
-        before, begins = [*before, *session.tokenizer.encode(begins.between)], replace(begins, between="")
-    law = whole(choosing(session, before, names, begins))
-    law = law if use.format is not None else law.among_tools
     if as_json:
         click.echo(json_line({"law": law.as_dict(), "bound": use.format is None}))
         return
-    rows = [*law.tools, ("a call of another form", law.other), ("no call", law.none)]
-    shown = sorted(((p, name) for name, p in rows if use.format is not None or name in names), reverse=True)
+    rest = [("a call of another form", law.other), ("no call", law.none)] if use.format is not None else []
+    shown = sorted(((p, name) for name, p in [*law.tools, *rest]), reverse=True)
     words = " · ".join(f"{_share(p)} {name}" for p, name in shown)
     click.echo(f"choice: {words} · undecided {_share(law.undecided)}", err=True)
 

@@ -15,6 +15,7 @@ from likely.engine.evaluate import samples
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.tasks import Choices, Document, Item, KnownLaw, MinimalPair, Question, Task
+from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.statistics.estimates import Estimate, bootstrap, share
 
 RUN, LEAST = 13, 8  # words
@@ -69,6 +70,8 @@ def text_of(item: Item) -> str:
             return good
         case ConditionedText(context, continuation):
             return f"{context} {continuation}"
+        case ToolQuestion(prompt):
+            return prompt
         case JudgedPair(text) | RestatedText(text) | ChangedContext(text) | Document(text) | KnownLaw(text):
             return text
 

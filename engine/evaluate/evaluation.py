@@ -21,7 +21,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.decode.texts import texts_of
 from likely.engine.errors import ParameterError
-from likely.engine.evaluate import bounded, calibration, verifiers
+from likely.engine.evaluate import bounded, calibration, calling, verifiers
 from likely.engine.evaluate.bounded import LikelihoodBound, reach
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
 from likely.engine.evaluate.contamination import least_likely
@@ -41,6 +41,7 @@ from likely.engine.evaluate.tasks import (
     Task,
 )
 from likely.engine.evaluate.token_paths import PathSampler
+from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.evaluate.verifiers import judge
 from likely.engine.session import Session
 from likely.engine.statistics.measures import every
@@ -75,6 +76,8 @@ def evaluate(
         bounded.check(task, session.info.name)
     if task.form is Question:
         yield from _drawn(session, task, items, protocol, strategy or PLAIN)
+    elif task.form is ToolQuestion:
+        yield from calling.asked(session, task.settings, items, protocol, strategy or PLAIN)
     elif task.form is ChangedContext:
         yield from _shifts(session, items, protocol)
     else:

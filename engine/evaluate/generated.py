@@ -23,6 +23,17 @@ WORDS = SAID.split()
 CITIES = ("Berlin", "Cairo", "Lima", "Oslo", "Paris", "Quito", "Rome", "Seoul", "Tunis", "Vienna")
 
 
+CALLS: dict[str, tuple[str, str, dict[str, str]]] = {  # of tools: a question, what each does, and takes
+    "add": ("What is {a} plus {b}?", "Adds two whole numbers.", {"a": "integer", "b": "integer"}),
+    "multiply": ("What is {a} times {b}?", "Multiplies two whole numbers.", {"a": "integer", "b": "integer"}),
+    "weather": ("What is the weather in {city} now?", "Says today's weather in a city.", {"city": "string"}),
+    "clock": ("What time is it in {city}?", "Says the time in a city.", {"city": "string"}),
+    "price": ("What does {item} cost in the shop?", "Says the price of an article of the shop.", {"item": "string"}),
+    "timer": ("Wake me in {minutes} minutes.", "Rings after some minutes.", {"minutes": "integer"}),
+}
+UNAIDED = ("Say hello.", "Name a colour.", "Write a sentence about a {item}.", "Which language is spoken in {city}?")
+
+
 @dataclass(frozen=True)
 class Maker:
     """A generated task: rows without end from a source of chance and a size, which is how hard they are."""
@@ -103,6 +114,24 @@ def _brackets(chance: random.Random, size: int) -> Row:
     return {"prompt": f"Close {' '.join(brackets)} with", "answer": " ".join(PAIRS[one] for one in reversed(stack))}
 
 
+def _tools(chance: random.Random, size: int) -> Row:
+    """A question with `size` tools, of which one answers it; or, a third of them, none."""
+    values = {"a": chance.randrange(100, 1000), "b": chance.randrange(100, 1000), "city": chance.choice(CITIES),
+              "item": chance.choice(WORDS), "minutes": chance.randrange(2, 60)}  # fmt: skip
+    name = chance.choice([*CALLS])
+    offered = chance.sample([name, *chance.sample([other for other in CALLS if other != name], size - 1)], size)
+    tools = [
+        {"name": tool, "description": CALLS[tool][1], "parameters": {
+            "type": "object", "properties": {key: {"type": kind} for key, kind in CALLS[tool][2].items()},
+            "required": [*CALLS[tool][2]]}}
+        for tool in offered
+    ]  # fmt: skip
+    if chance.random() < 1 / 3:
+        return {"prompt": chance.choice(UNAIDED).format(**values), "tools": tools, "call": None}
+    call = {"name": name, "arguments": {key: values[key] for key in CALLS[name][2]}}
+    return {"prompt": CALLS[name][0].format(**values), "tools": tools, "call": call}
+
+
 LETTERS = "abcdefgh"
 LAW = (0.5, 0.25, 0.125, 0.125)  # of the letters that may follow: 1.75 bits
 
@@ -135,6 +164,10 @@ MAKERS: dict[str, Maker] = {
     "needle": Maker("a number said once at a distance", _endless(_needle), 20, "numeric", shots=0, max_tokens=12),
     "lookup": Maker("the value of a key", _endless(_lookup), 8, "numeric", max_tokens=12),
     "brackets": Maker("what closes a sequence of brackets", _endless(_brackets), 10),
+    "tools": Maker(
+        "which tool a question wants, with which arguments, or none", _endless(_tools), 3, "", shots=0,
+        max_tokens=256, stop=(),
+    ),
     "markov": Maker(
         "texts of 1.75 bits a letter", _markov, 200, "", shots=0,
         entropy=lambda size: (math.log(len(LETTERS)) - (size - 1) * sum(p * math.log(p) for p in LAW)) / size,
@@ -160,6 +193,8 @@ def generated(text: str) -> Task | None:
             raise ParameterError(f"{text}: expected size, seed, items or shots = a number, got {part!r}")
         options[key] = int(value)
     size, items, shots = options["size"], options["items"], options["shots"]
+    if name == "tools" and size > len(CALLS):
+        raise ParameterError(f"{text}: there are {len(CALLS)} tools, so size is at most that")
     if size < 1 or items < 1 or (not maker.scorer and shots):
         raise ParameterError(f"{text}: size and items must be 1 or more, and texts have no examples")
 

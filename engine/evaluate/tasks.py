@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
+from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.json_reader import parse
 from likely.engine.rows.training_row import FORMS as LEARNED
 from likely.engine.rows.training_row import RowFault, form_of, sides
@@ -83,6 +84,7 @@ class KnownLaw:
 Body = (
     MinimalPair
     | Choices
+    | ToolQuestion
     | Question
     | JudgedPair
     | ConditionedText
@@ -92,7 +94,8 @@ Body = (
     | KnownLaw
 )
 FORMS: tuple[type[Body], ...] = (
-    MinimalPair, Choices, Question, JudgedPair, ConditionedText, RestatedText, ChangedContext, Document, KnownLaw,
+    MinimalPair, Choices, ToolQuestion, Question, JudgedPair, ConditionedText, RestatedText, ChangedContext, Document,
+    KnownLaw,
 )  # fmt: skip
 
 
@@ -367,7 +370,7 @@ def _law(values: Row, _: Row) -> KnownLaw | str:
 
 _MAKERS: dict[type[Body], Callable[[Row, Row], Body | str]] = {
     MinimalPair: _pair, Choices: _choices, Question: _question, Document: _document, KnownLaw: _law,
-    **{form: form.of for form in (JudgedPair, ConditionedText, RestatedText, ChangedContext)},
+    **{form: form.of for form in (ToolQuestion, JudgedPair, ConditionedText, RestatedText, ChangedContext)},
 }  # fmt: skip
 
 

@@ -72,6 +72,10 @@ MEASURES: tuple[Measure, ...] = (
     Measure("regex", "share", "higher", "what a pattern finds in the answer"),
     Measure("math", "share", "higher", "the answer as mathematics"),
     Measure("program", "share", "higher", "what a program says of the answer"),
+    Measure("right_tool", "share", "higher", "the right tool is called, or none where none is right"),
+    Measure("right_arguments", "share", "higher", "where a call is right: it is made with its very arguments"),
+    Measure("needless_call", "share", "lower", "where none is right: a tool is called"),
+    Measure("right_choice", "share", "higher", "the probability of the right tool, or of none, where it was chosen"),
     # of a judge, and stand-ins for what texts are
     Measure("win_rate", "share", "higher", "votes for the first of two answers, over both orders"),
     Measure("win_probability", "share", "higher", "the same by the verdicts' probabilities"),

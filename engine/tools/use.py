@@ -6,10 +6,10 @@ Knows no server and no person.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from likely.engine.errors import DataError
 from likely.engine.prompt import Prompt, Turn
@@ -17,10 +17,13 @@ from likely.engine.thinking import THINK, Kind, MarkSplitter, answer_tokens, end
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.tokenizer.template import Message
 from likely.engine.tools.call_format import JSON, CallFormat, call_format
-from likely.engine.tools.choice import CallOpening, opening
+from likely.engine.tools.choice import CallOpening, ToolLaw, choosing, opening
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Constraint
+
+if TYPE_CHECKING:
+    from likely.engine.session import Session
 
 WORDS = "answer_in_words"  # a name beside the tools', for no call
 TOLD = (
@@ -82,12 +85,18 @@ class ToolUse:
         ]
         return Constraint("json", json.dumps({"anyOf": calls}), start)
 
-    def opening(self, tokenizer: Tokenizer) -> tuple[CallOpening | None, tuple[str, ...]]:
-        """How a call begins, and the names among which one is chosen there."""
-        names = tuple(tool.name for tool in self.tools)
+    def choosing(
+        self, session: "Session", ids: Sequence[int], steps: Sequence[TokenStep], answer: ToolAnswer
+    ) -> Generator[None, None, ToolLaw | None]:
+        """The law over what is called, or nothing, where an answer in `steps` behind a prompt chose, in pieces. None
+        where the template does not show how a call begins. Under a grammar, what follows is a tool or `WORDS`."""
+        tokenizer, names = session.tokenizer, tuple(tool.name for tool in self.tools)
+        before = [*ids, *(step.token for step in steps[: answer.choice])]
         if self.format is None:
-            return CallOpening("", '{"name": "', '"'), (*names, WORDS)
-        return opening(tokenizer, self.format), names
+            before += tokenizer.encode('{"name": "')  # as each answer begins
+            return (yield from choosing(session, before, (*names, WORDS), CallOpening("", "", '"'))).among_tools
+        begins = opening(tokenizer, self.format)
+        return None if begins is None else (yield from choosing(session, before, names, begins))
 
     def splitter(self, ids: Sequence[int], tokenizer: Tokenizer) -> MarkSplitter:
         """The splitter of an answer behind a prompt."""
@@ -159,7 +168,3 @@ def plain_words(text: str, tokenizer: Tokenizer) -> str:
     for name in names:
         text = text.replace(name, f"{name[:1]}\u200b{name[1:]}")
     return text
-
-
-def by_name(tools: Sequence[Tool]) -> Mapping[str, Tool]:
-    return {tool.name: tool for tool in tools}

@@ -23,7 +23,7 @@ MINUTES = "takes minutes"
 FOREVER = "runs until it is stopped"
 SEVERAL = "several processes or machines"
 THINKS = "needs a model whose chat template can be told to think"
-TOOLS = "waits for a yes, or for a model with room for what is said of tools: tests/cli/test_tools.py"
+TOOLS = "waits for a yes, or for a model with room for what is said of tools: test_tools.py, test_tool_questions.py"
 OUTSIDE = "installs or fetches"
 NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "make chat": SCREEN,
@@ -42,6 +42,7 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "likely pull": OUTSIDE,
     "mlx.launch": SEVERAL,
     'likely run "What is 17 * 23?" --tools': TOOLS,
+    "likely eval tools": TOOLS,
     'likely run "What is in these files?" --tools': TOOLS,
     'likely run "How many r in strawberry?" --think': THINKS,
 }

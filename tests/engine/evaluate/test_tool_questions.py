@@ -1,0 +1,89 @@
+"""Questions with tools: scripted models that call as they should, otherwise, needlessly, or not."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.evaluation import evaluate
+from likely.engine.evaluate.generated import generated
+from likely.engine.evaluate.protocol import Protocol
+from likely.engine.evaluate.tasks import Item, Problem, Result, Task
+from likely.engine.evaluate.tool_questions import ToolQuestion
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from tests.support import thinkers
+from tests.support.thinkers import Thinker
+
+TOOLS = [{"name": name, "parameters": {"type": "object", "properties": {"a": {}}}} for name in ("add", "sub")]
+CALLS = (
+    "{% if tools %}{% endif %}{% for m in messages %}{% for c in m.tool_calls or [] %}{% raw %}<tool_call>{% endraw %}\
+{{ '{\"name\": \"' + c.function.name + '\"}' }}{% endfor %}{% endfor %}a:"
+)
+
+
+def measured(folder: Path, script: str, call: Any) -> dict[str, float]:
+    """What is measured of a model that writes a script where the right call is another, or none."""
+    model = thinkers.write(folder / "model", Thinker(CALLS, ("<think>",), ""), script)
+    task = Task("t", lambda: iter([{"prompt": "hi", "tools": TOOLS, "call": call}]), "1")
+    (result,) = evaluate(Session(load(str(model))), task, Protocol())
+    assert isinstance(result, Result)
+    return dict(result.values)
+
+
+ADD = '<tool_call>{"name": "add", "arguments": {"a": 3}}</tool_call>'
+
+
+@pytest.mark.slow(3)
+@pytest.mark.parametrize(
+    ("script", "call", "values"),
+    [
+        (ADD, {"name": "add", "arguments": {"a": 3}}, {"right_tool": 1, "right_arguments": 1, "right_choice": 1}),
+        (ADD, {"name": "add", "arguments": {"a": 4}}, {"right_tool": 1, "right_arguments": 0, "right_choice": 1}),
+        (ADD, {"name": "sub", "arguments": {"a": 3}}, {"right_tool": 0, "right_arguments": 0, "right_choice": 0}),
+        (ADD + ADD, {"name": "add", "arguments": {"a": 3}}, {"right_tool": 0, "right_arguments": 0, "right_choice": 1}),
+        (ADD, None, {"right_tool": 0, "needless_call": 1, "right_choice": 0}),
+        ("Hello", None, {"right_tool": 1, "needless_call": 0, "right_choice": 1}),
+        ("Hello", {"name": "add", "arguments": {}}, {"right_tool": 0, "right_arguments": 0, "right_choice": 0}),
+        ("<tool_call>nothing", None, {"right_tool": 1, "needless_call": 0, "right_choice": 0}),
+    ],
+)
+def test_a_call_is_compared_with_the_right_one(
+    tmp_path: Path, script: str, call: Any, values: dict[str, float]
+) -> None:
+    assert measured(tmp_path, script, call) == pytest.approx(values, abs=1e-3)
+
+
+def test_rows_that_are_no_question_with_tools_are_told() -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a", "tools": [{"type": "function", "function": {"name": "f"}}], "call": None},
+        {"prompt": "", "tools": TOOLS, "call": None},
+        {"prompt": "a", "tools": "f", "call": None},
+        {"prompt": "a", "tools": TOOLS, "call": {"name": "other"}},
+        {"prompt": "a", "tools": TOOLS, "call": {"name": "add", "arguments": 3}},
+    ]
+    found = list(Task("t", lambda: iter(rows), "1").items())
+    assert isinstance(found[0], Item) and isinstance(found[0].body, ToolQuestion)
+    assert [each.kind for each in found[1:] if isinstance(each, Problem)] == ["empty"] * 2 + ["unanswerable"] * 2
+
+
+def test_the_task_that_ships_asks_for_each_tool_and_for_none() -> None:
+    task = generated("tools:items=300,size=4,seed=1")
+    assert task is not None
+    bodies = [item.body for item in task.items() if isinstance(item, Item)]
+    assert all(isinstance(body, ToolQuestion) and len({tool.name for tool in body.tools}) == 4 for body in bodies)
+    calls = [body.call for body in bodies if isinstance(body, ToolQuestion)]
+    for body in bodies:
+        assert isinstance(body, ToolQuestion)
+        if body.call is not None:
+            (tool,) = [tool for tool in body.tools if tool.name == body.call.name]
+            assert {*body.call.arguments} == {*tool.schema["properties"]}
+            assert all(str(value) in body.prompt for value in body.call.arguments.values())
+    assert len({call.name for call in calls if call is not None}) == 6
+    assert abs(np.mean([call is None for call in calls]) - 1 / 3) < 4 * (2 / 9 / 300) ** 0.5
+    with pytest.raises(ParameterError, match="there are 6 tools"):
+        generated("tools:size=7")
+    with pytest.raises(DataError, match="rows"):
+        _ = Task("t", lambda: iter(()), "1").form
