@@ -301,8 +301,8 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
     from likely.models.native import NativeModel
 
     checkpoint = load(str(path))
-    model = checkpoint.model
-    assert isinstance(model, NativeModel)
+    assert isinstance(checkpoint.model, NativeModel)
+    model = checkpoint.model.drawing
     ids = checkpoint.tokenizer.encode(text.read_text()[: 16 * count], bos=True)[:count]
     caches, sums, other = (model.make_cache(count), model.graph.make_cache(count)), 0.0, 0
     for at in range(0, len(ids), chunk):

@@ -31,7 +31,7 @@ from likely.metal import mx
 from likely.models.cache import Cache
 
 SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else what is read at once
-VERSION = "2"
+VERSION = "3"
 MEMORY = 256 << 20  # bytes
 DISK = 1 << 30
 

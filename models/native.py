@@ -282,7 +282,7 @@ class NativeCache(Cache):
         for i, length in enumerate(lengths):
             for rows, padded in zip(self.native.taken(0, length, i), (keys, values), strict=True):
                 padded.append(np.pad(rows, ((0, 0), (0, 0), (0, most - length), (0, 0))))
-        joined = [np.stack(rows, axis=1) for rows in (keys, values)]  # [layers, B, Hkv, n, D]
+        joined = [np.stack(rows, axis=1).astype(np.float32) for rows in (keys, values)]  # [layers, B, Hkv, n, D]
         for layer, k, v in zip(made.layers, *joined, strict=True):
             layer.append(mx.array(k), mx.array(v))
         if self.native.each is not None:
@@ -358,7 +358,7 @@ class NativeRows(KVCache):
         self._native = native
 
     def cut(self, start: int, end: int) -> dict[str, mx.array] | None:
-        """Arrays [1, layers Hkv, end - start, D]; None where there are several texts."""
+        """Arrays [1, layers Hkv, end - start, D] as they are held; None where there are several texts."""
         if len(self._native.texts) != 1 or end > self._native.length:
             return None
         parts = self._native.taken(start, end)
@@ -369,7 +369,7 @@ class NativeRows(KVCache):
 
     def paste(self, parts: Sequence[Mapping[str, mx.array]], ends: Sequence[int]) -> None:
         """Hold what was cut, for a cache that holds nothing."""
-        layers, heads, size = self._native.shape
+        layers, heads, size, _ = self._native.shape
         joined = [
             np.concatenate([np.array(part[name])[0] for part in parts], axis=1).reshape(layers, heads, -1, size)
             for name in ("keys", "values")

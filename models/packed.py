@@ -19,7 +19,7 @@ from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.keys import refuse_left
 from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions
-from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, spans
+from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, RowShape, spans
 from likely.models.rope import Rope
 
 if TYPE_CHECKING:
@@ -164,9 +164,10 @@ class PackedModel:
         return dict(zip(PRODUCTS, sizes, strict=True)) | {EMBED: c.width, HEAD: c.vocab_size}
 
     def make_cache(self, capacity: int = FIRST) -> PackedCache:
-        """An empty cache of one text."""
+        """An empty cache of one text; its numbers are float32 where activations are FULL, float16 else."""
         c = self.config
-        return PackedCache((c.layers, c.kv_heads, c.head_size), capacity)
+        dtype = np.dtype(np.float32 if self.activation_bits == FULL else np.float16)
+        return PackedCache(RowShape(c.layers, c.kv_heads, c.head_size, dtype), capacity)
 
     def __call__(self, tokens: np.ndarray, cache: PackedCache) -> np.ndarray:
         """Logits float32 [B, T, V] after each of `tokens` [B, T], which follow what `cache` holds."""

@@ -1,6 +1,7 @@
 """Cache of a model on packed weights: keys and values in numpy, in the order that suits the kernels (forward.h).
 
-It keeps the contract of `models.cache`: fork, select, rewind, freeze. Knows neither mlx nor the model.
+They are float32, or float16 where activations are rounded too. It keeps the contract of `models.cache`: fork, select,
+rewind, freeze. Knows neither mlx nor the model.
 """
 
 import ctypes
@@ -8,6 +9,7 @@ import math
 import mmap
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,10 +18,8 @@ from likely.metal.packed import LANES
 from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
-LARGE = (
-    4 << 20
-)  # bytes of a buffer that goes back to the system as soon as it is outgrown; from here on numpy asks for huge
-# pages, all of which are cleared before the first row is written
+LARGE = 4 << 20  # bytes of a buffer that goes back to the system as soon as it is outgrown
+FILLED = 16 << 20  # bytes of one whose text is long: huge pages are cleared as a whole, with the first row in them
 
 
 class CSpan(ctypes.Structure):
@@ -30,6 +30,7 @@ class CSpan(ctypes.Structure):
         ("values", ctypes.c_void_p),
         ("capacity", ctypes.c_int),
         ("length", ctypes.c_int),
+        ("number", ctypes.c_int),
     )
 
 
@@ -39,21 +40,34 @@ class CText(ctypes.Structure):
     _fields_ = (("spans", ctypes.c_void_p), ("count", ctypes.c_int), ("before", ctypes.c_int))
 
 
+class RowShape(NamedTuple):
+    """A position's rows of all layers: of each head that many keys, and values."""
+
+    layers: int
+    heads: int  # Hkv
+    size: int  # D
+    dtype: np.dtype[Any]  # float32 or float16
+
+    @property
+    def nbytes(self) -> int:
+        return 2 * self.layers * self.heads * self.size * self.dtype.itemsize
+
+
 class _PackedSegment:
     """Keys and values of all layers for some positions of a text; texts that fork share them until they differ."""
 
     __slots__ = ("__weakref__", "capacity", "frozen", "holders", "keys", "used", "values")
 
-    def __init__(self, shape: tuple[int, int, int], capacity: int) -> None:
-        layers, heads, size = shape
+    def __init__(self, shape: RowShape, capacity: int) -> None:
+        layers, heads, size, dtype = shape
         self.capacity = -(-capacity // LANES) * LANES
-        self.keys = _room(layers, heads, self.capacity // LANES, size, LANES)
-        self.values = _room(layers, heads, self.capacity, size)
+        self.keys = _room(dtype, layers, heads, self.capacity // LANES, size, LANES)
+        self.values = _room(dtype, layers, heads, self.capacity, size)
         self.used = 0  # rows that somebody wrote
         self.frozen = 0  # rows that a prefix reads, whoever else holds them: never written again
         self.holders: weakref.WeakSet[_Sequence] = weakref.WeakSet()
 
-    def copied(self, rows: int, capacity: int, shape: tuple[int, int, int]) -> "_PackedSegment":
+    def copied(self, rows: int, capacity: int, shape: RowShape) -> "_PackedSegment":
         """The first `rows` in a buffer of their own."""
         twin = _PackedSegment(shape, capacity)
         panels = -(-rows // LANES)
@@ -88,7 +102,7 @@ class _Sequence:
             self.own.holders.add(twin)
         return twin
 
-    def reserve(self, count: int, first: int, shape: tuple[int, int, int]) -> None:
+    def reserve(self, count: int, first: int, shape: RowShape) -> None:
         """Room for `count` more rows that nobody else sees."""
         end = self.rows + count
         if self.own is None:
@@ -132,8 +146,7 @@ class _Sequence:
 class PackedCache:
     """Cache of a `PackedModel`: keys and values of the tokens it has read, of B texts side by side."""
 
-    def __init__(self, shape: tuple[int, int, int], capacity: int = FIRST) -> None:
-        """`shape`: layers, Hkv and D."""
+    def __init__(self, shape: RowShape, capacity: int = FIRST) -> None:
         self.shape, self._first = shape, capacity
         self.expected = 0  # positions that are known to come: room for them is no copy later
         self.texts = [_Sequence()]
@@ -213,16 +226,15 @@ class PackedCache:
 
     def needs(self, positions: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read."""
-        layers, heads, size = self.shape
         capacity = max(self._first, LANES)
         while capacity < positions:
             capacity *= 2
-        return 2 * layers * heads * size * 4 * (-(-capacity // FIRST) * FIRST)
+        return self.shape.nbytes * (-(-capacity // FIRST) * FIRST)
 
     def taken(self, start: int, end: int, text: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Copies of the keys and values [layers, Hkv, end - start, D] of a text's positions start..end-1."""
-        layers, heads, size = self.shape
-        keys, values = (np.empty((layers, heads, end - start, size), np.float32) for _ in range(2))
+        layers, heads, size, dtype = self.shape
+        keys, values = (np.empty((layers, heads, end - start, size), dtype) for _ in range(2))
         held, begin = self.texts[text], 0
         spans = held.prefix if held.own is None else (*held.prefix, (held.own, held.rows))
         for rows, length in spans:
@@ -244,27 +256,30 @@ class PackedCache:
         text.reserve(n, self._first, self.shape)
         assert text.own is not None
         panels = -(-n // LANES)
-        padded = np.zeros((layers, heads, panels * LANES, size), np.float32)
+        padded = np.zeros((layers, heads, panels * LANES, size), self.shape.dtype)
         padded[:, :, :n] = keys
         text.own.keys[:, :, :panels] = padded.reshape(layers, heads, panels, LANES, size).swapaxes(3, 4)
         text.own.values[:, :, :n] = values
         text.rows = n
 
 
-def _room(*shape: int) -> np.ndarray:
-    """Float32 that begins at a cache line. What is in it is no row, and no row is made of it.
+def _room(dtype: np.dtype[Any], *shape: int) -> np.ndarray:
+    """Numbers that begin at a cache line. What is in it is no row, and no row is made of it.
 
     What is large has pages of its own: the allocator would keep those of every buffer that a text has outgrown.
     """
-    nbytes = 4 * math.prod(shape)
+    nbytes = dtype.itemsize * math.prod(shape)
     if nbytes < LARGE:
-        return packed.aligned(nbytes).view(np.float32).reshape(shape)
+        return packed.aligned(nbytes).view(dtype).reshape(shape)
     pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return np.frombuffer(pages, np.float32).reshape(shape)
+    if nbytes >= FILLED:  # fewer looks for where a page lies
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype).reshape(shape)
 
 
 def spans(text: _Sequence) -> Iterator[CSpan]:
     """The buffers of a text that has room for what comes, in their order."""
     assert text.own is not None
     for rows, length in (*text.prefix, (text.own, text.rows)):
-        yield CSpan(rows.keys.ctypes.data, rows.values.ctypes.data, rows.capacity, length)
+        number = packed.NUMBERS.index(rows.keys.dtype.name)
+        yield CSpan(rows.keys.ctypes.data, rows.values.ctypes.data, rows.capacity, length, number)

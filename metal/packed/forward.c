@@ -55,6 +55,11 @@ static void gate_part(void *context, int row) {
     likely_kernels()->gate(gate, gate + n, n, p->m->activation, p->normed + row * n);
 }
 
+/* Where a head's numbers begin in the layer's part of a span, at a position. */
+static long place_of(const pass_t *p, const span_t *span, int head, int position) {
+    return (((long)p->index * p->m->kv_heads + head) * span->capacity + position) * p->m->size;
+}
+
 /* A row's queries and keys are normed and turned, and its keys and values go to their places. */
 static void append_part(void *context, int row) {
     const pass_t *p = context;
@@ -76,12 +81,20 @@ static void append_part(void *context, int row) {
     const span_t *span = text->spans + text->count - 1;
     int at = p->position[row] - text->before;
     for (int h = 0; h < m->kv_heads; h++) {
-        long place = ((long)p->index * m->kv_heads + h) * span->capacity * size;
-        float *keys = span->keys + place + (long)at / LANES * LANES * size + at % LANES;
+        long place = place_of(p, span, h, 0), own = place + (long)at / LANES * LANES * size + at % LANES;
         const float *key = qkv + (m->heads + h) * size, *value = qkv + (both + h) * size;
-        for (int d = 0; d < size; d++)
-            keys[d * LANES] = key[d];
-        __builtin_memcpy(span->values + place + (long)at * size, value, size * sizeof(float));
+        if (span->number == FLOAT16) {
+            uint16_t halves[WIDEST], *keys = (uint16_t *)span->keys + own;
+            likely_kernels()->narrow(key, size, halves);
+            for (int d = 0; d < size; d++)
+                keys[d * LANES] = halves[d];
+            likely_kernels()->narrow(value, size, (uint16_t *)span->values + place + (long)at * size);
+        } else {
+            float *keys = (float *)span->keys + own;
+            for (int d = 0; d < size; d++)
+                keys[d * LANES] = key[d];
+            __builtin_memcpy((float *)span->values + place + (long)at * size, value, size * sizeof(float));
+        }
     }
 }
 
@@ -92,6 +105,10 @@ static void append_part(void *context, int row) {
 static float *found_at(const pass_t *p, int task, int head, int part) {
     long each = (2L + p->m->size) * QUERIES;
     return p->found + (((long)task * p->m->kv_heads + head) * p->parts + part) * each;
+}
+
+static int bytes_of(const span_t *span) { /* of a number */
+    return span->number == FLOAT32 ? 4 : 2;
 }
 
 static void attend_part(void *context, int index) {
@@ -115,11 +132,10 @@ static void attend_part(void *context, int index) {
     for (int r = 0; r < rows; r++)
         __builtin_memcpy(q + r * group * size, p->qkv + (first + r) * next + (long)head * group * size,
                          group * size * sizeof(float));
-    int asked = queries; /* with such of zeros as fill up the registers */
-    if (queries > kernels->most)
-        for (; asked % kernels->most; asked++)
-            for (int d = 0; d < size; d++)
-                q[asked * size + d] = 0;
+    int asked = queries, full = queries > kernels->most ? kernels->most : queries % 4 == 3 ? smaller(4, kernels->most) : 1;
+    for (; asked % full; asked++) /* zeros, which fill up the registers */
+        for (int d = 0; d < size; d++)
+            q[asked * size + d] = 0;
     kernels->arrange(q, size, 0, asked, size, PLAIN, arranged);
     activations_t x = {arranged, asked, size, PLAIN};
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
@@ -128,11 +144,11 @@ static void attend_part(void *context, int index) {
         int low = larger(start - begin, 0), high = smaller(end - begin, held);
         if (low >= high)
             continue;
-        int from = low / LANES, panels = (high - 1) / LANES + 1 - from;
-        matrix_t keys = {.layout = FLOAT, .rows = panels * LANES, .columns = size, .block = 1, .blocks = size};
-        keys.block_codes = LANES * sizeof(float), keys.panel = LANES * size * sizeof(float);
-        keys.data = (uint8_t *)(span->keys + ((long)p->index * m->kv_heads + head) * span->capacity * size) +
-                    from * keys.panel;
+        int from = low / LANES, panels = (high - 1) / LANES + 1 - from, bytes = bytes_of(span);
+        matrix_t keys = {.rows = panels * LANES, .columns = size, .block = 1, .blocks = size};
+        keys.layout = span->number == FLOAT32 ? FLOAT : HALF;
+        keys.block_codes = LANES * bytes, keys.panel = LANES * size * bytes;
+        keys.data = (uint8_t *)span->keys + place_of(p, span, head, from * LANES) * bytes;
         kernels->multiply(&keys, &x, 0, panels, scores, PART + LANES, 0);
         for (int r = 0; r < queries; r++)
             __builtin_memcpy(weights + r * PART + begin + low - start, scores + r * (PART + LANES) + low - from * LANES,
@@ -152,8 +168,8 @@ static void attend_part(void *context, int index) {
         int low = larger(start - begin, 0), high = smaller(end - begin, held);
         if (low >= high)
             continue;
-        const float *values = span->values + (((long)p->index * m->kv_heads + head) * span->capacity + low) * size;
-        kernels->mix(weights + begin + low - start, PART, queries, high - low, values, size, mixed);
+        const uint8_t *values = (const uint8_t *)span->values + place_of(p, span, head, low) * bytes_of(span);
+        kernels->mix(weights + begin + low - start, PART, queries, high - low, values, span->number, size, mixed);
     }
 }
 

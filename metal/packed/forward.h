@@ -56,10 +56,11 @@ typedef struct {
 } model_t;
 
 /* Rows of keys and values of all layers, those of `length` positions valid: keys
- * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side; values [layers, kv_heads, capacity, size]. */
+ * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side; values [layers, kv_heads, capacity, size]. All
+ * are floats or halves, by their `number`; what is made of them is summed in floats. */
 typedef struct {
-    float *keys, *values;
-    int capacity, length;
+    void *keys, *values;
+    int capacity, length, number;
 } span_t;
 
 /* One text: the spans of its rows in their order, of which the last takes the new ones. */

@@ -26,6 +26,7 @@ const kernels_t KERNELS = {
     .soften_back = soften_back,
     .dots = dots,
     .mix = mix,
+    .narrow = narrow,
     .exponential = exponential,
     .wide = WIDE,
     .gemm = gemm,

@@ -13,8 +13,8 @@
 enum { LANES = 16 };  /* rows of a panel */
 enum { SUMMED = 32 }; /* columns whose activations are summed, for what has an offset */
 
-enum layout { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, LAYOUTS };
-enum number { FLOAT32, FLOAT16, BFLOAT16 }; /* of the scales of AFFINE4 and AFFINE8 */
+enum layout { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, HALF, LAYOUTS }; /* HALF: of keys */
+enum number { FLOAT32, FLOAT16, BFLOAT16 }; /* of the scales of AFFINE4 and AFFINE8; keys and values: the first two */
 
 typedef struct {
     int layout, number, group; /* group: columns that share a scale in AFFINE4 and AFFINE8 */
@@ -75,7 +75,9 @@ typedef struct {
     void (*soften_back)(const float *weights, float *gradients, int n);
     void (*dots)(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
                  long next);
-    void (*mix)(const float *weights, long next, int rows, int count, const float *values, int size, float *out);
+    void (*mix)(const float *weights, long next, int rows, int count, const void *values, int number, int size,
+                float *out);
+    void (*narrow)(const float *x, int n, uint16_t *out);
     float (*exponential)(float x);
     int wide; /* columns of b that gemm has side by side */
     void (*gemm)(int rows, int k, const float *a, long row, long column, const float *b, long apart, float *c,

@@ -38,11 +38,13 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
     const uint8_t *codes = scales + m->scales;
     long apart = m->panel;
     BOTH(i) total[i] = (F){0};
-    if (layout == FLOAT) {
-        for (int c = 0; c < m->columns; c++, codes += 64)
+    if (layout == FLOAT || layout == HALF) {
+        const int number = layout == FLOAT ? FLOAT32 : FLOAT16;
+        const int next = layout == FLOAT ? P : 8; /* panels of keys are small */
+        for (int c = 0; c < m->columns; c++, codes += BYTES_OF(number) * LANES)
             EVERY(p) {
-                F v = LOAD(F, codes + p * apart);
-                __builtin_prefetch(codes + (p + P) * apart, 0, 2);
+                F v = wide(codes + p * apart, number);
+                __builtin_prefetch(codes + (p + next) * apart, 0, 2);
                 EACH(r) total[p * R + r] += v * x[(long)c * R + r];
             }
         return;

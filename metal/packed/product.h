@@ -99,7 +99,8 @@ static const int many[] = {1};
 #endif
 
 #define NAMED(kind) kind
-#define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) X(P, R, FLOAT)
+#define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) X(P, R, FLOAT)        \
+    X(P, R, HALF)
 #include "panels.h"
 
 /* How many of `rows` go together next, and which row of `blocks` takes them. */

@@ -70,6 +70,14 @@ INLINE F wide(const uint8_t *at, const int number) {
 #endif
 }
 
+#define BYTES_OF(number) ((number) == FLOAT32 ? 4 : 2)
+
+INLINE float wide_one(const uint8_t *at, const int number) {
+    uint8_t alone[64] = {0};
+    __builtin_memcpy(alone, at, BYTES_OF(number));
+    return wide(alone, number)[0];
+}
+
 INLINE F largest(F a, F b) { /* b where a is NaN */
     I more = a > b;
     return (F)((more & (I)a) | (~more & (I)b));
@@ -82,6 +90,24 @@ INLINE F least(F a, F b) {
 
 INLINE F all(float x) {
     return x - (F){0};
+}
+
+/* The nearest halves, of two the even one; what is larger than the largest becomes that. A NaN stays one. */
+INLINE H halves(F x) {
+    const float most = 65504;
+    x = largest(all(-most), least(all(most), x));
+#if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__)
+    typedef __fp16 T __attribute__((vector_size(32)));
+    return (H)__builtin_convertvector(x, T);
+#else
+    I bits = (I)x, sizes = bits & 0x7fffffff, nan = sizes > 0x7f800000;
+    I usual = (sizes - (112 << 23) + 0xfff + ((sizes >> 13) & 1)) >> 13;
+    I small = (I)((F)sizes + 0.5f) - (126 << 23); /* the last bit of a half's smallest is that of 0.5's float */
+    I tiny = (F)sizes < 0x1p-14f;
+    I out = (tiny & small) | (~tiny & usual);
+    out = (nan & 0x7e00) | (~nan & out);
+    return __builtin_convertvector(out | ((bits >> 16) & 0x8000), H);
+#endif
 }
 
 INLINE float sum(F x) {

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -262,7 +261,7 @@ def test_it_takes_the_path_that_is_said_and_gives_what_the_graph_gives(row: Any,
 
 
 def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -> None:
-    """None where activations are float32 or all of their bits are multiplied; of 16 bits what the decision says."""
+    """None where all of the bits are multiplied; of 16 bits what the decision says. Keys are halves everywhere."""
     library = load_library()
     assert library is not None
     text = "It rained, and nobody minded. " * 9
@@ -274,7 +273,7 @@ def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -
         plain, same = activation_rounding.measure(load(path), text)
     finally:
         library.handle.likely_packed_init(len(LEVELS) - 1)
-    assert same == replace(plain, bits=24) and plain.largest < 1e-10
+    assert same.largest < 1e-10 < found.largest and plain.kl > 0
     assert library.kernels not in ROUNDS or (plain.kl < found.kl and full.off < found.off / 9)
     with pytest.raises(DataError, match="runs through the graph"):
         activation_rounding.measure(load(path, precision=Precision(mx.float32, packed=False)))

@@ -128,7 +128,7 @@ def test_an_adapter_is_on_one_of_two_twins(path: Path, tmp_path: Path) -> None:
 def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:
     checkpoint = load(path)
     c = checkpoint.model.config
-    row = 2 * c.layers * c.kv_heads * c.head_size * 4
+    row = 2 * c.layers * c.kv_heads * c.head_size * 2  # halves
     session = Session(checkpoint, kv_budget=256 * row)
     assert len(drawn(session, TEXT, tokens=200)[0]) == 256 - len(TEXT)
     assert session.cache_nbytes <= 256 * row
@@ -226,8 +226,12 @@ def test_a_sentence_without_a_beginning_has_the_log_probability_of_float64(smoll
 
 
 @pytest.mark.real
-def test_the_real_model_draws_200_greedy_tokens_as_in_float32(smollm2: ModelInfo) -> None:
-    fast, graph = Session(load("smollm2")), Session(load("smollm2", precision=EXACT))
+def test_each_of_200_greedy_tokens_of_the_real_model_is_the_likeliest_in_float32_but_for_rounding(
+    smollm2: ModelInfo,
+) -> None:
+    fast, graph = Session(load("smollm2")), load("smollm2", precision=EXACT).model
     assert isinstance(fast.model, NativeModel)
     ids = fast.tokenizer.chat([{"role": "user", "content": "Tell me about entropy."}])
-    assert drawn(fast, ids, tokens=200) == drawn(graph, ids, tokens=200)
+    (tokens,) = drawn(fast, ids, tokens=200)
+    logits = np.array(graph(mx.array([[*ids, *tokens]]))[0, len(ids) - 1 : -1])
+    assert len(tokens) == 200 and (logits.max(-1) - logits[range(200), tokens] < 0.01).all()

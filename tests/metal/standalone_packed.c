@@ -114,7 +114,7 @@ static void forward(void) {
     model_t m = {.layers = number(), .width = number(), .heads = number(), .kv_heads = number(), .size = number()};
     m.mlp_width = number(), m.eps = 1e-5f, m.scale = *(float *)in(4), m.embed_scale = m.residual_scale = 1;
     m.pairs = m.size / 2;
-    int rows = number(), q = m.heads * m.size, kv = m.kv_heads * m.size;
+    int held = number(), rows = number(), q = m.heads * m.size, kv = m.kv_heads * m.size;
     const int *tokens = in(rows * 4);
     const float *turns = in((long)rows * m.size * 4);
     m.embed = m.head = weights(vocabulary, m.width);
@@ -135,7 +135,7 @@ static void forward(void) {
     m.layer = layers, m.additions = additions, m.norm = in(m.width * 4);
     int capacity = (rows + 15) / 16 * 16, *texts = room(rows * 4), *positions = room(rows * 4);
     long cache = (long)m.layers * m.kv_heads * capacity * m.size * 4;
-    span_t span = {room(cache), room(cache), capacity, 0};
+    span_t span = {room(cache), room(cache), capacity, 0, held};
     text_t text = {&span, 1, 0};
     for (int i = 0; i < rows; i++)
         texts[i] = 0, positions[i] = i;

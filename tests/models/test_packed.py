@@ -15,12 +15,13 @@ from likely.metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.families import registry
 from likely.models.packed import CHUNK, PackedModel
-from likely.models.packed_cache import PackedCache
+from likely.models.packed_cache import PackedCache, RowShape
 from likely.models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
-from tests.models.test_transformer import built
+from tests.models.test_transformer import Exact, built
 from tests.processes import by_threads
+from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
 
@@ -64,10 +65,10 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[None]:
     library.handle.likely_packed_init(len(LEVELS) - 1)
 
 
-@pytest.mark.parametrize("size", [16, 64, 80])
-def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, kernels: None) -> None:
+@pytest.mark.parametrize(("size", "bits"), [(16, 24), (64, 24), (80, 16), (20, 16)])
+def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, bits: int, kernels: None) -> None:
     """At once, in pieces, token by token, beside other texts, and behind a frozen prefix; more than a part of keys."""
-    fast = both(SAME["llama"] | {"num_hidden_layers": 2, "head_dim": size})[1]
+    fast = both(SAME["llama"] | {"num_hidden_layers": 2, "head_dim": size})[1].with_activations(bits)
     n = 300
     x = text(n, 3)
     at_once = fast.make_cache()
@@ -133,6 +134,39 @@ def test_activations_of_eight_bits_are_for_weights_of_few_bits() -> None:
     assert (fast.activation_bits, fast.with_activations(SIXTEEN).activation_bits) == (24, 16)
 
 
+@pytest.mark.parametrize(
+    "name",
+    everyday(["llama", "gemma 3", "qwen3", "qwen2", "llama interleaved", "mistral sliding", "phi 3", "granite"], 2),
+)
+def test_keys_and_values_of_whoever_draws_are_halves_and_all_else_is_as_exact(name: str, kernels: None) -> None:
+    """By float64 with keys and values rounded (of two as near, another now and then); who measures has none rounded."""
+    net, x = built(name), text(40)
+    fast, exact = native(net), Exact(net)
+    half, wanted = fast.with_activations(SIXTEEN), exact(x[0].tolist())
+    exact.stored, drawn = np.float16, half(x, half.make_cache())[0]
+    assert off(fast(x, fast.make_cache())[0], wanted) < 2e-6
+    assert off(drawn, exact(x[0].tolist())) < 1e-4 and off(drawn, wanted) > 5 * off(drawn, exact(x[0].tolist()))
+    assert 2 * half.make_cache().needs(300) == fast.make_cache().needs(300)
+
+
+def test_a_key_is_the_nearest_half_and_what_is_larger_than_halves_are_the_largest(kernels: None) -> None:
+    """Subnormal ones, too, and each beside a far larger one."""
+    weights = tensors(built("llama"))
+    for role in ("k", "v"):
+        name = f"model.layers.0.self_attn.{role}_proj.weight"
+        rows = weights[name].rows()
+        weights[name] = PackedMatrix("F32", *rows.shape).fill(
+            (rows * 10.0 ** (np.arange(len(rows))[:, None] % 18 - 10)).astype(np.float32)
+        )
+    fast, x = native(built("llama"), weights), text(90)
+    (floats, halves) = (model.make_cache() for model in (fast, fast.with_activations(SIXTEEN)))
+    fast.hidden(x, floats), fast.with_activations(SIXTEEN).hidden(x, halves)
+    for full, found in zip(floats.taken(0, 90), halves.taken(0, 90), strict=True):
+        want = np.clip(full[0], -65504, 65504).astype(np.float16)
+        assert (np.abs(full[0]) > 65520).any() and ((want != 0) & (np.abs(want) < 6e-5)).any()
+        np.testing.assert_array_equal(found[0].view(np.uint16), want.view(np.uint16))
+
+
 def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
     """What the process holds is what the text takes, and the small buffers that it began in."""
 
@@ -141,7 +175,7 @@ def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
 
     with malloc.giving_back():
         pass  # from here on the allocator is as it is after a load: it keeps what is freed
-    layers, heads, size = shape = (30, 3, 64)
+    shape = RowShape(30, 3, 64, np.dtype(np.float32))
     cache, before = PackedCache(shape), resident()
     for _ in range(8):
         (sequence,) = cache.texts
@@ -151,7 +185,7 @@ def test_buffers_that_a_text_has_outgrown_go_back_to_the_system() -> None:
             first = sequence.rows * rows.shape[2] // sequence.own.capacity
             rows[:, :, first : first + 256 * rows.shape[2] // sequence.own.capacity] = 1
         sequence.rows += 256
-    took = 2 * 4 * layers * heads * size * 2048
+    took = 2048 * shape.nbytes
     assert cache.nbytes == took
     assert resident() - before < 1.3 * took
 

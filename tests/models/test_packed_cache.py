@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from likely.models.errors import CacheError
-from likely.models.packed_cache import PackedCache, spans
+from likely.models.packed_cache import PackedCache, RowShape, spans
 
-SHAPE = (2, 3, 4)  # layers, Hkv, D
+SHAPE = RowShape(2, 3, 4, np.dtype(np.float32))
 ROW = 2 * 3 * 4 * 4 * 2  # bytes of a row, keys and values
 
 

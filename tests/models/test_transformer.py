@@ -87,6 +87,7 @@ class Exact:
     def __init__(self, model: Transformer) -> None:
         self.c = model.config
         self.after: dict[int, Array] = {}  # a layer -> what is added to the residual stream after it
+        self.stored: type[np.floating[Any]] = np.float64  # of keys and values
         self.parts: dict[tuple[int, str], tuple[Array, Array | None]] = {}
         for part in model.parts():
             weight, bias = np.array(part.numbers()).astype(np.float64), part.bias
@@ -112,6 +113,7 @@ class Exact:
         if c.qk_norm == "head":
             q, k = self.normed(layer, "q_norm", q), self.normed(layer, "k_norm", k)
         q, k = turned(c, layer, q, length), turned(c, layer, k, length)
+        k, v = (y.astype(self.stored).astype(float) for y in (k, v))
         k, v = (np.repeat(y, c.heads // c.kv_heads, 1) for y in (k, v))
         scores = np.einsum("thd,nhd->htn", q, k) * c.scale
         if c.softcap is not None:
