@@ -216,8 +216,8 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="tokens are others"):
         read(path, tokens[::-1], model="m", adapter="a")
     whole = path.read_bytes()
-    path.write_bytes(whole.replace(b'"version":"2"', b'"version":"7"'))
-    with pytest.raises(CacheError, match=r"of another version.*expected 2, got 7"):
+    path.write_bytes(whole.replace(b'"version":"3"', b'"version":"7"'))
+    with pytest.raises(CacheError, match=r"of another version.*expected 3, got 7"):
         read(path, tokens, model="m", adapter="a")
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CacheError, match="is damaged, remove it"):

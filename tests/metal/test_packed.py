@@ -439,8 +439,8 @@ def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]])
 def test_a_whole_pass_on_both_machines(machine: str, number: str, standalone: dict[str, list[str]]) -> None:
     """A Llama whose matrices are packed in several ways by turns, against the graph of the same numbers.
 
-    Beside the last product of each layer there is a low rank, and a vector is added after it. Keys and values are floats
-    or halves.
+    Beside the last product of each layer there is a low rank, and a vector is added after it. Keys and values are
+    floats or halves.
     """
     config = SAME["llama"] | {"hidden_size": 96, "intermediate_size": 160, "head_dim": 16, "num_hidden_layers": 2}
     arrays = {name: np.array(a) for name, a in flat(reference(config).parameters()).items()}
