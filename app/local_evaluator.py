@@ -7,7 +7,7 @@ from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.evaluator import Evaluator, is_adapter, open_adapter, weights
 from likely.app.model_provider import loaded
 from likely.app.requests import Evaluate
-from likely.app.task_sources import sources
+from likely.app.task_sources import sources, with_variations
 from likely.engine.evaluate.protocol import Protocol
 from likely.engine.evaluate.tasks import Outcome
 from likely.engine.session import Session
@@ -20,12 +20,13 @@ class LocalEvaluator:
     """The models of this machine, over the weights that are in memory already where one is loaded to be talked to."""
 
     def run(self, request: Evaluate, store: Evaluations, progress: Report) -> Generator[Evaluation | Outcome]:
-        tasks = sources(request.tasks)
+        tasks = with_variations(sources(request.tasks), request.vary, request.variants)
         models = request.models or (_default(),)
         command = ("likely", "eval", *request.tasks, *(word for name in models for word in ("-M", name)))
         limit = ("--limit", str(request.limit)) if request.limit is not None else ()
+        vary = ("--vary", request.vary, "--variants", str(request.variants)) if request.vary else ()
         evaluator = Evaluator(
-            store, lambda name: _open(name, progress), Protocol(), request.limit, command=(*command, *limit)
+            store, lambda name: _open(name, progress), Protocol(), request.limit, command=(*command, *limit, *vary)
         )
         with kept_awake():
             yield from evaluator.run(tasks, models)

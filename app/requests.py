@@ -110,12 +110,15 @@ class TrainOn:
 class Evaluate:
     """Measure models on tasks: `Progressed`, a scoreboard as it grows, and every item's outcome.
 
-    A model is a name or an adapter's folder; "" is the one chosen last.
+    A model is a name or an adapter's folder; "" is the one chosen last. With `vary`, a kind of variation, each task is
+    also asked in so many `variants`.
     """
 
     tasks: tuple[str, ...]
     models: tuple[str, ...]
     limit: int | None = None
+    vary: str = ""
+    variants: int = 0
     control: RunControl = field(default_factory=RunControl)  # looked at after every item
 
 

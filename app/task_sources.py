@@ -12,6 +12,7 @@ from likely.engine.evaluate.generated import MAKERS, generated
 from likely.engine.evaluate.harness_tasks import PREFIX, named
 from likely.engine.evaluate.shipped import SHIPPED, shipped
 from likely.engine.evaluate.tasks import COLUMNS, Task
+from likely.engine.evaluate.variations import Variation, varied
 from likely.engine.home import expanded
 from likely.engine.rows.training_row import check_map, read_map
 from likely.engine.whole_file import read_whole
@@ -93,12 +94,29 @@ def sources(
     return loaded
 
 
+def with_variations(loaded: Sequence[TaskSource], kind: str, variants: int) -> list[TaskSource]:
+    """Each task, and behind it so many variations of a kind. ParameterError for a text file, and for a task that has
+    none of that kind."""
+    found = []
+    for source in loaded:
+        task = source.source
+        if kind and not isinstance(task, Task):
+            raise ParameterError(f"{kind} are varied of tasks with choices or questions: {task.name} is a text file")
+        found.append(source)
+        if kind and isinstance(task, Task):
+            place = {**source.place, "vary": kind, "variants": variants}
+            others = (varied(task, Variation(kind, number)) for number in range(1, variants + 1))
+            found += [TaskSource(other, place) for other in others]
+    return found
+
+
 def again(place: Mapping[str, Any], identity: str) -> Task | None:
     """The task of this identity where it was found before; None where it is gone, is another by now, or is a text."""
     if "task" not in place:
         return None
     try:
         candidates = sources([place["task"]], None, place["shots"], place["cluster"], place.get("map", ()))
+        candidates = with_variations(candidates, place.get("vary", ""), place.get("variants", 0))
     except LikelyError:
         return None
     return next((s.source for s in candidates if isinstance(s.source, Task) and s.source.identity == identity), None)

@@ -63,7 +63,8 @@ LESSON_VIEWS: Mapping[str, LessonView] = {
         {
             "items": "items that were answered", "mean": "the chosen model's mean", "half": "half of its interval",
             "delta": "the second model's mean less the first's", "delta_half": "half of that interval",
-            "part": "scores, differ or reliability",
+            "part": "scores, differ or reliability", "ways": "in how many ways the chosen task was asked",
+            "spread": "standard deviation of its scores over them", "least": "the least", "most": "and the most",
         },
         {},
     ),

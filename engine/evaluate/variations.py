@@ -6,6 +6,7 @@ what is drawn is drawn by a seed, the variation's number and the item's. No mode
 
 import hashlib
 import random
+import re
 import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ KINDS = ("typos", "paraphrase", "choices", "examples")
 TYPOS = 0.05  # of letters, one at least
 KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 LETTERS = string.ascii_uppercase
+
+NAMED = re.compile(rf" \((?:{'|'.join(KINDS)}) \d+\)$")  # behind a task's name: of which variation it is
 
 Paraphrases = Mapping[int, Sequence[str]]  # of items by number
 
@@ -51,6 +54,11 @@ def varied(task: Task, variation: Variation) -> Task:
         vary=None if vary is None else lambda body, row, number: vary(variation, body, row, number),
         arrange=None if arrange is None else lambda bodies: arrange(variation, bodies),
     )
+
+
+def task_of(name: str) -> str:
+    """The name of the task that one of this name is a variation of; of any other its own."""
+    return NAMED.sub("", name)
 
 
 def _key(given_texts: Paraphrases | None) -> str:

@@ -36,12 +36,13 @@ SEEN = {  # numbers that a view measures
     "greedy": "se∎", "p_greedy": 0.0459, "best": "te∎", "p_best": 0.0882, "beam": "te∎", "p_beam": 0.0882,
     "price": 1.0, "reward": 2.11, "base_reward": 0.85, "q_best": 0.458, "kl_one": 0.908, "kl_half": 2.164,
     "guesses": 0.0, "word": "·the", "your_bits": 2.32, "its_bits": 6.69, "your_mean": 2.32, "its_mean": 6.69,
+    "ways": 1.0, "spread": 0.05,
     "measured": 0.0, "growth": 3.9, "saved": 0.22, "kl_8": 0.003, "kl_4": 0.67, "kl_3": 2.6,
     "beam_rank": 1.0, "draws": 0.0, "answer": "3", "p_answer": 0.565,
 }  # fmt: skip
 DONE = {"text": "the same in capitals", "page": "attention", "step": 5.0, "silent": 1.0, "tokens": 12.0, "drawn": 1.0,
         "order": "T, top-p", "answers": 2.0, "items": 20.0, "part": "differ", "compute": 1e19, "answered": 1.0,
-        "width": 2.0, "measured": 1.0, "price": 0.5, "guesses": 1.0}  # fmt: skip
+        "width": 2.0, "measured": 1.0, "price": 0.5, "guesses": 1.0, "ways": 8.0}  # fmt: skip
 WEIGHTS = np.exp(np.array([[1, 0], [2, 0]], np.float64)) / 2  # p e^(r/β), by β
 TILTED = WEIGHTS / WEIGHTS.sum(1, keepdims=True)
 SPELLINGS = sum(

@@ -122,7 +122,7 @@ TASKS = {  # of a chapter whose view is a full-screen one: a guess, the keys of 
     7: ("no", ("s", "space", "v", "-", "+"), "p of a text is the product"),
     8: ("no", ("n", *"arithmetic", "down", "down", *["backspace"] * 3, "6", "enter"), "after 6 items"),
     9: ("yes", ("q", "left", "q"), "−log₂ q less −log₂ p is"),
-    10: ("yes", ("d",), "What share?"),
+    10: ("yes", ("v", "n", *"last-letters", "down", "down", *"6", "enter", "v"), "over 8, 0."),
     11: ("no", ("a", "up", "right", "left", "space", "up"), "left 9.88. The mean of the two"),
     12: ("yes", ("right",), "nats at C = 6 N D = 2.0e+14"),
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from likely.app import requests as r
@@ -99,6 +100,24 @@ def test_the_items_on_which_two_models_differ_are_opened_with_their_tokens(view:
 
 
 @pytest.mark.slow
+def test_a_task_is_asked_in_other_ways(view: Open) -> None:
+    screen = view()
+    screen.press("v")
+    assert "n measures a task first" in screen.text
+    measure(screen, models="mild good", items="20")
+    screen.press("right", "v")
+    ways = ["sums", *(f"sums (typos {number})" for number in range(1, 8))]
+    means = [np.mean(measured(screen, "good", way)[:20]) for way in ways]
+    assert len(set(means)) > 1 and all(
+        f"{mean:.3f}" in row_of(screen, way) for way, mean in zip(ways, means, strict=True)
+    )
+    told = f"asked in 8 ways: {min(means):.3f} to {max(means):.3f}, spread {np.std(means, ddof=1):.3f}"
+    assert told in screen.text
+    screen.press(*["down"] * 3, "enter")  # an item as it was asked in the third way
+    assert "ITEM" in screen.text and "is not there any more" not in screen.text
+
+
+@pytest.mark.slow
 def test_a_run_pauses_goes_on_behind_other_views_stops_and_is_taken_up(view: Open) -> None:
     evaluator = ScriptedEvaluator()
     screen = view(evaluator=evaluator)
@@ -119,6 +138,7 @@ def test_a_run_pauses_goes_on_behind_other_views_stops_and_is_taken_up(view: Ope
     measure(screen, models="mild")
     assert "∎ done" in screen.text
     assert sorted(number for _, _, number in evaluator.asked) == list(range(40))  # nothing twice
+    assert f"WHERE A IS WRONG  {40 - sum(measured(screen, 'mild')):.0f} of 40" in screen.text  # the last items too
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ from typing import Any
 
 from likely.app.evaluations import Evaluation, Evaluations
 from likely.app.requests import Evaluate
-from likely.app.task_sources import sources
+from likely.app.task_sources import sources, with_variations
 from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Result, Task
+from likely.engine.evaluate.variations import task_of
 from likely.engine.sources.fetch.progress import Report
 
 SKILL = {"good": 0.9, "bad": 0.35}
@@ -37,7 +38,7 @@ class ScriptedEvaluator:
         if self.refuse is not None:
             raise self.refuse
         for model in order.models:
-            for entry_source in sources(order.tasks):
+            for entry_source in with_variations(sources(order.tasks), order.vary, order.variants):
                 task = entry_source.source
                 assert isinstance(task, Task)
                 request = {"source": task.identity, "form": task.form.NAME, "protocol": {"chat": False}}
@@ -53,15 +54,16 @@ class ScriptedEvaluator:
                         elif entry.number not in known:
                             self.pace(model, entry.number)
                             self.asked.append((task.name, model, entry.number))
-                            outcome = answer(model, entry)
+                            outcome = answer(model, entry, *(task.name,) * (task_of(task.name) != task.name))
                             rows.append(outcome)
                             yield outcome
                 finally:
                     store.keep(evaluation, rows)
 
 
-def answer(model: str, item: Item) -> Result:
-    skill, chance = SKILL.get(model, 0.6), even(model, item.number)
+def answer(model: str, item: Item, *way: str) -> Result:
+    """What a model says of an item, or of one that is asked in another `way`."""
+    skill, chance = SKILL.get(model, 0.6), even(model, item.number, *way)
     right, body = chance < skill, item.body
     if isinstance(body, Question):
         text = f" {body.answers[0]}" if right else " 42"

@@ -3,6 +3,7 @@
 import math
 import secrets
 from collections.abc import Iterator, Mapping
+from statistics import stdev
 from time import monotonic, strftime
 from typing import Any, ClassVar
 
@@ -32,9 +33,11 @@ from likely.app.units import LN2, bits
 from likely.app.worker import Closed, Failed, Worker
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.evaluate.tasks import Problem
+from likely.engine.evaluate.variations import task_of
 from likely.engine.statistics.estimates import TELLING, TOO_FEW
 
 TICK_S = 0.15
+VARIED, VARIANTS = "typos", 7  # how a task is asked otherwise, and in how many ways beside its own
 WIDE, SLIM = 110, 76  # columns
 AGAIN_S = 2.0  # between two looks at a task that is being measured
 PARTS_SHOWN = ("scores", "differ", "reliability")
@@ -62,6 +65,7 @@ class RunsScreen(View):
     NEEDS_MODEL = False
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", "New", id="runs.new"),
+        Binding("v", "vary", "Vary", id="runs.vary", tooltip="the chosen task again in seven other ways, with typos"),
         Binding("space", "pause", "Pause", id="runs.pause"),
         Binding("s", "stop", "Stop and keep", id="runs.stop"),
         Binding("d", "part('differ')", "Differences", id="runs.differences"),
@@ -147,6 +151,19 @@ class RunsScreen(View):
         tasks = self.request.tasks if self.request is not None else ()
         self.app.push_screen(NewEvaluation(" ".join(tasks), " ".join(models)), self._start_typed)
 
+    def action_vary(self) -> None:
+        """Measure the chosen task by the chosen model once more, and in other ways: as many items of each."""
+        score = self.board.scores.get((self.table.chosen, self.table.picked))
+        place = score.evaluation.place.get("task") if score is not None else None
+        if self.busy:
+            self.hints.say("a run is under way: s stops and keeps it")
+        elif score is None or place is None:
+            self.hints.say("n measures a task first" if score is None else "a text file is asked in no other way")
+        else:
+            asked = dict(zip(self.board.models, self.request.models if self.request is not None else (), strict=False))
+            model = asked.get(self.table.picked, self.table.picked)
+            self.start(r.Evaluate((place,), (model,), score.estimate.n, vary=VARIED, variants=VARIANTS))
+
     def _start_typed(self, request: r.Evaluate | None) -> None:
         if request is not None:
             self.start(request)
@@ -201,6 +218,7 @@ class RunsScreen(View):
                 self.hints.say(line, alarm=True)
             case Closed() if job == self._run and self.busy:
                 self.state = "stopped" if stopped else "done"
+                self.examine()  # the last items too
             case Closed() if job == self._examining:
                 self._examining, request = -1, self._waiting
                 self._waiting = None
@@ -371,8 +389,14 @@ class RunsScreen(View):
 
     def _verdict(self) -> tuple[tuple[str, str], ...]:
         board, task = self.board, self.table.chosen
+        ways = self._ways()
         if not board.compared:
-            return ()
+            told = (
+                f" asked in {len(ways)} ways: {min(ways):.3f} to {max(ways):.3f}, spread {stdev(ways):.3f}"
+                if ways
+                else ""
+            )
+            return ((told, "faint"),) if told else ()
         words = f" after Holm over {len(board.compared)} comparison{'s' * (len(board.compared) > 1)}"
         paired = board.compared.get((task, self.table.picked))
         if (
@@ -387,6 +411,15 @@ class RunsScreen(View):
         words += " · not seen: it may be chance"
         return ((words, "faint"),)
 
+    def _ways(self) -> list[float]:
+        """The scores of the chosen task in every way in which as many items of it were asked; none where it was asked
+        in one alone."""
+        board, task, model = self.board, task_of(self.table.chosen), self.table.picked
+        own = board.scores.get((task, model))
+        ways = [score for cell, score in board.scores.items() if task_of(cell[0]) == task and cell[1] == model]
+        means = [score.estimate.mean for score in ways if own is not None and score.estimate.n == own.estimate.n]
+        return means if len(means) > 1 else []
+
     def numbers(self) -> Mapping[str, Value]:
         """Of the task and the model that are chosen, once something is measured."""
         part = next((part for part in PARTS_SHOWN if self.has_class(f"-{part}")), PARTS_SHOWN[0])
@@ -395,6 +428,9 @@ class RunsScreen(View):
         if score is not None:
             mean, wide, n = score.estimate.mean, half(score.estimate), float(score.estimate.n)
             numbers |= {"mean": mean, "items": n} | ({"half": wide} if math.isfinite(wide) else {})
+        if ways := self._ways():
+            numbers |= {"spread": stdev(ways), "least": min(ways), "most": max(ways)}
+        numbers |= {"ways": float(len(ways) or (score is not None))}
         comparison = self.board.compared.get((self.table.chosen, self.table.picked))
         if comparison is not None and math.isfinite(wide := half(comparison.change.estimate)):
             numbers |= {"delta": comparison.change.estimate.mean, "delta_half": wide}
@@ -431,7 +467,7 @@ class RunsScreen(View):
         if self.state in ("measuring", "paused"):
             own = (*own, ("space", "Go on" if self.state == "paused" else "Pause"), ("s", "Stop and keep"))
         elif not self.busy:
-            own = (*own, ("n", "New"))
+            own = (*own, ("n", "New"), *((("v", "Vary"),) if self.board.scores else ()))
         self.hints.show((*own, ("d", "Differences"), ("e", "Report"), ("=", "Formula"), (keys.help_key(), "Keys")))
 
     def on_descendant_focus(self) -> None:
@@ -443,6 +479,7 @@ class RunsScreen(View):
             yield "runs: Stop and keep", "the same again goes on from there", self.action_stop
         else:
             yield "runs: New…", "tasks and models", self.action_new
+            yield "runs: Vary", "the chosen task again in seven other ways, with typos", self.action_vary
         yield "runs: Report", "one HTML file", self.action_report
         yield "runs: Formula", "what the figures mean", self.action_formula
         yield "runs: Reliability", "as sure as right?", lambda: self.action_part("reliability")

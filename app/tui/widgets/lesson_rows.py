@@ -5,7 +5,7 @@ Nothing that the view measured is written before there is a guess.
 
 from likely.app.lessons.expression import filled, parts_of
 from likely.app.lessons.lesson import CHECK, DO, END, PREDICT, Lesson
-from likely.app.tui.base import cells
+from likely.app.tui.base import cells, keys
 from likely.app.tui.base.sheet import fold
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.widgets.caption import Words
@@ -86,7 +86,7 @@ def _part(lesson: Lesson, stage: str, width: int, last: bool = False) -> Rows:
             rows = _told(chapter.predict.question, width, "text", indent)
             return rows if lesson.stage == PREDICT else rows + _verdict(lesson, width, indent)
         case "do":
-            key = chapter.do.key
+            key = keys.pretty(chapter.do.key)
             rows = _told(f"{key} {chapter.do.task}", width, "text", indent)
             if key:
                 rows[0] = [(indent + key, "accent"), (rows[0][0][0].removeprefix(indent + key), "text")]

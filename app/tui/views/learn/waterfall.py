@@ -173,7 +173,7 @@ class WaterfallPicture(LessonPicture):
         def typed(text: str | None) -> None:
             if text and text.strip():
                 self.guessing = False
-                self._price(text)
+                self._price(text.rstrip())
 
         self.app.push_screen(Ask("the price of which text?", self.text), typed)
 
