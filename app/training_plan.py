@@ -66,12 +66,23 @@ def describe(opened: "Tuning") -> Iterator[str]:
         yield f"          chosen {opened.run.chosen}"
     memory = plan.memory
     yield (
-        f"estimate  {duration(plan.seconds)}; peak {memory.total / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
-        f"activations {memory.activations / 1e9:.2f}, logits {memory.head / 1e9:.2f}), "
+        f"estimate  {_whole(opened)}; peak {plan.peak / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
+        f"trained {memory.trained / 1e9:.2f}, activations {memory.activations / 1e9:.2f}, "
+        f"logits {memory.head / 1e9:.2f}, the program {plan.program / 1e9:.2f}), "
         f"{plan.available / 1e9:.1f} GB free"
     )
     if held := awake.words():
         yield f"          {held}"
+
+
+def _whole(opened: "Tuning") -> str:
+    """The time of all of a training in words, and what of it are no steps."""
+    beside, words = opened.beside, []
+    if round(beside.asking_s):
+        words.append(f"{duration(beside.asking_s)} asking the base first")
+    if round(beside.looking_s):
+        words.append(f"{duration(beside.looking_s)} looking at what it learns")
+    return duration(opened.whole_s) + (f", of it {' and '.join(words)}" if words else "")
 
 
 def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
@@ -106,7 +117,7 @@ def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
     if not plan.steps or not math.isfinite(plan.seconds):
         return (rows,)
     a_step = plan.seconds / max(1, plan.steps - opened.run.counters.step)
-    cost = f"about {duration(plan.seconds)} and {plan.memory.total / 1e9:.1f} GB in all"
+    cost = f"about {duration(opened.whole_s)} and {plan.peak / 1e9:.1f} GB in all"
     return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}", cost
 
 

@@ -6,11 +6,11 @@ Knows nothing of models; `likely doctor` prints it and the benchmarks record it.
 import os
 import platform
 import sys
-import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from likely.engine.pace import now, since
 from likely.metal import METAL, blas, left_alone, mx
 from likely.metal.device import available, compiles
 
@@ -80,6 +80,15 @@ def peak_memory() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def held_memory() -> int:
+    """The bytes that this process holds; where the system does not say so, the most that it has held so far."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * int(os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, IndexError):
+        return peak_memory()
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that decide what a number is."""
     from importlib.metadata import PackageNotFoundError, version  # reads mail: no business of who loads a model
@@ -134,9 +143,9 @@ def advice(machine: Machine, gflops: float) -> list[str]:
 
 
 def _seconds(lazy: mx.array) -> float:
-    began = time.perf_counter()
+    began = now()
     mx.eval(lazy)
-    return time.perf_counter() - began
+    return since(began)
 
 
 def _chip() -> str:

@@ -14,6 +14,17 @@ FIRST = 16  # units of a piece before anything is known
 LEAST = 8
 
 
+def now() -> tuple[float, float]:
+    """A moment, for `since`."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(moment: tuple[float, float]) -> float:
+    """Seconds that this process took since then: on a CPU not those in which others had the processor."""
+    wall, worked = (after - before for after, before in zip(now(), moment, strict=True))
+    return min(wall, worked) if mx.default_device() == mx.cpu else wall  # of a GPU the process knows nothing
+
+
 class Pace:
     """The size of the next piece, a power of two, so that it seldom changes: rounding depends on it.
 
@@ -34,11 +45,9 @@ class Pace:
 
     def begin(self) -> None:
         """Start the clock of a piece; `took` stops it."""
-        self._began = time.perf_counter(), time.process_time()
+        self._began = now()
 
     def took(self, units: int) -> None:
         """The piece is done, and another begins."""
-        wall, worked = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        # on a CPU not the time in which others had the processor; of a GPU the process knows nothing
-        self._unit_s.append((min(wall, worked) if mx.default_device() == mx.cpu else wall) / units)
+        self._unit_s.append(since(self._began) / units)
         self.begin()

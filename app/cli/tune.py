@@ -105,6 +105,7 @@ def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     run, control, verdict = opened.run, TrainControl(), None
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
+        control.report = progress.show
         events = examined(train(run, control), run, control)
         for event, valid in follow(events, run.leads, as_json, progress, sign, run.config.goal.unit):
             if isinstance(event, TrainingVerdict):
@@ -171,4 +172,6 @@ def _object(opened: "Tuning") -> dict[str, Any]:
         "too_long": opened.train.too_long,
         "untrained": list(opened.train.untrained),
         **plain(opened.plan),
+        "asking_s": opened.beside.asking_s,
+        "looking_s": opened.beside.looking_s,
     }

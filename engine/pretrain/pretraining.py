@@ -108,6 +108,11 @@ class Pretraining:
     plan: TrainingPlan
     sample: str  # what samples go on from; "" for none
 
+    @property
+    def whole_s(self) -> float:
+        """Seconds that its steps should take."""
+        return self.plan.seconds
+
 
 def pretrain(
     config: PretrainConfig,
@@ -298,7 +303,7 @@ def _prepared(
     prepared = PretrainingPlan(
         run.folder, shape, vocab, whole, inner, facts.train_tokens, facts.valid_tokens, facts.valid_bytes,
         run.steps, round(plan.trained / plan.batches * run.config.accumulate * run.steps), run.config.rate,
-        plan.seconds, plan.memory.total, plan.available,
+        plan.seconds, plan.peak, plan.available,
     )  # fmt: skip
     begin = run.rows.valid[0].ids[: min(8 * SAMPLED_WORDS, config.context // 2)]
     held = " ".join(text.tokenizer.decode(begin).split()[:SAMPLED_WORDS])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.tune.verdict import TrainingVerdict
@@ -62,11 +63,14 @@ Request = Complete | Compare
 @dataclass(slots=True)
 class TrainControl:
     """The handle on a run. Written by any thread, read by the loop's before a step; each write is one reference,
-    so a signal handler may write too. `reading` is the loop's: trained tokens of this step, of so many."""
+    so a signal handler may write too. `reading` is the loop's: trained tokens of this step, of so many, or before the
+    first step questions to the base, while it is `asking`; these it tells `report`, too, on its own thread."""
 
     paused: bool = False
     stopped: bool = False
     reading: tuple[int, int] = (0, 0)
+    asking: bool = False
+    report: Report = silent
 
     def pause(self) -> None:
         """Wait after the step that is being taken."""
@@ -205,7 +209,7 @@ class TrainingPlan:
 
     JSON: ClassVar = (
         "samples", "tokens", "trained", "histogram", "longest", "batches", "steps", "parameters", "seconds", "memory",
-        "available",
+        "available", "program",
     )  # fmt: skip
     samples: int
     tokens: int
@@ -218,6 +222,7 @@ class TrainingPlan:
     seconds: float
     memory: Memory
     available: int
+    program: int = 0  # bytes that the process holds beside the weights before it begins
     folder: str = ""
     model: str = ""
     lines: tuple[str, ...] = ()  # all of it in words
@@ -227,6 +232,11 @@ class TrainingPlan:
     chat: bool = True  # they go through the chat template, as the rows did
     vocabulary: tuple[bytes, ...] = ()  # piece of each id
     row: tuple[tuple[int, bool], ...] = ()  # one row as the model sees it: each token's id, and whether it is trained
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the process should hold at most."""
+        return self.program + self.memory.total
 
 
 Answer = Completion | Compared | Refused

@@ -15,7 +15,7 @@ from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import adaptation, contrast, data, rehearsal, samples
+from likely.engine.tune import adaptation, contrast, data, forecast, rehearsal, samples
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.metrics import check_board
 from likely.engine.tune.report import report
@@ -37,6 +37,16 @@ class Tuning:
     def plan(self) -> TrainingPlan:
         """The plan of its steps, at this machine's speed."""
         return report(self.run)
+
+    @cached_property
+    def beside(self) -> forecast.Beside:
+        """What it should take beside its steps, where it is looked at in the end."""
+        return forecast.beside(self.run)
+
+    @property
+    def whole_s(self) -> float:
+        """Seconds that all of it should take."""
+        return self.plan.seconds + self.beside.asking_s + self.beside.looking_s
 
 
 def open_run(

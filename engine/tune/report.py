@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from likely.engine.adapters.config import Config
 from likely.engine.errors import OutOfMemory
-from likely.engine.machine import gflops
+from likely.engine.machine import gflops, held_memory
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches, rehearsal
 from likely.engine.tune.batch_losses import KEPT, samples_of
@@ -27,6 +27,7 @@ BINS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1 << 30)
 LOGIT_S = 12e-9  # of a CPU, for one logit's exponential and what goes with it
 FLOAT_S = 4e-9  # of a CPU, for what elementwise operations do to one activation
 AHEAD = 4  # chunks of logits that a CPU's queue holds
+COMPARED = 12  # chunks of logits, at most, that stand where two models are compared: the look in the end
 SLOTS = {"adamw": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 0}  # the optimiser's arrays a parameter
 
 
@@ -44,6 +45,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
         many = rehearsal.beside(c.batch) * run.per_epoch
         read, targets = [*read, *(again[i % len(again)] for i in range(many))], trained + rehearsal.ANSWER * many
+    needed = memory(run)
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -54,8 +56,9 @@ def report(run: TrainingRun) -> TrainingPlan:
         steps=run.steps,
         parameters=sum(p.size for p in run.trained.parameters().values()),
         seconds=passes * seconds(run.model, c, read, targets, max(0, run.trained.lowest)),
-        memory=memory(run),
+        memory=needed,
         available=available_memory(),
+        program=max(0, held_memory() - needed.base),
     )
 
 
@@ -83,16 +86,26 @@ def inside(model: Transformer, lengths: Sequence[int]) -> tuple[int, int]:
 
 def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained: int, lowest: int) -> float:
     """One pass over samples of these lengths on this machine."""
-    tokens = sum(lengths)
     c = model.config
     above = c.layers - lowest
-    native = _packed(model, config) is not None
     passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
     passes += c.layers if config.kl or config.goal.reference else 0
-    head = 2 * trained * c.vocab_size * c.width * 2
-    flops = 2 * tokens * products(model) * passes + head
+    return _seconds(model, config, lengths, passes, 2 * trained, trained)
+
+
+def reading_s(model: Transformer, config: Config, lengths: Sequence[int], said: int) -> float:
+    """One pass over samples of these lengths without a way back, with so many rows of logits."""
+    return _seconds(model, config, lengths, model.config.layers, said, said)
+
+
+def _seconds(model: Transformer, config: Config, lengths: Sequence[int], passes: int, heads: int, logits: int) -> float:
+    """Seconds in which samples go through so many layers, and `heads` rows through the head, of which `logits` are
+    exponentiated."""
+    c = model.config
+    flops = 2 * sum(lengths) * products(model) * passes + 2 * heads * c.vocab_size * c.width
     numbers, scores = inside(model, lengths)
-    elementwise = trained * c.vocab_size * LOGIT_S + passes * (sum(lengths) * numbers * FLOAT_S + scores / 2 * LOGIT_S)
+    elementwise = logits * c.vocab_size * LOGIT_S + passes * (sum(lengths) * numbers * FLOAT_S + scores / 2 * LOGIT_S)
+    native = _packed(model, config) is not None
     return flops / (gflops(3) * 1e9) + (0.0 if GPU or native else elementwise)
 
 
@@ -126,6 +139,8 @@ def memory(run: TrainingRun) -> Memory:
     ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
     # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
     head = max(inner, 4 * (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
+    if c.verdict and run.session is not None and not c.goal.bound:  # when nothing is kept any more
+        head = max(head, 4 * COMPARED * rows_at_once(shape.vocab_size) * shape.vocab_size - kept)
     base = fast.model.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
     return Memory(base, trained, kept, head)
 

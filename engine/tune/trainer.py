@@ -106,15 +106,17 @@ class _Stopped(Exception):
 def _begin(run: TrainingRun, control: TrainControl) -> None:
     """Ask the base what a run needs of it before its first step, or before it goes on."""
 
-    def told(_: str, number: int, count: int) -> None:
+    def told(stage: str, number: int, count: int) -> None:
         if control.stopped:
             raise _Stopped
-        control.reading = number, count
+        control.asking, control.reading = True, (number, count)
+        control.report(stage, number, count)
 
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
     if run.config.rehearsal > 0 and not run.rehearsed:
         run.rehearsed = rehearsal.rehearsed(run, told)
+    control.asking = False
 
 
 def _go_back(run: TrainingRun) -> Saved:

@@ -43,8 +43,10 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
         done, count = training.control.reading
-        read = f" · {done:,} of {count:,} tokens" if count else ""
-        return RunStatus(f"{glyphs.live} the first step{since}{read}", share, f"of {steps:,}", training.plan.pace)
+        asking = training.control.asking
+        read = f" · {done:,} of {count:,} {'questions' if asking else 'tokens'}" if count else ""
+        what = "asking the base" if asking else "the first step"
+        return RunStatus(f"{glyphs.live} {what}{since}{read}", share, f"of {steps:,}", training.plan.pace)
     if course.step >= steps and training.state == "training":
         return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())

@@ -8,7 +8,8 @@ import pytest
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.tune import rehearsal
-from likely.engine.tune.trainer import save
+from likely.engine.tune.control import TrainControl
+from likely.engine.tune.trainer import save, train
 from likely.engine.tune.tuned import open_model
 from likely.metal import mx
 from tests.engine.tune.test_verdict import answered, law, opened
@@ -40,3 +41,15 @@ def test_the_pull_is_the_kl_from_the_base_on_its_own_answers(tmp_path: Path) -> 
         sides.append(float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]))
     along = sum(float(mx.sum(slope[name] * way[name])) for name in start)
     assert along == pytest.approx((sides[1] - sides[0]) / 2e-3, rel=0.02)
+
+
+def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path: Path) -> None:
+    asks = opened(tmp_path, rehearsal=2.0, steps=3, batch=2)
+    assert asks.beside.asking_s > 0 < asks.beside.looking_s
+    assert asks.whole_s == asks.plan.seconds + asks.beside.asking_s + asks.beside.looking_s
+    assert asks.plan.peak == asks.plan.program + asks.plan.memory.total and asks.plan.program > 10e6  # this Python
+    nothing = opened(tmp_path, rehearsal=0.0, verdict=False, test="")
+    assert (nothing.beside.asking_s, nothing.beside.looking_s, nothing.whole_s) == (0, 0, nothing.plan.seconds)
+    told = list[tuple[str, int, int]]()
+    next(train(asks.run, TrainControl(report=lambda *stage: told.append(stage))))
+    assert told == [("asking the base", number, 3) for number in range(3)]

@@ -13,7 +13,7 @@ from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops
 from likely.engine.tune import report
 from likely.engine.tune.control import Memory
-from likely.engine.tune.report import examples, inside, products, refuse_if_too_large, seconds
+from likely.engine.tune.report import examples, inside, products, reading_s, refuse_if_too_large, seconds
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.models.layers import GPU
 from tests.support.trainer import plan
@@ -30,6 +30,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One whose clock goes on by half a second whenever it is read, and of whose speed nothing is remembered."""
     ticks = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks) / 2)
+    monkeypatch.setattr("time.process_time", itertools.count(0, 1 << 40).__next__)  # of both the smaller counts
     gflops.cache_clear()
     yield
     gflops.cache_clear()
@@ -52,7 +53,7 @@ def run(config: Config, rows: Any = ROWS, planned: Any = ([0, 1], [2, 3], [4]), 
     parameters = {"x": SimpleNamespace(size=70), "y": SimpleNamespace(size=30)}
     return SimpleNamespace(
         rows=SimpleNamespace(train=rows), config=config, per_epoch=6, steps=12, planned=planned, model=model(**shape),
-        counters=SimpleNamespace(step=3),
+        counters=SimpleNamespace(step=3), session=None,
         trained=SimpleNamespace(parameters=lambda: parameters, lowest=lowest),
     )  # fmt: skip
 
@@ -85,6 +86,10 @@ def test_a_pass_takes_its_products_and_what_is_done_to_each_activation(
     flops = 2 * 8 * 672 * passes + 2 * 6 * 50 * 8 * 2
     elementwise = 6 * 50 * 12e-9 + passes * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
     assert found == pytest.approx(flops / SPEED + (0 if GPU else elementwise), rel=1e-9)
+    forth = elementwise - (passes - 5) * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
+    flops = 2 * 8 * 672 * 5 + 2 * 6 * 50 * 8
+    read = reading_s(model(), configure(options), [3, 5], 6)
+    assert read == pytest.approx(flops / SPEED + (0 if GPU else forth), rel=1e-9)
     monkeypatch.setattr("time.perf_counter", itertools.count().__next__)  # a machine that others keep busy by now
     assert seconds(model(), configure(options), [3, 5], 6, 2) == found, "of two plans one is the longer for no reason"
 
