@@ -68,7 +68,7 @@ def describe(opened: "Tuning") -> Iterator[str]:
     yield (
         f"estimate  {_whole(opened)}; peak {plan.peak / 1e9:.2f} GB (weights {memory.base / 1e9:.2f}, "
         f"trained {memory.trained / 1e9:.2f}, activations {memory.activations / 1e9:.2f}, "
-        f"logits {memory.head / 1e9:.2f}, the program {plan.program / 1e9:.2f}), "
+        f"logits {(memory.head + plan.looking) / 1e9:.2f}, the program {plan.program / 1e9:.2f}), "
         f"{plan.available / 1e9:.1f} GB free"
     )
     if held := awake.words():

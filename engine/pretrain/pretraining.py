@@ -292,6 +292,7 @@ def _settings(config: PretrainConfig, rows: Set, shape: ModelShape, described: d
         batch=config.batch, accumulate=config.accumulate, clip=config.clip, decay=config.decay,
         checkpointing=config.checkpointing, seed=config.seed, eval_every=config.eval_every, eval_rows=config.eval_rows,
         patience=config.patience, save_every=config.save_every, tensorboard=config.tensorboard, keep_state=True,
+        verdict=False,
     )  # fmt: skip
 
 

@@ -209,7 +209,7 @@ class TrainingPlan:
 
     JSON: ClassVar = (
         "samples", "tokens", "trained", "histogram", "longest", "batches", "steps", "parameters", "seconds", "memory",
-        "available", "program",
+        "available", "program", "looking",
     )  # fmt: skip
     samples: int
     tokens: int
@@ -222,7 +222,8 @@ class TrainingPlan:
     seconds: float
     memory: Memory
     available: int
-    program: int = 0  # bytes that the process holds beside the weights before it begins
+    program: int = 0  # bytes that the process holds beside the weights before it begins,
+    looking: int = 0  # and those of the look in the end, beside what steps have left
     folder: str = ""
     model: str = ""
     lines: tuple[str, ...] = ()  # all of it in words
@@ -236,7 +237,7 @@ class TrainingPlan:
     @property
     def peak(self) -> int:
         """Bytes that the process should hold at most."""
-        return self.program + self.memory.total
+        return self.program + self.memory.total + self.looking
 
 
 Answer = Completion | Compared | Refused

@@ -45,7 +45,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
         many = rehearsal.beside(c.batch) * run.per_epoch
         read, targets = [*read, *(again[i % len(again)] for i in range(many))], trained + rehearsal.ANSWER * many
-    needed = memory(run)
+    needed, vocab = memory(run), run.model.config.vocab_size
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -59,6 +59,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         memory=needed,
         available=available_memory(),
         program=max(0, held_memory() - needed.base),
+        looking=4 * COMPARED * vocab * rows_at_once(vocab) if c.verdict and run.session and not c.goal.bound else 0,
     )
 
 
@@ -89,8 +90,10 @@ def seconds(model: Transformer, config: Config, lengths: Sequence[int], trained:
     c = model.config
     above = c.layers - lowest
     passes = c.layers + above * (2 if config.kind == "full" else 1) + above * config.checkpointing
-    passes += c.layers if config.kl or config.goal.reference else 0
-    return _seconds(model, config, lengths, passes, 2 * trained, trained)
+    base = trained if config.kl or config.goal.reference else 0  # logits of it, which no native call has
+    passes += c.layers if base else 0
+    again = 0.0 if GPU else base * c.vocab_size * LOGIT_S
+    return _seconds(model, config, lengths, passes, 2 * trained + base, trained) + again
 
 
 def reading_s(model: Transformer, config: Config, lengths: Sequence[int], said: int) -> float:
@@ -139,8 +142,6 @@ def memory(run: TrainingRun) -> Memory:
     ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
     # at the top of a step the logits stand beside what is kept, on the way back one layer's inside does
     head = max(inner, 4 * (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
-    if c.verdict and run.session is not None and not c.goal.bound:  # when nothing is kept any more
-        head = max(head, 4 * COMPARED * rows_at_once(shape.vocab_size) * shape.vocab_size - kept)
     base = fast.model.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
     return Memory(base, trained, kept, head)
 

@@ -213,7 +213,7 @@ UNSEEN: dict[str | tuple[str, str], str] = {
 REFUSED = ("needs tokens in the order of the text",)
 TABLES = {"tune": Config(), "pretrain": PretrainConfig(), "fill": Unmasking(), "run": Unmasking()}
 CLOCKED = re.compile(
-    r'"(\w*_s|seconds|likely|elapsed|memory|available|program|time|rate_s|tokens_per_s|peak)": ?[\d.e+-]+'
+    r'"(\w*_s|seconds|likely|elapsed|memory|available|program|looking|time|rate_s|tokens_per_s|peak)": ?[\d.e+-]+'
     r"|\d[\d.,]*(?= ?(s\b|/s|MB|GB|min|h\b))|estimate .*|\d+ min \d+ s"
 )
 

@@ -161,11 +161,12 @@ def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin)
 @pytest.mark.parametrize(("rows", "batch", "batches", "accumulate", "steps"), [(60, 4, 15, 1, 15), (60, 4, 15, 2, 8)])
 def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int, steps: int) -> None:
     config = configure({"batch": batch, "accumulate": accumulate})
-    plan = SimpleNamespace(samples=rows, batches=batches, steps=40, seconds=60.0, memory=Memory(10**9, 2, 3, 4))
-    opened: Any = SimpleNamespace(run=SimpleNamespace(config=config, counters=SimpleNamespace(step=10)), plan=plan)
+    plan = TrainingPlan(rows, 1, 1, (), 1, batches, 40, 1, 60.0, Memory(10**9, 2, 3, 4), 1, program=10**9)
+    run = SimpleNamespace(config=config, counters=SimpleNamespace(step=10))
+    opened: Any = SimpleNamespace(run=run, plan=plan, whole_s=75.0)
     said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
-    assert pace(opened) == (*said, "about 1 min 00 s and 1.0 GB in all")  # of the 30 steps that are left
-    plan.seconds = math.inf  # not known
+    assert pace(opened) == (*said, "about 1 min 15 s and 2.0 GB in all")  # of the 30 steps that are left
+    opened.plan = replace(plan, seconds=math.inf)  # not known
     assert pace(opened) == said[:1]
 
 

@@ -68,7 +68,7 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
     prepared, run = opened.prepared, opened.run
     whole, inner = counts(prepared.shape, 257, 32)
     assert (prepared.parameters, prepared.parameters_without_embedding, prepared.vocab) == (whole, inner, 257)
-    assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.plan.memory.total
+    assert prepared.tokens == pytest.approx(128 * 6, rel=0.1) and prepared.memory == opened.plan.peak
     held = opened.corpus.tokenizer.decode(run.rows.valid[0].ids[:16]).split()
     assert opened.sample == " ".join(held[: pretraining.SAMPLED_WORDS]) and opened.sample
     sampled = sample_request(opened, 7)

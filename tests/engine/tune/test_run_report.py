@@ -83,10 +83,11 @@ def test_a_pass_takes_its_products_and_what_is_done_to_each_activation(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], passes: int
 ) -> None:
     found = seconds(model(), configure(options), [3, 5], 6, 2)
-    flops = 2 * 8 * 672 * passes + 2 * 6 * 50 * 8 * 2
-    elementwise = 6 * 50 * 12e-9 + passes * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
+    both = 2 if "kl" in options or options.get("objective") == "dpo" else 1  # models whose logits are asked for
+    flops = 2 * 8 * 672 * passes + 2 * 6 * 50 * 8 * (1 + both)
+    elementwise = both * 6 * 50 * 12e-9 + passes * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
     assert found == pytest.approx(flops / SPEED + (0 if GPU else elementwise), rel=1e-9)
-    forth = elementwise - (passes - 5) * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
+    forth = 6 * 50 * 12e-9 + 5 * (8 * KEPT * 4e-9 + 2 * 4 * (9 + 25) / 2 * 12e-9)
     flops = 2 * 8 * 672 * 5 + 2 * 6 * 50 * 8
     read = reading_s(model(), configure(options), [3, 5], 6)
     assert read == pytest.approx(flops / SPEED + (0 if GPU else forth), rel=1e-9)
