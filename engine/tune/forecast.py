@@ -28,7 +28,7 @@ class Beside:
 
 
 def beside(run: TrainingRun) -> Beside:
-    """What a prepared run, which is looked at in the end, should take beside its steps. Draws a few answers."""
+    """Forecast for a prepared run that is looked at in the end. Draws a few answers."""
     return Beside(_asking_s(run), _looking_s(run))
 
 

@@ -40,7 +40,7 @@ class Tuning:
 
     @cached_property
     def beside(self) -> forecast.Beside:
-        """What it should take beside its steps, where it is looked at in the end."""
+        """Forecast of what is no step: asking the base, and the look in the end."""
         return forecast.beside(self.run)
 
     @property

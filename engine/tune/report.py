@@ -11,7 +11,7 @@ from likely.engine.adapters.config import Config
 from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops, held_memory
 from likely.engine.sources.gguf.precision import available_memory
-from likely.engine.tune import batches, rehearsal
+from likely.engine.tune import batches, examination, rehearsal
 from likely.engine.tune.batch_losses import KEPT, samples_of
 from likely.engine.tune.control import Memory, TrainingPlan
 from likely.engine.tune.losses import rows_at_once
@@ -45,7 +45,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
         many = rehearsal.beside(c.batch) * run.per_epoch
         read, targets = [*read, *(again[i % len(again)] for i in range(many))], trained + rehearsal.ANSWER * many
-    needed, vocab = memory(run), run.model.config.vocab_size
+    needed = memory(run)
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -59,7 +59,7 @@ def report(run: TrainingRun) -> TrainingPlan:
         memory=needed,
         available=available_memory(),
         program=max(0, held_memory() - needed.base),
-        looking=4 * COMPARED * vocab * rows_at_once(vocab) if c.verdict and run.session and not c.goal.bound else 0,
+        looking=_compared(run),
     )
 
 
@@ -144,6 +144,14 @@ def memory(run: TrainingRun) -> Memory:
     head = max(inner, 4 * (6 if c.kl else 3) * ahead * chunk * shape.vocab_size)
     base = fast.model.nbytes if fast else sum(a.nbytes for a in model.arrays.values())
     return Memory(base, trained, kept, head)
+
+
+def _compared(run: TrainingRun) -> int:
+    """Bytes of the logits of two models that are compared in the end."""
+    if not run.config.verdict or run.session is None or run.config.goal.bound:
+        return 0
+    vocab, answers = run.model.config.vocab_size, examination.ANSWER * len(examination.OTHERS)
+    return 4 * COMPARED * vocab * min(rows_at_once(vocab), answers)
 
 
 def refuse_if_too_large(

@@ -47,7 +47,7 @@ def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path:
     asks = opened(tmp_path, rehearsal=2.0, steps=3, batch=2)
     assert asks.beside.asking_s > 0 < asks.beside.looking_s
     assert asks.whole_s == asks.plan.seconds + asks.beside.asking_s + asks.beside.looking_s
-    assert asks.plan.peak == asks.plan.program + asks.plan.memory.total and asks.plan.program > 10e6  # this Python
+    assert asks.plan.peak > asks.plan.program + asks.plan.memory.total > 10e6  # this Python, and what it will take
     nothing = opened(tmp_path, rehearsal=0.0, verdict=False, test="")
     assert (nothing.beside.asking_s, nothing.beside.looking_s, nothing.whole_s) == (0, 0, nothing.plan.seconds)
     told = list[tuple[str, int, int]]()
