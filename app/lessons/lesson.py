@@ -11,7 +11,7 @@ from likely.app.lessons.chapter import WAS, Chapter
 from likely.app.lessons.expression import ExpressionError, Numbers, Value, filled, names, names_in, value, written
 
 PREDICT, DO, CHECK, END = ("predict", "do", "check", "end")
-UNKNOWN = "not to be measured with this model"
+UNKNOWN = "not to be measured here"
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ def _guess(lesson: Lesson, width: int) -> Row:
 
 
 def _below(lesson: Lesson, width: int, key: str) -> Rows:
-    """The line about the last answer, the steps after a wrong one, and the hint that was asked for."""
+    """The line about the last answer, the steps after a wrong one, and the hint that was asked for; else, or where
+    another part of the screen has the keys of what it tells, the keys."""
     indent = " " * INDENT
     rows: Rows = []
     if lesson.news:
@@ -142,7 +143,7 @@ def _below(lesson: Lesson, width: int, key: str) -> Rows:
             rows += _told(step, width, "text", indent)
     elif lesson.hinted and lesson.hint:
         rows += _told(lesson.hint, width, "faint", indent)
-    if not rows:
+    if not rows or (key and lesson.stage == DO):
         words = {PREDICT: "⏎ shows it   ? goes on without", CHECK: "⏎ marks it   ? a hint", DO: "? goes on without"}
         if lesson.stage == DO and not lesson.chapter.do.done:
             words[DO] = "⏎ it is done   ? goes on without"
