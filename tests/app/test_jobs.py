@@ -236,6 +236,13 @@ def test_a_board_is_told_before_and_behind_its_items_and_waits_where_it_is_pause
     order.control.cancel()
     with pytest.raises(LikelyError, match="stopped before anything was measured"):
         run(made, order)
+    with pytest.raises(LikelyError, match="typos are varied of choices and questions: t has documents"):
+        run(*measuring(vary="typos", variants=2))
+    (tmp_path / "sums.jsonl").write_text(json.dumps({"question": "two and two?", "answer": "4"}))
+    made, order = measuring(vary="typos", variants=2)
+    board = boards(iter(run(made, replace(order, tasks=(str(tmp_path / "sums.jsonl"),)))))[-1]
+    assert board.tasks == ("sums", "sums (typos 1)", "sums (typos 2)")
+    assert made.store.latest()[0].command[-4:] == ["--vary", "typos", "--variants", "2"]
     made.close()
 
 

@@ -14,6 +14,7 @@ from textual.message import Message
 from likely.app.scoreboard import Score, Scoreboard, half, scale
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
+from likely.engine.evaluate.variations import task_of
 from likely.engine.statistics.estimates import TOO_FEW
 
 NAME, ITEMS, FIGURE, VERDICT, GAP = 22, 9, 12, 10, 2
@@ -106,8 +107,9 @@ class ScoreTable(LineWidget, can_focus=True):
     # -- drawing -----------------------------------------------------------------------------------------------------
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        board, look = self.board, self.look
-        name = min(max([cells.width(cells.clean(t)) for t in board.tasks] + [10]) + 3, NAME if width > 70 else 16)
+        look = self.look
+        names = [self._named(at) for at in range(len(self.rows))]
+        name = min(max([cells.width(each) for each in names] + [10]) + 3, NAME if width > 70 else 16)
         shown, whisker = self._columns(width - name - ITEMS)
         head = [
             Segment(cells.pad(" TASK", name), look.heading),
@@ -115,7 +117,7 @@ class ScoreTable(LineWidget, can_focus=True):
         ]
         for index in shown:
             head += self._heading(index, self._wide(index, whisker, shown))
-        rows: list[Line] = [self._row(at, task, name, shown, whisker) for at, task in enumerate(self.rows)]
+        rows: list[Line] = [self._row(at, names[at], name, shown, whisker) for at in range(len(self.rows))]
         larger = len(self._group(False))
         if larger < len(rows):
             rows.insert(larger, [Segment("   lower is better", look.cut)])
@@ -155,8 +157,14 @@ class ScoreTable(LineWidget, can_focus=True):
             Segment(cells.pad(name, size - 3) + " ", self.look.chosen if picked else self.look.text),
         ]
 
-    def _row(self, at: int, task: str, name: int, shown: Sequence[int], whisker: int) -> Line:
-        board, look, here = self.board, self.look, at == self.at
+    def _named(self, at: int) -> str:
+        """The name in a row: of a variation below its task, or below another one of it, the kind and the number."""
+        task, above = self.rows[at], self.rows[at - 1] if at else ""
+        varied = task_of(task) != task and task_of(above) == task_of(task)
+        return cells.clean(f"  {task.removeprefix(task_of(task)).strip(' ()')}" if varied else task)
+
+    def _row(self, at: int, named: str, name: int, shown: Sequence[int], whisker: int) -> Line:
+        board, look, here, task = self.board, self.look, at == self.at, self.rows[at]
         live = board.live is not None and board.live[0] == task
         mark = self.glyphs.chosen if here else self.glyphs.live if live else " "
         scores = [board.scores.get((task, model)) for model in board.models]
@@ -165,7 +173,7 @@ class ScoreTable(LineWidget, can_focus=True):
         items = self._items(task, known)
         line = [
             Segment(f"{mark} ", style),
-            Segment(cells.pad(cells.clean(task), name - 2), style),
+            Segment(cells.pad(named, name - 2), style),
             Segment(cells.pad(items + " " * GAP, ITEMS, right=True), look.faint),
         ]
         low, high = scale(score.estimate for score in known)
