@@ -19,7 +19,6 @@ from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.run_trace import run_trace
 from likely.app.tools.consent import Consent, Consents
-from likely.app.tools.servers import ToolServers
 from likely.app.units import bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
@@ -33,6 +32,7 @@ from likely.engine.trace.trace import Trace
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits
+    from likely.app.tools.servers import ToolServers
     from likely.engine.decode.strategy import Strategy
     from likely.engine.prompt import Prompt, Turn
     from likely.engine.session import Session
@@ -81,16 +81,23 @@ class ToolsAsked:
         """The tools that the model is told of. ParameterError for a name that there is not."""
         known = {tool.name for tool in offered}
         if missing := [name for name in (*self.names, *self.allowed) if name != "all" and name not in known]:
-            raise ParameterError(f"there is no tool {missing[0]}: {', '.join(sorted(known)) or 'none'} are offered")
+            raise ParameterError(f"there is no tool {missing[0]}: {', '.join(sorted(known)) or 'none'} can be offered")
         if not offered:
             raise ParameterError("no server offers a tool")
+        chosen = self.among(offered)
+        if idle := [name for name in self.allowed if name not in {tool.name for tool in chosen}]:
+            raise ParameterError(f"--yes {idle[0]} is of a tool that --tool does not offer: leave it out")
+        return chosen
+
+    def among(self, offered: Sequence[Tool]) -> tuple[Tool, ...]:
+        """Those of the tools that are named, of which some may be gone by now."""
         return tuple(tool for tool in offered if "all" in self.names or tool.name in self.names)
 
 
 class ToolDesk:
     """The servers and the person: lists, asks, calls."""
 
-    def __init__(self, servers: ToolServers, asked: ToolsAsked, *, as_json: bool) -> None:
+    def __init__(self, servers: "ToolServers", asked: ToolsAsked, *, as_json: bool) -> None:
         self._servers, self._asked, self._as_json = servers, asked, as_json
         self._consents = Consents(home())
         self._told: dict[str, str] = {}
@@ -103,9 +110,7 @@ class ToolDesk:
             if self._told.get(name) != line:
                 click.echo(heat.one_line(f"likely: tool server {name}: {line}"), err=True)
         self._told = dict(self._servers.faults)
-        tools = self._asked.chosen(offered) if not self.tools else tuple(
-            tool for tool in offered if "all" in self._asked.names or tool.name in self._asked.names
-        )  # fmt: skip
+        tools = self._asked.among(offered) if self.tools else self._asked.chosen(offered)
         if self.tools and tools != self.tools:
             click.echo(f"likely: the tools are others now: {', '.join(t.name for t in tools) or 'none'}", err=True)
         self.tools = tools

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from likely.app.heat import CONTROL, one_line
 from likely.app.tools.specs import ServerSpec
 from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.installation import adding
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ START_S = 20.0  # for a server to say what it offers
 CALL_S = 60.0
 LONGEST = 1 << 16  # characters of a result
 TOOLS, SCHEMA, WORDS = 128, 20_000, 4_000  # tools of a server; characters of a schema, and of a description
+LEAVING_S = 4.0
 PATIENCE_S = 0.05
 
 T = TypeVar("T")
@@ -45,7 +47,7 @@ class ToolServers:
         try:
             import mcp  # noqa: F401
         except ImportError:
-            raise ParameterError("tools need the package mcp: pip install 'likely[tools]'") from None
+            raise ParameterError(f"tools need a package that is not installed: {adding('mcp')}") from None
         self.specs = {spec.name: spec for spec in specs}
         self.call_s = call_s
         self.faults: dict[str, str] = {}
@@ -124,6 +126,7 @@ class _Server:
     def __init__(self, spec: ServerSpec, start_s: float) -> None:
         self._spec, self._start_s = spec, start_s
         self._ready: asyncio.Future[Client] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._gone = asyncio.Event()
         self._transport: Any = None
@@ -133,7 +136,7 @@ class _Server:
         from mcp import Client
         from mcp.client.streamable_http import streamable_http_client
 
-        self._ready = asyncio.get_running_loop().create_future()
+        self._ready, self._task = asyncio.get_running_loop().create_future(), asyncio.current_task()
         self._began.set()
         try:
             if self._spec.url:
@@ -158,12 +161,13 @@ class _Server:
     async def end(self) -> None:
         await self._began.wait()
         self._over.set()
-        assert self._ready is not None
+        assert self._ready is not None and self._task is not None
         if not self._ready.done():
             self._ready.set_exception(ToolError("it was ended"))
+            self._task.cancel()  # it waits for the server's first word
         with suppress(Exception):
             self._ready.exception()
-        await asyncio.wait_for(self._gone.wait(), 4)
+        await asyncio.wait_for(self._gone.wait(), LEAVING_S)
 
     async def tools(self) -> list[Tool]:
         """The tools that it offers now. ToolError where it does not say."""
