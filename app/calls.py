@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from likely.engine.decode.strategy import Strategy
     from likely.engine.quantize.measure import QuantizationReport
     from likely.engine.statistics import compare
+    from likely.engine.tools.tool import Tool, ToolResult
+    from likely.engine.tools.use import CallsRead, ResultsHeard, ToolAnswer
     from likely.engine.trace.step import TokenStep
 
 P = ParamSpec("P")
@@ -89,6 +91,18 @@ class Engine(Protocol):
 
     def read(self, ids: Sequence[int]) -> Generator[int]:
         """Read a text in pieces, so that what is asked of it next is found."""
+        ...
+
+    def reading_calls(
+        self, ids: Sequence[int], steps: "Sequence[TokenStep]", tools: "Sequence[Tool]"
+    ) -> "Generator[None, None, CallsRead]":
+        """The calls of an answer in `steps` behind `ids`, and the law over what it could have called, in the end."""
+        ...
+
+    def hearing_results(
+        self, prompt: Prompt, tools: "Sequence[Tool]", answer: "ToolAnswer", results: "Sequence[ToolResult]"
+    ) -> "Generator[int, None, ResultsHeard]":
+        """The results of calls as turns of the next prompt, and how surprising they are there, in the end."""
         ...
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray: ...

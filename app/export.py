@@ -129,7 +129,8 @@ def table(talk: Conversation) -> Iterator[str]:
 
 
 def _who(message: Message, talk: Conversation) -> str:
-    return {"user": "you", "assistant": message.last.model or talk.model or "model", "text": "text"}[message.role]
+    return {"user": "you", "assistant": message.last.model or talk.model or "model", "text": "text",
+            "tool": "tool"}[message.role]  # fmt: skip
 
 
 def _token(step: TokenStep) -> str:

@@ -18,6 +18,7 @@ from likely.engine.sources.fetch import catalogue
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.model_info import ModelInfo
 from likely.engine.tokenizer import Tokenizer
+from likely.engine.tools.call_format import call_format
 from likely.models import Transformer
 from likely.models.native import NativeModel
 from likely.models.rope_scaling import RopeScaling, apart
@@ -30,8 +31,12 @@ if TYPE_CHECKING:
     from likely.engine.context_price import ContextPrice
     from likely.engine.decode.control import RunControl
     from likely.engine.decode.strategy import Strategy
+    from likely.engine.prompt import Prompt
     from likely.engine.quantize.measure import QuantizationReport
     from likely.engine.statistics.estimates import Estimate
+    from likely.engine.tools.tool import Tool, ToolResult
+    from likely.engine.tools.use import CallsRead, ResultsHeard, ToolAnswer
+    from likely.engine.trace.step import TokenStep
     from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 
 
@@ -73,6 +78,7 @@ class LoadedModel(Session):
             eos=frozenset(tokenizer.eos),
             mask=diffusion.mask if diffusion is not None else None,
             warning=room.warning(self),
+            calls=call_format(tokenizer) is not None,
         )
 
     def adopt(self, checkpoint: Checkpoint) -> None:
@@ -130,6 +136,22 @@ class LoadedModel(Session):
     ) -> "Generator[int | None, None, Binding]":
         """The binding of recipes to the form of an answer, as `engine.answer_form` has it."""
         return binding(self, ids, form, strategy, own)
+
+    def reading_calls(
+        self, ids: Sequence[int], steps: "Sequence[TokenStep]", tools: "Sequence[Tool]"
+    ) -> "Generator[None, None, CallsRead]":
+        """The calls of an answer, as `engine.tools.use` reads them."""
+        from likely.engine.tools import use
+
+        return use.reading(self, ids, steps, tools)
+
+    def hearing_results(
+        self, prompt: "Prompt", tools: "Sequence[Tool]", answer: "ToolAnswer", results: "Sequence[ToolResult]"
+    ) -> "Generator[int, None, ResultsHeard]":
+        """The results of calls, as `engine.tools.use` has them in the next prompt."""
+        from likely.engine.tools import use
+
+        return use.hearing_results(self, prompt, tools, answer, results)
 
     def widths(self) -> "Generator[tuple[int, int], None, list[QuantizationReport]]":
         """Reports of the model in every number of bits a weight: of its weights as they are on the disk."""

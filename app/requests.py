@@ -164,6 +164,7 @@ class ModelFacts:
     mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
     warning: str = ""  # that it is near the limit of this machine's memory
     sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends, where a server asked
+    calls: bool = False  # its chat template has calls of tools that can be read
 
 
 @dataclass(frozen=True, slots=True)

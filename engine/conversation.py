@@ -20,7 +20,7 @@ from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 
 ROOT = ""
-ROLES = ("user", "assistant", "text")
+ROLES = ("user", "assistant", "text", "tool")  # tool: what calls came to
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.pieces import whole
 from likely.engine.session import Session
 from likely.engine.thinking import without_thought
-from likely.engine.tools.choice import ToolLaw
+from likely.engine.tools.tool import ToolLaw
 from likely.engine.tools.use import WORDS, ToolUse
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature

@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from likely.engine.session import Session
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.tokenizer.template import Message
 from likely.engine.tools.call_format import HARMONY, CallFormat
-from likely.engine.tools.tool import Tool, ToolCall
+from likely.engine.tools.tool import Tool, ToolCall, ToolLaw
 from likely.metal import mx
 
 WIDTH = 16  # places of a level
@@ -43,29 +42,6 @@ class CallOpening:
 
     def of(self, name: str) -> str:
         return f"{self.mark}{self.between}{name}{self.ends}"
-
-
-@dataclass(frozen=True, slots=True)
-class ToolLaw:
-    """Probabilities: that each tool is called, by its name; that a call begins which is none of these as the template
-    writes them; that none begins here; and what was left undecided. They add up to 1."""
-
-    tools: tuple[tuple[str, float], ...]
-    other: float
-    none: float
-    undecided: float
-    passes: int
-
-    @property
-    def among_tools(self) -> "ToolLaw":
-        """The law where a grammar lets nothing follow but one of the tools."""
-        total = sum(p for _, p in self.tools) + self.undecided
-        tools = tuple((name, p / total if total else 0.0) for name, p in self.tools)
-        return ToolLaw(tools, 0.0, 0.0, self.undecided / total if total else 1.0, self.passes)
-
-    def as_dict(self) -> dict[str, Any]:
-        rest = {"other_call": self.other, "no_call": self.none, "undecided": self.undecided}
-        return {"tools": dict(self.tools), **rest}
 
 
 def opening(tokenizer: Tokenizer, format: CallFormat) -> CallOpening | None:

@@ -1,4 +1,4 @@
-"""Tools, calls and results as plain data. Knows no server, no template and no model."""
+"""Tools, calls, results, and the law over which is called, as plain data. Knows no server, no template and no model."""
 
 import json
 from collections.abc import Mapping
@@ -54,3 +54,26 @@ class ToolResult:
     text: str
     is_error: bool = False
     cut: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLaw:
+    """Probabilities: that each tool is called, by its name; that a call begins which is none of these as the template
+    writes them; that none begins here; and what was left undecided. They add up to 1."""
+
+    tools: tuple[tuple[str, float], ...]
+    other: float
+    none: float
+    undecided: float
+    passes: int
+
+    @property
+    def among_tools(self) -> "ToolLaw":
+        """The law where a grammar lets nothing follow but one of the tools."""
+        total = sum(p for _, p in self.tools) + self.undecided
+        tools = tuple((name, p / total if total else 0.0) for name, p in self.tools)
+        return ToolLaw(tools, 0.0, 0.0, self.undecided / total if total else 1.0, self.passes)
+
+    def as_dict(self) -> dict[str, Any]:
+        rest = {"other_call": self.other, "no_call": self.none, "undecided": self.undecided}
+        return {"tools": dict(self.tools), **rest}

@@ -7,29 +7,44 @@ Knows no server and no person.
 
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from likely.engine.errors import DataError
 from likely.engine.prompt import Prompt, Turn
-from likely.engine.thinking import THINK, Kind, MarkSplitter, answer_tokens, end_of, opens, thinking_of
-from likely.engine.tokenizer import Tokenizer
+from likely.engine.thinking import (
+    THINK,
+    Kind,
+    MarkedVocabulary,
+    MarkSplitter,
+    answer_tokens,
+    end_of,
+    opens,
+    thinking_of,
+)
 from likely.engine.tokenizer.template import Message
 from likely.engine.tools.call_format import JSON, CallFormat, call_format
-from likely.engine.tools.choice import CallOpening, ToolLaw, choosing, opening
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.tools.told import CallField, Heard, call_fields, hearing
+from likely.engine.tools.tool import Tool, ToolCall, ToolLaw, ToolResult
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Constraint
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
+    from likely.engine.tokenizer import Tokenizer
 
 WORDS = "answer_in_words"  # a name beside the tools', for no call
 TOLD = (
     'You have tools. Answer with one JSON object. To use a tool: {"name": its name, "arguments": {...}}. '
     f'To answer in words: {{"name": "{WORDS}", "arguments": {{"text": "..."}}}}. The tools:\n'
 )
+
+
+class ControlledVocabulary(MarkedVocabulary, Protocol):
+    """The tokenizer as answers are read by it, and results written."""
+
+    def is_special(self, token: int) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +68,7 @@ class ToolUse:
     format: CallFormat | None
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, tools: Sequence[Tool]) -> Self:
+    def of(cls, tokenizer: "Tokenizer", tools: Sequence[Tool]) -> Self:
         return cls(tuple(tools), call_format(tokenizer))
 
     @property
@@ -62,16 +77,27 @@ class ToolUse:
 
     def prompt(self, turns: Sequence[Turn], system: str = "", thinking: bool | None = None) -> Prompt:
         """The prompt of a chat, with the tools in it."""
+        return self.told(Prompt(tuple(turns), system=system, thinking=thinking))
+
+    def told(self, prompt: Prompt) -> Prompt:
+        """A prompt with the tools in it: as its template is told of them, or in words of the system's."""
         if self.format is not None:
-            return Prompt(tuple(turns), system=system, tools=self.specs, thinking=thinking)
+            return replace(prompt, tools=self.specs)
         words = TOLD + "\n".join(json.dumps(spec["function"], ensure_ascii=False) for spec in self.specs)
-        return Prompt(tuple(turns), system=f"{system}\n\n{words}".strip(), thinking=thinking)
+        turns, system = prompt.turns, prompt.system
+        first = turns[0] if turns else None
+        if isinstance(first, tuple) and first[0] == "system":
+            turns, system = turns[1:], first[1]
+        return replace(prompt, turns=turns, system=f"{system}\n\n{words}".strip())
 
     def constraint(self, start: int) -> Constraint | None:
         """The grammar that binds an answer behind `start` tokens; None where its format does. ParameterError for a
         tool whose schema cannot be followed."""
-        if self.format is not None:
-            return None
+        return None if self.format is not None else Constraint("json", self.grammar, start)
+
+    @property
+    def grammar(self) -> str:
+        """The JSON schema of an answer that is bound."""
         text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
         schemas = {tool.name: tool.spec["function"]["parameters"] for tool in self.tools} | {WORDS: text}
         calls = [
@@ -83,13 +109,15 @@ class ToolUse:
             }
             for name, schema in schemas.items()
         ]
-        return Constraint("json", json.dumps({"anyOf": calls}), start)
+        return json.dumps({"anyOf": calls})
 
     def choosing(
         self, session: "Session", ids: Sequence[int], steps: Sequence[TokenStep], answer: ToolAnswer
     ) -> Generator[None, None, ToolLaw | None]:
         """The law over what is called, or nothing, where an answer in `steps` behind a prompt chose, in pieces. None
         where the template does not show how a call begins. Under a grammar, what follows is a tool or `WORDS`."""
+        from likely.engine.tools.choice import CallOpening, choosing, opening  # mlx
+
         tokenizer, names = session.tokenizer, tuple(tool.name for tool in self.tools)
         before = [*ids, *(step.token for step in steps[: answer.choice])]
         if self.format is None:
@@ -98,13 +126,15 @@ class ToolUse:
         begins = opening(tokenizer, self.format)
         return None if begins is None else (yield from choosing(session, before, names, begins))
 
-    def splitter(self, ids: Sequence[int], tokenizer: Tokenizer) -> MarkSplitter:
+    def splitter(self, ids: Sequence[int], tokenizer: ControlledVocabulary) -> MarkSplitter:
         """The splitter of an answer behind a prompt."""
         marks = None if self.format is None else self.format.marks
         kind: Kind = "thought" if opens(end_of(ids, tokenizer.piece)) else "said"
         return MarkSplitter(kind, marks, thinking_of(tokenizer) or THINK)
 
-    def answer(self, ids: Sequence[int], steps: Sequence[TokenStep], rest: str, tokenizer: Tokenizer) -> ToolAnswer:
+    def answer(
+        self, ids: Sequence[int], steps: Sequence[TokenStep], rest: str, tokenizer: ControlledVocabulary
+    ) -> ToolAnswer:
         """The answer in tokens that were drawn behind a prompt, and the `rest` that no token completed."""
         parting = self.splitter(ids, tokenizer)
         texts = [parting.text(step) for step in steps]
@@ -140,7 +170,9 @@ class ToolUse:
             return ToolAnswer(str(call.arguments.get("text", "")), "", (), "", 0, written)
         return ToolAnswer("", "", (call,), "", 0, written)
 
-    def turns(self, answer: ToolAnswer, results: Sequence[ToolResult], tokenizer: Tokenizer) -> tuple[Message, ...]:
+    def turns(
+        self, answer: ToolAnswer, results: Sequence[ToolResult], tokenizer: ControlledVocabulary
+    ) -> tuple[Message, ...]:
         """The turns that an answer and the results of its calls are in the next prompt. A result spells no control
         token: it is a stranger's."""
         texts = [plain_words(heard_text(result), tokenizer) for result in results]
@@ -161,10 +193,49 @@ def heard_text(result: ToolResult) -> str:
     return f"{'error: ' if result.is_error else ''}{result.text}{cut}"
 
 
-def plain_words(text: str, tokenizer: Tokenizer) -> str:
+def plain_words(text: str, tokenizer: ControlledVocabulary) -> str:
     """A text in which what would be read as a control token is broken by a character of no width."""
     names = {tokenizer.piece(token).decode(errors="replace") for token in tokenizer.encode(text, special=True)
              if tokenizer.is_special(token)}  # fmt: skip
     for name in names:
         text = text.replace(name, f"{name[:1]}\u200b{name[1:]}")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class CallsRead:
+    """An answer, the law over what it could have called, and of each of its calls the arguments with their surprise."""
+
+    answer: ToolAnswer
+    law: ToolLaw | None
+    fields: tuple[tuple[CallField, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsHeard:
+    """The turns that an answer and its calls' results are in the next prompt, and how surprising these are there."""
+
+    messages: tuple[Message, ...]
+    heard: tuple[Heard, ...]
+
+
+def reading(
+    session: "Session", ids: Sequence[int], steps: Sequence[TokenStep], tools: Sequence[Tool]
+) -> Generator[None, None, CallsRead]:
+    """The calls of an answer in `steps` behind a prompt that was told of tools, in pieces."""
+    use = ToolUse.of(session.tokenizer, tools)
+    answer = use.answer(ids, steps, "", session.tokenizer)
+    law = yield from use.choosing(session, ids, steps, answer)
+    written, logprobs = [step.written for step in steps], [step.logprob for step in steps]
+    return CallsRead(answer, law, tuple(call_fields(call, written, logprobs, answer.choice) for call in answer.calls))
+
+
+def hearing_results(
+    session: "Session", prompt: Prompt, tools: Sequence[Tool], answer: ToolAnswer, results: Sequence[ToolResult]
+) -> Generator[int, None, ResultsHeard]:
+    """The results of an answer's calls behind its prompt, in pieces, as tokens are read."""
+    use = ToolUse.of(session.tokenizer, tools)
+    messages = use.turns(answer, results, session.tokenizer)
+    following = use.told(replace(prompt, turns=(*prompt.turns, *messages)))
+    heard = yield from hearing(session, following, len(messages) - 1)
+    return ResultsHeard(messages, heard)

@@ -23,7 +23,12 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
 from likely.engine.posterior.uncertainty import Uncertainty
+from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
+from likely.engine.tools.call_format import JSON
+from likely.engine.tools.told import Heard
+from likely.engine.tools.tool import Tool, ToolLaw, ToolResult
+from likely.engine.tools.use import CallsRead, ResultsHeard, ToolUse
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import run, start
@@ -130,7 +135,7 @@ def words(text: str) -> list[str]:
     """A text as tokens: words with the space before them, line breaks and punctuation apart."""
     import re
 
-    return re.findall(r"<think>|</think>|\n\n|\n| ?[\w*]+| ?[^\w\s]|\s", text)
+    return re.findall(r"<think>|</think>|<tool_call>|</tool_call>|\n\n|\n| ?[\w*]+| ?[^\w\s]|\s", text)
 
 
 class ScriptedTokenizer:
@@ -158,7 +163,12 @@ class ScriptedTokenizer:
     def piece(self, token: int) -> bytes:
         return self.pieces[token]
 
-    def chat(self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True) -> list[int]:
+    def is_special(self, token: int) -> bool:
+        return self.END <= token <= self.STOP
+
+    def chat(
+        self, messages: Sequence[dict[str, str]], *, generation_prompt: bool = True, tools: Any = None
+    ) -> list[int]:
         ids: list[int] = []
         for message in messages:
             ids.append(self.MODEL_TURN if message["role"] == "assistant" else self.USER_TURN)
@@ -184,7 +194,7 @@ class ScriptedEngine:
         self.adapters: dict[str, Attached] = {}
         pieces = tuple(self.tokenizer.pieces)
         self.facts = ModelFacts(
-            name, context, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos
+            name, context, pieces, chat, 98_362_432, name, "llama", "Q4_1", "0" * 64, self.tokenizer.eos, calls=True
         )
 
     def raw(self, ids: Sequence[int], favourite: int) -> np.ndarray:
@@ -238,6 +248,19 @@ class ScriptedEngine:
                 reason = "eot"
                 break
         yield Done(0, reason, Stats(len(ids), 0, drawn, 0.1, drawn / 100))
+
+    def reading_calls(self, ids: Sequence[int], steps: Sequence[TokenStep], tools: Sequence[Tool]) -> Any:
+        """Calls as JSON between `<tool_call>` marks; each tool has the same probability, and a call a half."""
+        answer = ToolUse(tuple(tools), JSON).answer(ids, steps, "", self.tokenizer)
+        law = ToolLaw(tuple((tool.name, 0.5 / len(tools)) for tool in tools), 0.0, 0.5, 0.0, 1)
+        yield None
+        return CallsRead(answer, law, ((),) * len(answer.calls))
+
+    def hearing_results(self, prompt: Prompt, tools: Any, answer: Any, results: Sequence[ToolResult]) -> Any:
+        """Each result has three tokens, of two bits in all."""
+        yield 1
+        turns = ToolUse(tuple(tools), JSON).turns(answer, results, self.tokenizer)
+        return ResultsHeard(turns, tuple(Heard(3, 3, -2 * math.log(2)) for _ in results))
 
     def _search(self, ids: Sequence[int], control: RunControl, plan: Sequence[tuple[Any, ...]]) -> Iterator[Event]:
         """Branches as a plan says, a turn each: `pace` is called before every one of them."""

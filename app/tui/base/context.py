@@ -1,9 +1,10 @@
 """Prompts of a conversation: for each of its places, the turns and parts that stand before it."""
 
+import json
 from collections.abc import Callable, Sequence
 
 from likely.engine.conversation import ROOT, Conversation, Fork
-from likely.engine.prompt import Prompt
+from likely.engine.prompt import Prompt, Turn
 from likely.engine.thinking import answer_tokens
 
 Opens = Callable[[Sequence[int]], bool]
@@ -18,7 +19,7 @@ def before(conversation: Conversation, fork: Fork, opens: Opens = never) -> Prom
     """The prompt that stands before a fork: the turns, and of an answer or text that it leaves, the words or the very
     tokens. `opens` says of a prompt whether it ends within a thought."""
     parts: list[str | tuple[int, ...]] = []
-    while fork.node != ROOT and conversation.nodes[fork.node].role != "user":
+    while fork.node != ROOT and conversation.nodes[fork.node].role not in ("user", "tool"):
         node = conversation.nodes[fork.node]
         own = node.text[: fork.at] if not node.drawn else tuple(step.token for step in node.steps[: fork.at])
         parts.insert(0, own)
@@ -28,17 +29,24 @@ def before(conversation: Conversation, fork: Fork, opens: Opens = never) -> Prom
     return Prompt(turns(conversation, fork, opens), tuple(part for part in parts if part))
 
 
-def turns(conversation: Conversation, fork: Fork, opens: Opens = never) -> tuple[tuple[str, str], ...]:
+def turns(conversation: Conversation, fork: Fork, opens: Opens = never) -> tuple[Turn, ...]:
     """Who said what before a fork, the system prompt first. What the model thought before it answered is not
-    said: no model is trained to read its earlier thoughts, and not every template drops them."""
-    messages: list[tuple[str, str]] = []
+    said: no model is trained to read its earlier thoughts, and not every template drops them. An answer that called
+    tools and their results are the turns that the results' node was labelled with."""
+    messages: list[Turn] = []
+    called = False  # the turn before is one of those
     parts: list[tuple[str, str]] = []  # of a message: what a token is written as, and what of it is text
     while fork.node != ROOT:
         node = conversation.nodes[fork.node]
         own = [(step.written, "" if step.special else step.text)
                for step in node.steps[: fork.at]] if node.drawn else [(node.text[: fork.at],) * 2]  # fmt: skip
         parts = [*own, *parts]
-        if not node.joins:
+        if not node.joins and node.role == "tool":
+            messages[:0] = json.loads(node.label)
+            parts, called = [], True
+        elif not node.joins and called:
+            parts, called = [], False
+        elif not node.joins:
             if node.role == "assistant":
                 parts = [parts[i] for i in answer_tokens([piece for piece, _ in parts], opens(node.prompt)) or ()]
             messages.insert(0, (node.role, "".join(text for _, text in parts)))

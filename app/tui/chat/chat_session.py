@@ -25,13 +25,16 @@ from likely.app.tui.chat.denoising import Denoising
 from likely.app.tui.chat.denoising import words as unmasking_words
 from likely.app.tui.chat.denoising_run import DenoisingRun
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
+from likely.app.tui.chat.rewriting import Rewriting
 from likely.app.tui.chat.settings_history import SettingsHistory
-from likely.app.tui.chat.transcript import EDITED, Transcript, common
+from likely.app.tui.chat.tool_bench import offering
+from likely.app.tui.chat.transcript import EDITED, WHO, Transcript, common
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Stats
 from likely.engine.prompt import Prompt
+from likely.engine.tools.tool import Tool
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.unmasking import Unmasking
 
@@ -48,18 +51,6 @@ class SessionUpdate:
     scored: bool | None = None  # whether words that were measured can be shown so
     failure: Failed | None = None
     news: str = ""  # a line to say
-
-
-@dataclass(frozen=True, slots=True)
-class Rewriting:
-    """An answer that a person writes anew: where its branch leaves, and `whole`, where it would without the tokens
-    that stay."""
-
-    fork: Fork
-    joins: bool
-    text: str
-    whole: Fork
-    go_on: bool
 
 
 class ChatSession:
@@ -86,6 +77,7 @@ class ChatSession:
         self.job = -1  # of the run
         self.waiting: Callable[[], None] | None = None  # to do as soon as a model is there
         self.adapters = ""  # on the model, in words
+        self.tools: tuple[Tool, ...] = ()  # that the model is told of
         self.unmasking = Unmasking()  # how they are by a diffusion model
         self.denoisings: dict[str, Denoising | None] = {}  # canvases by node; None of one without its steps
         self.scoring: dict[int, str] = {}  # nodes by job
@@ -154,7 +146,7 @@ class ChatSession:
             prompt = replace(prompt, parts=(*prompt.parts, rest))
             self.rewriting[self.send(call(calls.score, self.facts.name, prompt))] = job
 
-    def _rewritten(self, job: "Rewriting", steps: tuple[TokenStep, ...] | None) -> None:
+    def _rewritten(self, job: Rewriting, steps: tuple[TokenStep, ...] | None) -> None:
         """Put the branch in. Without steps, since nothing could be measured, it is all of the words, as written."""
         if steps is None:
             node = Node(self.new_id(), job.whole, "assistant", text=job.text, finish=EDITED)
@@ -195,8 +187,8 @@ class ChatSession:
         if leaf is None:
             return False
         answers = (s.message for s in reversed(self.transcript.shown) if s.message.role == "assistant")
-        answer = next(answers, None) if leaf.role != "user" else None
-        if leaf.role != "user" and answer is None:
+        answer = next(answers, None) if leaf.role not in WHO else None
+        if leaf.role not in WHO and answer is None:
             return False
         self.answer(Fork(leaf.id) if answer is None else answer.segments[0].node.fork, settings=settings, seed=seed)
         return True
@@ -245,6 +237,8 @@ class ChatSession:
         how = asked.label(self.adapters)
         node = Node(self.new_id(), fork, "assistant", joins=joins, seed=seed, label=how, model=self.model)
         prompt = replace(before(self.conversation, fork, self.transcript.opens), thinking=asked.thinking)
+        if self.tools:
+            prompt, asked = offering(self.tools, self.facts.calls, prompt, asked)
         self._change(self.conversation.add(node))
         self._generate(node, prompt, asked, tokens, force)
 
@@ -399,10 +393,13 @@ class ChatSession:
         node = self.transcript.shown[place.block].message.last
         if node.drawn or node.id in self.transcript.scores or self.facts is None or node.id in self.scoring.values():
             return
+        if node.role == "tool":  # whose surprise was measured when it came
+            return
         if self.diffuses:  # no p(x_i | x_<i) of words is to be had
             return
         messages = turns(self.conversation, Fork(node.id), self.transcript.opens)
-        request = call(calls.score, self.facts.name, Prompt(messages), tuple(text for _, text in messages))
+        contents = tuple(str(said["content"]) for said in Prompt(messages).messages)
+        request = call(calls.score, self.facts.name, Prompt(messages), contents)
         self.scoring[self.send(request)] = node.id
 
     def context_tokens(self) -> int:

@@ -4,7 +4,7 @@ And the way between a token that is seen and the tree: which fork it leaves, wha
 of what is under way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from likely.app import recipes
@@ -13,6 +13,7 @@ from likely.app.tui.base.block import MessageBlock, ShownToken, words
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
+from likely.app.tui.chat.tool_bench import law_words
 from likely.app.units import bits, proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
@@ -21,6 +22,8 @@ from likely.engine.thinking import end_of, is_mark, opens
 from likely.engine.thought_information import ThoughtInformation, part_figures
 from likely.engine.trace.step import Recipe, TokenStep
 
+WHO = {"user": "you", "tool": "tool"}  # of what the model did not write
+FOLDED = 400  # characters of a tool's result that are shown
 EDITED = "edited"  # how an answer ends that a person wrote anew
 ENDS = ("cancelled", "length", "interrupted", "pruned", EDITED)  # that are said
 
@@ -76,17 +79,17 @@ class Transcript:
             if self.opens(message.segments[0].node.prompt):
                 known.block.open_thought()
             return known
-        yours = message.role == "user"
-        block = MessageBlock(
-            message.segments[0].node.id, "you" if yours else "model", scored=message.last.drawn, specials=self.specials
-        )
+        yours = message.role in WHO
+        who = WHO.get(message.role, "model")
+        block = MessageBlock(message.segments[0].node.id, who, scored=message.last.drawn, specials=self.specials)
         block.edited = any(segment.node.finish == EDITED for segment in message.segments)
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         block.scored = block.scored or bool(steps)
         block.render(self.markdown and not yours)
         shown = self._known[key] = ShownMessage(message, block, steps)
         block.folded, block.opened = self.folds.get(block.key, True), self.opens(message.segments[0].node.prompt)
-        block.fill(self.tokens(shown) if steps else words(message.text))
+        text = message.text if message.role != "tool" else folded(message.text)
+        block.fill(self.tokens(shown) if steps else words(text))
         return shown
 
     def opens(self, prompt: Sequence[int]) -> bool:
@@ -136,7 +139,7 @@ class Transcript:
         """Show the Markdown of answers as what it means, or as it was written."""
         self.markdown = on
         for shown in self._known.values():
-            shown.block.render(on and shown.message.role != "user")
+            shown.block.render(on and shown.message.role not in WHO)
 
     def note(self, index: int) -> str:
         """The words beside a message's name: branch, model, recipe, tokens, perplexity, proof, end."""
@@ -151,6 +154,8 @@ class Transcript:
         branch = f"branch {options.index(self.conversation.option(fork)) + 1}/{len(options)}" if options[1:] else ""
         if shown.message.role == "user":
             return (branch,)
+        if shown.message.role == "tool":
+            return _result_notes(shown.message.last.figures, branch)
         steps, span = shown.steps, shown.block.thinking
         if span is not None and span[0] < span[1] <= len(steps):
             shown.block.thought_s = steps[span[1] - 1].elapsed_s - (steps[span[0] - 1].elapsed_s if span[0] else 0.0)
@@ -232,7 +237,7 @@ class Transcript:
                 return self.conversation.canonical(Fork(segment.node.id, token))
             token -= segment.length
         node = segments[-1].node
-        if node.role == "user":
+        if node.role in WHO:
             return node.fork
         if not node.drawn:  # an answer that was written is left at a character
             tokens = self.shown[place.block].block.tokens
@@ -289,6 +294,22 @@ class Transcript:
         shown = self.shown[place.block]
         count = len(shown.steps)
         return self.context_before(TokenPlace(place.block, count)), count - min(place.token, count)
+
+
+def folded(text: str) -> str:
+    """The beginning of a tool's result, and how much more the model reads."""
+    shown = "\n".join(text[:FOLDED].split("\n")[:8])
+    return text if shown == text else f"{shown} … and {len(text) - len(shown):,} characters more"
+
+
+def _result_notes(figures: Mapping[str, float], branch: str) -> tuple[str, ...]:
+    """Notes beside a tool's result, shorter and shorter: how likely it was to be called, and how surprising it was."""
+    heard = (
+        f"{figures['heard tokens']:.0f} tok {bits(figures['heard nats']):.1f} bits" if "heard nats" in figures else ""
+    )
+    law = law_words(figures)
+    lines = ((branch, law, heard), (branch, law), (law,), (branch,))
+    return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 
 
 def _key(message: Message) -> tuple[tuple[str, int], ...]:

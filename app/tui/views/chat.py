@@ -29,8 +29,9 @@ from likely.app.tui.chat.formulas import of_ids
 from likely.app.tui.chat.inspection import Subject
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
+from likely.app.tui.chat.tool_bench import ToolBench
 from likely.app.tui.dialogs.opening import WAITING
-from likely.app.tui.views import asking, commands, diffusing, outgrown, slash, stepping, weighing
+from likely.app.tui.views import asking, commands, diffusing, outgrown, slash, stepping, tooling, weighing
 from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
@@ -98,6 +99,7 @@ class ChatScreen(View, Steering):
         self._saved_s = self._status_s = 0.0
         self._began_s: float | None = None  # the answer that is awaited, or the first of several
         self.aside: RunControl | None = None  # of a summary or a measurement
+        self.bench: ToolBench | None = None
         self._progress = ""  # of a model that is loading, as it was said last
 
     def compose(self) -> ComposeResult:
@@ -163,6 +165,7 @@ class ChatScreen(View, Steering):
         chat.history.now = asking.begun(self.host.start, chat.settings, before)
         chat.transcript.heat, chat.transcript.least = heat, least
         chat.adapters = status.adapters(self.host.engine)
+        tooling.opened(self)
         self.inspections = Inspections(chat, self.host.store)
         self.inspector.forget()
         if self.host.engine.current is not None:
@@ -245,7 +248,7 @@ class ChatScreen(View, Steering):
             self.inspector.inspect()
         if heard.ended:
             self._finished()
-            self._answered(heard.failure is not None)
+            tooling.read(self, heard.failure is not None)
         elif heard.reshow:
             self.save()
             self.reshow()
@@ -264,7 +267,7 @@ class ChatScreen(View, Steering):
         elif run is not None and not heard.failure and self.hints.news.startswith(status.READING):
             self._hint()
 
-    def _answered(self, failed: bool) -> None:
+    def answered(self, failed: bool) -> None:
         """An answer has ended: the next message is sent, or a person who looks elsewhere is told."""
         chat, spent_s = self.chat, monotonic() - (self._began_s or monotonic())
         waits = bool(self.composer.queue.messages) and not failed and not chat.stepping
@@ -412,8 +415,6 @@ class ChatScreen(View, Steering):
             base = facts is not None and not facts.chat and not self.pane.shown and not self.chat.diffuses
             self.hints.say("a base model, without a chat template: it continues text (f4)" if base else "")
 
-    # -- saying something --------------------------------------------------------------------------------------------
-
     def compose_command(self, name: str) -> None:
         """Begin to write a command that wants more words."""
         self.composer.take(f"/{name} ")
@@ -467,7 +468,7 @@ class ChatScreen(View, Steering):
             self.reshow()
             self._name_it()
             self.status()
-        elif outgrown.stop(self):
+        elif tooling.stop(self) or outgrown.stop(self):
             return
         elif self.inspector.close():
             self.composer.focus()

@@ -11,6 +11,7 @@ from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.titler import Titler
+from likely.app.tui.chat.tool_bench import ToolBench
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.composer import Composer
@@ -32,6 +33,7 @@ class ChatParts(Protocol):
     caption: Caption  # the formula of a diffusion model
     titler: Titler  # names the conversation
     inspections: Inspections  # of its tokens
+    bench: ToolBench | None  # tools that the model may call
     aside: RunControl | None  # of work for the conversation that is no answer of it: a summary, a measurement
 
     @property
@@ -84,6 +86,10 @@ class ChatParts(Protocol):
 
     def compose_command(self, name: str) -> None:
         """Begin to write a command that wants more words."""
+        ...
+
+    def answered(self, failed: bool) -> None:
+        """An answer has ended, with all that it called: the next message is sent, or a person is told."""
         ...
 
     def reshow(self, *, follow: bool | None = None) -> None:

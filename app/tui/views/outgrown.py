@@ -95,9 +95,9 @@ def _choose(
 def _answer(screen: ChatParts) -> None:
     """Answer the last message, where it was not."""
     messages = screen.chat.conversation.messages()
-    if messages and (messages[-1].role == "user" or not messages[-1].text):
+    if messages and (messages[-1].role in ("user", "tool") or not messages[-1].text):
         last = messages[-1].last
-        screen.chat.answer(Fork(last.id) if last.role == "user" else last.fork)
+        screen.chat.answer(Fork(last.id) if last.role in ("user", "tool") else last.fork)
         screen.begun(True)
 
 

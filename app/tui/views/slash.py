@@ -15,7 +15,7 @@ from likely.app.tui.base.sampling import as_typed
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat import decoding
 from likely.app.tui.dialogs.export_file import export_file
-from likely.app.tui.views import asking, diffusing, outgrown
+from likely.app.tui.views import asking, diffusing, outgrown, tooling
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.suggestions import Suggestion
@@ -433,6 +433,13 @@ COMMANDS: dict[str, Slash] = {
         "of a diffusion model: in which order masks become tokens",
         diffusing.unmask,
         lambda _: [f"{name} " for name in diffusing.options()],
+    ),
+    "tools": Slash(
+        "servers | off",
+        "tools that the model may call: a file with mcpServers, calculator, folder:DIRECTORY",
+        tooling.choose,
+        lambda _: ["calculator", "folder:", "off"],
+        others=True,
     ),
     "copy": Slash("[kind]", "the answer; code; all as markdown, html or tokens", _copy, lambda _: ["code", *COPIES]),
     "export": Slash("kind [path]", "markdown, html or jsonl", _export, lambda _: [f"{kind} " for kind in KINDS]),

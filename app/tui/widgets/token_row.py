@@ -18,7 +18,7 @@ OVERLINED = Style(overline=True)
 
 def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
     """Who speaks, and the words beside."""
-    who = look.you if block.who == "you" else look.model
+    who = look.you if block.who != "model" else look.model
     space = width - GUTTER - len(block.who) - 3
     fitting = next((note for note in (block.note, *block.notes) if cells.width(note) <= space), "")
     note = f"  {fitting}" if fitting else ""

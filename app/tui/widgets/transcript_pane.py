@@ -440,8 +440,8 @@ class TranscriptPane(Left):
         """Edit the message under the cursor where it stands, or the last one of the person's."""
         yours = [i for i, turn in enumerate(self.shown) if turn.message.role == "user"]
         index = self.view.cursor.block if self.view.cursor is not None else max(yours, default=-1)
-        if index < 0:
-            self._say("there is nothing to edit")
+        if index < 0 or self.shown[index].message.role == "tool":
+            self._say("there is nothing to edit" if index < 0 else "a tool's result stays as it came")
             return
         shown = self.shown[index]
         self._edit(MessageEditor(index, shown.block.who, shown.message.text, self.view))
@@ -480,7 +480,7 @@ class TranscriptPane(Left):
         from likely.app.tui.widgets.overlays import Alternatives
 
         place = event.place
-        if self.shown[place.block].message.role == "user":
+        if self.shown[place.block].message.role in ("user", "tool"):
             self.action_edit()
             return
         if self.view.cursor != place:

@@ -1,0 +1,81 @@
+"""Tools in the chat: calls that wait for a yes, results that are read, what is taken back."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.model import ScriptedEngine
+from tests.support.screen import Screen
+
+SCRIPT = Path(__file__).parents[1] / "support" / "tool_server.py"
+ECHO = '<tool_call>{"name": "echo", "arguments": {"text": "blue"}}</tool_call>'
+HANG = ECHO.replace("echo", "hang")
+
+pytestmark = pytest.mark.slow(4)
+
+
+def until(screen: Screen, words: str) -> None:
+    """Look until words stand there: a server is another process, which no clock of ours moves."""
+    for _ in range(6000):
+        if words in screen.text:
+            return
+        time.sleep(0.01)
+        screen.wait(0.1)
+    raise AssertionError(f"never seen: {words}\n{screen.text}")
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Path:
+    file = tmp_path / "servers.json"
+    entry = {"command": sys.executable, "args": [str(SCRIPT), "well"]}
+    file.write_text(json.dumps({"mcpServers": {"scripted": entry}}))
+    return file
+
+
+def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: Path) -> None:
+    engine = ScriptedEngine(scripts=(ECHO, " The sky looks blue.", ECHO, " It is blue."))
+    with Screen(tmp_path, engine, size=(80, 24)) as screen:
+        screen.say(f"/tools {servers}")
+        until(screen, "tools: echo, codes")
+        screen.say("Why?")
+        until(screen, "echo of scripted is to be called")
+        assert 'text = "blue"' in screen.text and "yes, this once" in screen.text
+        screen.press("down", "enter")  # in this conversation
+        until(screen, "The sky looks blue.")
+        assert "tool" in screen.text and '{"text": "blue"}' in screen.text
+        screen.say("And red?")
+        until(screen, "It is blue.")  # nothing was asked
+        asked = [ids for verb, ids in engine.calls if verb == "generate"]
+        read = ["".join(engine.tokenizer.piece(token).decode() for token in ids) for ids in asked]
+        assert read[0] == "<|user|>Why?<|im_end|><|model|>"
+        assert any(text.endswith('<|user|>{"text": "blue"}<|im_end|><|model|>') for text in read)
+        (kept,) = screen.kept
+        assert [message.role for message in kept.messages()] == ["user", "assistant", "tool", "assistant"] * 2
+        assert kept.messages()[2].last.figures["p no call"] == 0.5
+
+
+def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, servers: Path) -> None:
+    engine = ScriptedEngine(scripts=(ECHO, " A pity.", HANG, HANG))
+    with Screen(tmp_path, engine) as screen:
+        screen.say(f"/tools {servers}")
+        until(screen, "tools: echo, codes")
+        screen.say("Why?")
+        until(screen, "is to be called")
+        screen.press("end", "enter")  # no
+        until(screen, "A pity.")
+        assert "did not allow this call" in screen.text
+        screen.say("And red?")
+        until(screen, "hang of scripted is to be called")
+        screen.press("enter")
+        until(screen, "is being called")
+        screen.press("escape")
+        until(screen, "the call was taken back")
+        screen.press("ctrl+r")  # the turn can be drawn again
+        until(screen, "hang of scripted is to be called")
+        screen.press("escape")
+        until(screen, "the call was taken back")
+        screen.say("/tools off")
+        assert "no tools" in screen.text
