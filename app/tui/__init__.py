@@ -3,7 +3,7 @@
 No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`app.worker`), which
 imports what it needs when it starts, so that the screen paints first.
 
-Reads: lessons, watch.
+Reads: lessons, tools, watch.
 """
 
 import gc

@@ -52,6 +52,10 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
         read = ["".join(engine.tokenizer.piece(token).decode() for token in ids) for ids in asked]
         assert read[0] == "<|user|>Why?<|im_end|><|model|>"
         assert any(text.endswith('<|user|>{"text": "blue"}<|im_end|><|model|>') for text in read)
+        screen.press("tab", "up", "up")
+        assert "measured as a whole" in screen.text
+        screen.press("enter")
+        assert "a tool's result stays as it came" in screen.text
         (kept,) = screen.kept
         assert [message.role for message in kept.messages()] == ["user", "assistant", "tool", "assistant"] * 2
         assert kept.messages()[2].last.figures["p no call"] == 0.5

@@ -36,7 +36,9 @@ class Inspections:
         exact, whose = None, self.session.transcript.model_at(place)
         at, instead, model, waits = self.at(place, names, live=cursor is None), None, "", ""
         if at is None and cursor is not None:
-            instead = self._unmeasured(cursor, "needs the model" if facts is None else "looking…")
+            heard = self.session.transcript.shown[cursor.block].message.role == "tool"
+            waiting = "measured as a whole" if heard else "needs the model" if facts is None else "looking…"
+            instead = self._unmeasured(cursor, waiting)
         if at is not None and place is not None and not at.upcoming:
             exact = partial(self._exactly, at, place)
             if self.session.running:
