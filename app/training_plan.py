@@ -51,7 +51,8 @@ def describe(opened: "Tuning") -> Iterator[str]:
     if plan.batches == 1:
         yield f"          one batch holds all {plan.samples:,} samples: every step is a pass over the data"
     what = "full" if c.kind == "full" else f"{c.kind} rank {c.rank} x {c.multiplier:g}"
-    yield f"training  {what}, {plan.parameters:,} parameters"
+    way = ", on packed weights as they are" if opened.run.native else ""
+    yield f"training  {what}, {plan.parameters:,} parameters{way}"
     if opened.run.adapts_experts:
         yield "          experts too, which PEFT's files have no place for: --modules 'self_attn.*' leaves them out"
     if c.rate > HIGH and c.optimiser in ("adamw", "lion", "adafactor"):

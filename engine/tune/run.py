@@ -71,6 +71,11 @@ class TrainingRun:
         return any(f.site.kind == "experts" for f in factors)
 
     @property
+    def native(self) -> bool:
+        """Whether its steps are taken on the packed weights as they lie in the file (`models.packed_reading`)."""
+        return not self.config.dropout and packed_of(self.model) is not None
+
+    @property
     def leads(self) -> bool:
         return self.group is None or self.group.rank() == 0
 
@@ -139,7 +144,11 @@ def prepare(
     else:
         every = [] if config.kind == "full" else sites.choose(known, config.layers or -1, config.modules, count)
         linear = model.config.logit_softcap is None and all(0 <= site.layer < count for site in every)
-        config, why = amounts.chosen(config, rows.train, layers=count if asks and linear else 0)
+        layers = count if asks else 0
+        config, why = amounts.chosen(config, rows.train, layers=layers if linear else 0)
+        if not linear and amounts.chosen(wanted, rows.train, layers=layers)[0].rehearsal > 0:
+            cause = "its logits are capped" if model.config.logit_softcap is not None else "its head is trained"
+            why += f"; not held to the base's own answers, as {cause}: --kl does that on the rows"
     trained: Trained
     if config.kind == "full":
         trained = full.weights(model, config.layers)

@@ -12,6 +12,7 @@ from likely.engine.tune.control import TrainControl
 from likely.engine.tune.trainer import save, train
 from likely.engine.tune.tuned import open_model
 from likely.metal import mx
+from tests.engine import tiny
 from tests.engine.tune.test_verdict import answered, law, opened
 
 
@@ -41,6 +42,14 @@ def test_the_pull_is_the_kl_from_the_base_on_its_own_answers(tmp_path: Path) -> 
         sides.append(float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]))
     along = sum(float(mx.sum(slope[name] * way[name])) for name in start)
     assert along == pytest.approx((sides[1] - sides[0]) / 2e-3, rel=0.02)
+
+
+def test_a_model_whose_logits_are_capped_says_that_it_rehearses_nothing(tmp_path: Path) -> None:
+    capped = {"model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh", "query_pre_attn_scalar": 16}
+    models = [tiny.random_folder(tmp_path / name, tiny.LLAMA | how) for name, how in (("gemma", capped), ("llama", {}))]
+    said = [opened(tmp_path, model=str(model), rate=0.0).run.chosen for model in models]
+    assert "not held to the base's own answers, as its logits are capped: --kl" in said[0]
+    assert "rehearsal 2" in said[1] and "capped" not in said[1]
 
 
 def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path: Path) -> None:
