@@ -45,8 +45,8 @@ TUNE = TrainingKind(
     configure=tuning.configure,
     begun=tuned.options,
     fields={
-        "data": "data", "test": "test rows", "model": "model", "out": "adapter", "rank": "rank", "rate": "rate",
-        "epochs": "epochs", "batch": "batch", "length": "length",
+        "data": "data", "map": "columns", "test": "test rows", "model": "model", "out": "adapter", "rank": "rank",
+        "rate": "rate", "epochs": "epochs", "batch": "batch", "length": "length",
     },
     data="JSONL, CSV, Parquet, a folder of texts, or a hub data set",
     missing="a file, a folder, or the id of a hub data set",

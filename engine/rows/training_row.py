@@ -106,10 +106,13 @@ def renamed(value: Mapping[str, Any], names: Mapping[str, str] | None) -> dict[s
     return {(names or {}).get(key, key): item for key, item in value.items() if item is not None}
 
 
+UNREAD = "no row that can be learned from"
+
+
 def read_as(value: Mapping[str, Any], names: Mapping[str, str] | None = None) -> str:
     """How a row's columns are read, in words: which is asked, which is learned, and which are not read."""
     if (keys := form_of(value, names)) is None:
-        return f"{', '.join(value) or 'no columns'}: no row that can be learned from (--map THEIRS=OURS renames)"
+        return f"{', '.join(value) or 'no columns'}: {UNREAD} (--map THEIRS=OURS renames)"
     form, row, theirs = FORMS[keys], renamed(value, names), {ours: key for key, ours in (names or {}).items()}
     beside = [key for key in BESIDE.get(form, ()) if row.get(key)]
     shown_keys = [theirs.get(key, key) for key in (*keys, *beside)]

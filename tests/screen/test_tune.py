@@ -334,6 +334,25 @@ def test_the_form_says_how_the_columns_of_the_data_are_read(tmp_path: Path) -> N
         assert "is learned" not in screen.text
 
 
+def test_columns_that_are_not_understood_are_named_in_the_form(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("frage;antwort\nWas?;Das.\n")
+    trainer = ScriptedTrainer()
+    with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:
+        screen.press("f5")
+        assert "columns" not in screen.text
+        screen.type(str(tmp_path / "rows.csv"))
+        assert "frage, antwort: no row that can be learned from" in screen.text
+        assert "frage=prompt, antwort=completion" in screen.text  # what may be typed
+        screen.press("down")
+        screen.type("frage=prompt, antwort=ende")
+        assert "--map must be COLUMN=NAME" in screen.text
+        screen.press(*["backspace"] * 4)
+        screen.type("completion")
+        assert "frage asks, antwort is learned; semicolons part the columns" in screen.text
+        screen.press("enter", "escape")
+        assert trainer.config.map == ("frage=prompt", "antwort=completion")
+
+
 def test_a_run_that_is_there_is_resumed_with_its_past(tmp_path: Path) -> None:
     with Screen(tmp_path, trainer=ScriptedTrainer(start=25)) as screen:
         screen.press("f5")

@@ -14,21 +14,21 @@ from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, 
 from likely.app.tui.base import cells
 from likely.app.tui.chat import attach
 from likely.engine.adapters.config import Config
-from likely.engine.errors import LikelyError
+from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.options import read_toml
 from likely.engine.rows import values
-from likely.engine.rows.training_row import read_map
+from likely.engine.rows.training_row import UNREAD, read_map
 from likely.engine.tune.data import columns
 from likely.engine.whole_file import refuse_pipe
 
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed
 FIELDS = (
-    "data", "test", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length",
+    "data", "map", "test", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length",
     "context", OPTIONS,
 )  # fmt: skip
-WIDE = ("data", "test", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
+WIDE = ("data", "map", "test", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
 
 
 class Paths(Suggester):
@@ -87,10 +87,11 @@ class TuneForm(VerticalScroll):
         self.query_one("#form-what", Label).update(kind.about)
         for name in FIELDS:
             row, label = self.query_one(f"#row-{name}"), kind.fields.get(name, "options" if name == OPTIONS else "")
-            row.display = bool(label)
+            row.display = bool(label) and name != "map"
             row.query_one(".field-name", Label).update(label)
             row.query_one(".field-about", Label).update(about(kind, name))
             self.field(name).placeholder = words(kind, name, None)
+        self.look()
         self.post_message(self.KindChosen())
 
     def action_kind(self) -> None:
@@ -130,13 +131,22 @@ class TuneForm(VerticalScroll):
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.id in ("field-data", f"field-{OPTIONS}"):
-            words, label = self._columns(), self.query_one("#form-columns", Label)
-            label.display = bool(words)
-            label.update(cells.clean(words))
+        if event.input.id in ("field-data", "field-map", f"field-{OPTIONS}"):
+            self.look()
+
+    def look(self) -> None:
+        """Say how the columns of the data are read; where they are not understood, ask which is which."""
+        words, label = self._columns(), self.query_one("#form-columns", Label)
+        label.display = bool(words)
+        label.update(cells.clean(words.partition(" (--map")[0]))
+        asks = "map" in self.kind.fields and (UNREAD in words or bool(self.field("map").value))
+        self.query_one("#row-map").display = asks
+        if asks:
+            first, *rest = words.partition(":")[0].split(", ")
+            self.field("map").placeholder = f"{first}=prompt, {rest[-1] if rest else '…'}=completion"
 
     def _columns(self) -> str:
-        """How the columns of the data are read, where that is a file of lines here."""
+        """How the columns of the data are read, where that is a file of lines here; or what is wrong with `map`."""
         try:
             config = self.read()
             if not isinstance(config, Config):
@@ -144,6 +154,8 @@ class TuneForm(VerticalScroll):
             path = expanded(config.data)
             lines = path.is_file() and values.kind(path) in (".jsonl", ".csv")
             return columns(path, read_map(config.map)) if lines else ""
+        except ParameterError as error:
+            return str(error) if self.field("map").value else ""
         except (LikelyError, OSError):
             return ""  # it is told when the run is started
 
@@ -168,6 +180,8 @@ class TuneForm(VerticalScroll):
 def typed(kind: TrainingKind, name: str, text: str) -> Any:
     """A field's text as its option wants it; as text where it is no number, which the option then refuses."""
     wanted = get_type_hints(type(kind.default))[name]
+    if name == "map":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         return wanted(text) if wanted in (int, float) else text
     except ValueError:
@@ -180,6 +194,8 @@ def words(kind: TrainingKind, name: str, config: TrainingConfig | None) -> str:
     value = default if config is None else getattr(config, name)
     if config is not None and value == default:
         return ""
+    if name == "map":
+        return ", ".join(value)
     if not value and "0: by the data" in about(kind, name):
         return "by the data"
     return f"{value:g}" if isinstance(value, float) else str(value)
