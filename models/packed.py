@@ -7,6 +7,7 @@ graph. Its cache is `models.packed_cache`'s. Knows neither mlx nor files.
 
 import copy
 import ctypes
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,16 @@ WIDEST, GROUP = 256, 16  # numbers of a head, and heads that share their keys, a
 ACTIVATIONS = ("silu", "gelu_tanh")
 BATCH = CHUNK  # texts side by side: a token of each in one call
 
+READ = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "gate_proj", "up_proj", "gate_up_proj", "down_proj")
+
 Weights = Mapping[str, "PackedMatrix | np.ndarray"]
+
+
+def in_order(name: str) -> tuple[int, int]:
+    """A key that sorts tensors, by name, as a pass reads them: what lies behind another is fetched with it."""
+    parts = name.split(".")
+    layer = next((int(part) for part in parts if part.isdigit()), sys.maxsize)
+    return layer, next((READ.index(part) for part in parts if part in READ), len(READ))
 
 
 def refusal(c: ModelConfig) -> str | None:

@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.metal import packed
-from likely.metal.packed import ALIGNED, LANES, PackedMatrix
+from likely.metal.packed import ALIGNED, LANES, PackedMatrix, Room
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")  # of a layer
 EMBED, HEAD = "embed", "head"
@@ -82,19 +81,6 @@ class _Additions(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_void_p) for name in (*PRODUCTS, "heads", "shift"))
 
 
-class _Room:
-    """Memory in the order in which it is read: large, it has large pages, and what comes next is fetched ahead."""
-
-    def __init__(self, nbytes: int) -> None:
-        self._data, self._used = packed.aligned(nbytes), 0
-
-    def take(self, nbytes: int) -> np.ndarray:
-        """So many bytes of it, uint8, that begin at a cache line."""
-        start, self._used = self._used, self._used + -(-nbytes // ALIGNED) * ALIGNED
-        assert self._used <= self._data.nbytes
-        return self._data[start : start + nbytes]
-
-
 class PackedAdditions:
     """The additions as the call reads them, with all that they point to; never written again."""
 
@@ -104,7 +90,7 @@ class PackedAdditions:
         every = [
             change for part in (*additions.layers, additions.ends) for applied in part.values() for change in applied
         ]
-        self._room = _Room(sum(change.nbytes for change in every))
+        self._room = Room(sum(change.nbytes for change in every))
         self._layers = (_Additions * len(additions.layers))()
         for index, layer in enumerate(additions.layers):
             for product, changes in layer.items():

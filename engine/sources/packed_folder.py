@@ -18,7 +18,8 @@ from likely.engine.sources.hf_folder import array_of
 from likely.engine.sources.model_info import quantization_of, weight_files
 from likely.engine.sources.safetensors import StoredTensor
 from likely.metal import mx
-from likely.metal.packed import NUMBERS, PackedMatrix
+from likely.metal.packed import NUMBERS, PackedMatrix, Room
+from likely.models.packed import in_order
 from likely.models.weights import PackedLayout, agreed
 
 STORED = dict(zip(("F32", "F16", "BF16"), NUMBERS, strict=True))
@@ -52,16 +53,16 @@ def refused(stored: Located, config: Mapping[str, Any], *, expand: bool) -> str 
 
 def read_packed(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, PackedMatrix | np.ndarray]]:
     """Weights by the names that they have in the folder."""
-    stored, settings = tensors(folder), quantization_of(config)
-    for name, (_, held) in stored.items():
-        path = name.removesuffix(".weight")
+    stored, settings, room = tensors(folder), quantization_of(config), Room()
+    for name in sorted(stored, key=in_order):
+        held, path = stored[name][1], name.removesuffix(".weight")
         if name.endswith((SCALES, OFFSETS)) and f"{name.rpartition('.')[0]}.weight" in stored:
             continue
         if path != name and f"{path}{SCALES}" in stored:
-            yield name, _codes(path, stored, layout(path, stored, settings))
+            yield name, _codes(path, stored, layout(path, stored, settings), room)
             continue
         values = _floats(_read(name, stored), held)
-        yield name, PackedMatrix("F32", *held.shape).fill(values) if values.ndim == 2 else values
+        yield name, PackedMatrix("F32", *held.shape, room=room.take).fill(values) if values.ndim == 2 else values
 
 
 def tensors(folder: Path) -> Located:
@@ -93,7 +94,7 @@ def _keeps(layout: PackedLayout) -> bool:
     return layout.mode == "affine" and layout.bits in PACKED_BITS
 
 
-def _codes(path: str, stored: Located, layout: PackedLayout) -> PackedMatrix:
+def _codes(path: str, stored: Located, layout: PackedLayout, room: Room) -> PackedMatrix:
     for kind in KINDS:
         if f"{path}{kind}" not in stored:
             raise CheckpointError(f"weights: {path}{kind} is missing")
@@ -108,10 +109,11 @@ def _codes(path: str, stored: Located, layout: PackedLayout) -> PackedMatrix:
         ]
         scale, offset = (part.astype(mx.float32) for part in parts[1:])
         values = mx.dequantize(parts[0], scale, offset, layout.group_size, layout.bits, layout.mode)
-        return PackedMatrix("F32", rows, columns).fill(np.array(values))
+        return PackedMatrix("F32", rows, columns, room=room.take).fill(np.array(values))
     if held[1].dtype != held[2].dtype or held[1].dtype not in STORED:
         raise CheckpointError(f"weights: {path} has scales in {held[1].dtype} and biases in {held[2].dtype}")
-    matrix = PackedMatrix(f"AFFINE{layout.bits}", rows, columns, group=layout.group_size, number=STORED[held[1].dtype])
+    kind, number = f"AFFINE{layout.bits}", STORED[held[1].dtype]
+    matrix = PackedMatrix(kind, rows, columns, group=layout.group_size, number=number, room=room.take)
     return matrix.fill_affine(codes.reshape(rows, -1), scales.reshape(rows, -1), offsets.reshape(rows, -1))
 
 

@@ -119,6 +119,22 @@ def aligned(nbytes: int) -> np.ndarray:
     return room[start : start + nbytes]
 
 
+class Room:
+    """Memory in the order in which it is read, in pieces; numpy asks for huge pages where they are large."""
+
+    def __init__(self, piece: int = 64 << 20) -> None:
+        """`piece`: bytes that are set aside at once; what is not used of them takes no memory."""
+        self._piece, self._left = piece, np.empty(0, np.uint8)
+
+    def take(self, nbytes: int) -> np.ndarray:
+        """So many bytes, uint8, that begin at a cache line."""
+        whole = -(-nbytes // ALIGNED) * ALIGNED
+        if whole > len(self._left):
+            self._left = aligned(max(whole, self._piece))
+        taken, self._left = self._left[:nbytes], self._left[whole:]
+        return taken
+
+
 class PackedMatrix:
     """W [rows, columns] in a layout of LAYOUTS; its rows come by `fill` or `fill_affine`, each once."""
 

@@ -12,7 +12,8 @@ from likely.engine.errors import CheckpointError
 from likely.engine.sources.gguf.blocks import expand
 from likely.engine.sources.gguf.header import TYPES, Header, TensorInfo
 from likely.engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
-from likely.metal.packed import LAYOUTS, PackedMatrix
+from likely.metal.packed import LAYOUTS, PackedMatrix, Room
+from likely.models.packed import in_order
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 
@@ -20,9 +21,10 @@ BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 def read_packed(header: Header, arch: Architecture, heads: tuple[int, int]) -> dict[str, PackedMatrix | np.ndarray]:
     """Weights by Hugging Face's names; `heads`, the numbers of query and of key heads, undo the interleaving."""
     weights: dict[str, PackedMatrix | np.ndarray] = {}
+    room = Room()
     with FileIO(header.path) as file:
-        for info in header.tensors.values():
-            name = weight_name(info.name, arch)
+        named = [(weight_name(info.name, arch), info) for info in header.tensors.values()]
+        for name, info in sorted(named, key=lambda one: in_order(one[0] or "0")):
             if name is None:
                 if info.name in IN_CONFIG:
                     continue
@@ -32,7 +34,7 @@ def read_packed(header: Header, arch: Architecture, heads: tuple[int, int]) -> d
             if is_interleaved(info.name, arch):
                 order = _order(info, heads["attn_k" in info.name], header)
             if len(info.shape) == 2:
-                weights[name] = _matrix(info, raw, order)
+                weights[name] = _matrix(info, raw, order, room)
                 continue
             values = _expanded(info, raw)
             if is_shifted(info.name, arch):
@@ -41,11 +43,11 @@ def read_packed(header: Header, arch: Architecture, heads: tuple[int, int]) -> d
     return weights
 
 
-def _matrix(info: TensorInfo, raw: np.ndarray, order: np.ndarray | None) -> PackedMatrix:
+def _matrix(info: TensorInfo, raw: np.ndarray, order: np.ndarray | None, room: Room) -> PackedMatrix:
     rows, columns = info.shape
     if info.type in LAYOUTS and info.type != "F32":
-        return PackedMatrix(info.type, rows, columns).fill(raw.reshape(rows, -1), order=order)
-    return PackedMatrix("F32", rows, columns).fill(_expanded(info, raw), order=order)
+        return PackedMatrix(info.type, rows, columns, room=room.take).fill(raw.reshape(rows, -1), order=order)
+    return PackedMatrix("F32", rows, columns, room=room.take).fill(_expanded(info, raw), order=order)
 
 
 def _expanded(info: TensorInfo, raw: np.ndarray) -> np.ndarray:

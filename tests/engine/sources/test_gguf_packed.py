@@ -1,6 +1,7 @@
 """A GGUF file's weights kept packed: the numbers of its tensors, and the model that they make."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,10 @@ def test_a_file_gives_the_same_numbers_and_logits_packed_as_expanded(type_: str,
     expanded = dict(gguf_weights.read_weights(header, arch, (4, 2), EXACT))
     packed = read_packed(header, arch, (4, 2))
     assert packed.keys() == expanded.keys()
+    parts = ("self_attn.q", "self_attn.k", "self_attn.v", "self_attn.o", "mlp.gate", "mlp.up", "mlp.down")
+    read = [packed[f"model.layers.{i}.{part}_proj.weight"] for i in range(2) for part in parts]
+    places = [(m.packed.ctypes.data, m.nbytes) for m in read if isinstance(m, PackedMatrix)]
+    assert len(places) == 14 and all(0 <= b - (a + size) < 64 for (a, size), (b, _) in pairwise(places))
     for name, found in packed.items():
         numbers = found.rows() if isinstance(found, PackedMatrix) else found
         np.testing.assert_array_equal(numbers, np.array(expanded[name]), err_msg=name)
