@@ -275,14 +275,16 @@ async def answers(rounds: int) -> dict[str, list[float]]:
         while app.session is None or app.engine.current is None:
             await pilot.pause(0.05)
         talk = app.session
-        talk.max_tokens = TOKENS
+        opened(app).composer.take(f"/max {TOKENS}")
+        await pilot.press("enter")
         talk.conversation = replace(talk.conversation, title="not to be named by the model")
         for round in range(2 * rounds + 1):
             name, seed = ("run", ALONE) if round % 2 else ("chat", 0)
             talk.new_seed = lambda seed=seed: seed
             opened(app).composer.take(PROMPT) if not round else None
+            before = talk.stats
             await pilot.press("ctrl+r" if round else "enter")
-            while talk.running:
+            while talk.running or talk.stats in (None, before):  # a key may be heard later
                 await asyncio.sleep(0.05)
             assert talk.stats is not None and talk.stats.tokens == TOKENS
             if round:  # the first reads the prompt, and warms up

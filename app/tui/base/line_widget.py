@@ -92,13 +92,18 @@ class LineWidget(Widget):
             (width, height), ground = self.size, self.rich_style
             lines = self.lines(width, height)[:height]
             strips = [Strip(Segment.apply_style(line, ground)).crop_extend(0, width, ground) for line in lines]
-            self._strips = filtered(self, strips + [Strip.blank(width, ground)] * (height - len(lines)))
+            *strips, blank = filtered(self, [*strips, Strip.blank(width, ground)])
+            self._strips = strips + [blank] * (height - len(lines))
         return self._strips
 
 
 def filtered(widget: Widget, strips: Sequence[Strip]) -> list[Strip]:
     """Rows through the filters for the terminal: fewer colours, ASCII."""
-    rows, background = list(strips), widget.background_colors[1]
-    for line_filter in widget.get_line_filters():
-        rows = [strip.apply_filter(line_filter, background) for strip in rows]
+    filters, background = widget.get_line_filters(), widget.background_colors[1]
+    rows = []
+    for strip in strips:
+        segments = list(strip)
+        for line_filter in filters:  # one after the other: a strip in between has eight caches to make
+            segments = line_filter.apply(segments, background)
+        rows.append(Strip(segments, strip.cell_length))
     return rows

@@ -71,7 +71,7 @@ class Candidates(LineWidget, can_focus=True):
     def lines(self, width: int, height: int) -> Sequence[Line]:
         if self.view is None:
             return [[Segment("TOKEN", self.look.heading)], [Segment("  nothing drawn yet", self.look.faint)]]
-        view, rows = self.view, self.view.rows
+        view, rows, scale = self.view, self.view.rows, self.view.scale
         lines: list[Line] = [self._heading(view, width)]
         if not rows:
             return lines
@@ -83,7 +83,7 @@ class Candidates(LineWidget, can_focus=True):
             lines.append(columns(view, self.look, width))
         for i in shown:
             picked = i == self.picked and self.has_focus
-            lines.append(row(rows[i], self.look, self.glyphs, width, view.scale, picked=picked, doubted=doubted))
+            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked, doubted=doubted))
         if compact:
             return lines
         lines.append(self._legend(view, width))

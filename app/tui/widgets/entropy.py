@@ -96,13 +96,12 @@ class EntropyRow(LineWidget):
     def row(self, row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
         lit = self.at // self._per_column if self.at is not None else None
-        bar = self.look.bar_cut if self.stale else self.look.bar
-        segments = []
-        for x, (total, count, most) in enumerate(self._sums):
-            value = most if self.highest else total / max(count, 1)
-            glyph = column(value / TOP, row, rows, self.glyphs)
-            segments.append(Segment(glyph, self.look.chosen_bar if x == lit else bar))
-        return list(Segment.simplify(segments))
+        bar, glyphs = self.look.bar_cut if self.stale else self.look.bar, self.glyphs
+        values = (most if self.highest else total / max(count, 1) for total, count, most in self._sums)
+        drawn = "".join([column(value / TOP, row, rows, glyphs) for value in values])
+        if lit is None or lit >= len(drawn):
+            return [Segment(drawn, bar)]
+        return [Segment(drawn[:lit], bar), Segment(drawn[lit], self.look.chosen_bar), Segment(drawn[lit + 1 :], bar)]
 
     def on_click(self, event: events.Click) -> None:
         """To the highest token of a column; on the heading, columns turn from the mean to the highest, or back."""

@@ -94,6 +94,7 @@ class Inspector(Vertical, CachedWidget):
         self.tree_pane = self.query_one(TreePane)
         self.why = self.query_one(WhySheet)
         self.line = self.screen.query_one(InspectorLine)
+        self.entropies = tuple(self.screen.query(EntropyRow))  # that of the panel, and the one below the text
 
     def forget(self) -> None:
         """Forget what the engine answered: the places stand for other tokens from now on."""
@@ -149,7 +150,7 @@ class Inspector(Vertical, CachedWidget):
             return
         table = self._table(subject)
         self.candidates.show(table)
-        for row in self.screen.query(EntropyRow):  # that of the panel, or the one below the text
+        for row in self.entropies:
             row.show(subject.bits, subject.cursor, table.doubt if table is not None else None, subject.stale)
         if self.line.display:
             self.line.show(table, () if subject.stale else recent(subject.bits, subject.cursor))
@@ -287,7 +288,7 @@ class Inspector(Vertical, CachedWidget):
 
     def turn_entropy(self) -> None:
         """Columns of the entropy that stand for several tokens have the highest of them, or again the mean."""
-        for row in self.screen.query(EntropyRow):
+        for row in self.entropies:
             row.turn()
 
     def show_tree(self, talk: Conversation) -> None:
