@@ -190,7 +190,7 @@ def test_what_was_measured_is_there_when_one_comes_back(screen: Screen) -> None:
 @pytest.mark.slow(1)
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 def test_a_persons_guess_stands_beside_the_models(tmp_path: Path, size: tuple[int, int]) -> None:
-    engine = ScriptedEngine()
+    engine = ScriptedEngine(context=40)
     ids, size_of_v = engine.tokenizer.encode(" Blue light is scattered in all directions"), len(engine.facts.vocabulary)
 
     def cost(at: int) -> float:
@@ -231,3 +231,7 @@ def test_a_persons_guess_stands_beside_the_models(tmp_path: Path, size: tuple[in
         text = engine.tokenizer.encode(" The sky")
         logits = engine.raw(text[:1], text[1]).astype(np.float64)
         assert f"{np.log2(np.exp(logits - logits[text[1]]).sum()):.1f} bits" in screen.text
+        screen.press("t")
+        screen.say(" sky" * 50)
+        screen.wait()
+        assert "50 tokens and this model reads at most 40" in screen.text and "SUM" in screen.text

@@ -220,8 +220,7 @@ class ScriptedEngine:
     ) -> Iterator[Event]:
         self.calls.append(("generate", list(ids)))
         self.strategies.append("" if strategy == PLAIN else str(strategy))
-        if len(ids) > self.facts.context:
-            raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {self.facts.context}")
+        self._check(ids)
         yield Prefilled(len(ids), len(ids))
         plan = strategy.plan if isinstance(strategy, Planned) else self.plans.get(str(strategy), self.plan)
         if plan:
@@ -326,8 +325,13 @@ class ScriptedEngine:
             elapsed_s=elapsed_s,
         )
 
+    def _check(self, ids: Sequence[int]) -> None:
+        if len(ids) > self.facts.context:
+            raise ContextOverflow(f"the text has {len(ids)} tokens and this model reads at most {self.facts.context}")
+
     def score(self, ids: Sequence[int]) -> Sequence[TokenStep]:
         self.calls.append(("score", list(ids)))
+        self._check(ids)
         steps = []
         for i, token in enumerate(ids):
             if i == 0:

@@ -138,6 +138,7 @@ class WaterfallPicture(LessonPicture):
             for event in events:
                 if isinstance(event, Failed):
                     self.failure = event.line
+                    self.host.say(event.line, alarm=True)
                 else:
                     hear(event)
             self.redraw()
