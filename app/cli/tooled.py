@@ -18,7 +18,7 @@ from likely.app.cli.answers import say_kept
 from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.run_trace import run_trace
-from likely.app.tools.consent import Consent, Consents
+from likely.app.tools.consent import MAX_CALLS, Consent, Consents
 from likely.app.units import bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from likely.engine.tools.use import ToolAnswer, ToolUse
     from likely.engine.trace.step import Recipe, TokenStep
 
-MAX_CALLS = 8
 SHOWN = 2000  # characters of arguments, and of a result, on a terminal
 NO = ToolResult("the person did not allow this call", is_error=True)
 

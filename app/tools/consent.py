@@ -12,6 +12,7 @@ from likely.engine import json_reader
 from likely.engine.whole_file import write_whole
 
 FILE = "tool-consents.json"
+MAX_CALLS = 8  # in a row, without a word of the person's
 
 
 class Consent(Enum):

@@ -36,8 +36,9 @@ class ServerSpec:
 
     @property
     def where(self) -> str:
-        """The command line, or the address, for a person."""
-        return self.url or " ".join(self.command)
+        """The command line, or the address, for a person; of a server that ships, its module."""
+        own = next((i for i, word in enumerate(self.command) if word.startswith("likely.app.tools.")), 0)
+        return self.url or " ".join(self.command[own:])
 
     def key(self, tool: Tool) -> str:
         """A hash of what a person agrees to who lets a tool of this server be called: its name and what it takes, and

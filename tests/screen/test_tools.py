@@ -59,6 +59,12 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
         (kept,) = screen.kept
         assert [message.role for message in kept.messages()] == ["user", "assistant", "tool", "assistant"] * 2
         assert kept.messages()[2].last.figures["p no call"] == 0.5
+    with Screen(tmp_path, ScriptedEngine(scripts=(" Again.",)), resume=kept.id) as screen:
+        screen.say("Once more")  # without tools: what was called is read all the same
+        assert "Again." in screen.text
+        first = screen.models[0].calls[0][1]
+        read = "".join(screen.models[0].tokenizer.piece(token).decode() for token in first)
+        assert read.count('<|user|>{"text": "blue"}<|im_end|>') == 2
 
 
 def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, servers: Path) -> None:
@@ -83,3 +89,15 @@ def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, 
         until(screen, "the call was taken back")
         screen.say("/tools off")
         assert "no tools" in screen.text
+
+
+def test_a_model_that_calls_without_end_is_stopped(tmp_path: Path, servers: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=(ECHO,))) as screen:
+        screen.say(f"/tools {servers}")
+        until(screen, "tools: echo, codes")
+        screen.say("Why?")
+        until(screen, "is to be called")
+        screen.press("down", "enter")  # in this conversation
+        until(screen, "it called 8 times in a row")
+        (kept,) = screen.kept
+        assert [message.role for message in kept.messages()].count("tool") == 8

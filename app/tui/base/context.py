@@ -1,9 +1,9 @@
 """Prompts of a conversation: for each of its places, the turns and parts that stand before it."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from likely.engine.conversation import ROOT, Conversation, Fork
+from likely.engine.json_reader import parse
 from likely.engine.prompt import Prompt, Turn
 from likely.engine.thinking import answer_tokens
 
@@ -41,17 +41,27 @@ def turns(conversation: Conversation, fork: Fork, opens: Opens = never) -> tuple
         own = [(step.written, "" if step.special else step.text)
                for step in node.steps[: fork.at]] if node.drawn else [(node.text[: fork.at],) * 2]  # fmt: skip
         parts = [*own, *parts]
-        if not node.joins and node.role == "tool":
-            messages[:0] = json.loads(node.label)
+        if not node.joins and node.role == "tool" and (known := _called(node.label)):
+            messages[:0] = known
             parts, called = [], True
         elif not node.joins and called:
             parts, called = [], False
         elif not node.joins:
+            role = "user" if node.role == "tool" else node.role
             if node.role == "assistant":
                 parts = [parts[i] for i in answer_tokens([piece for piece, _ in parts], opens(node.prompt)) or ()]
-            messages.insert(0, (node.role, "".join(text for _, text in parts)))
+            messages.insert(0, (role, "".join(text for _, text in parts)))
             parts = []
         fork = node.fork
     if conversation.system:
         messages.insert(0, ("system", conversation.system))
     return tuple(messages)
+
+
+def _called(label: str) -> list[Turn]:
+    """The turns that stand for an answer's calls and their results; none where a file from elsewhere does not say."""
+    try:
+        found = parse(label, [{"role": str, "content": str}])
+    except ValueError:
+        return []
+    return list(found)

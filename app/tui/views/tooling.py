@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from likely.app.calls import call
 from likely.app.tool_calls import hear_results, read_calls
-from likely.app.tools.consent import Consent
+from likely.app.tools.consent import MAX_CALLS, Consent
 from likely.app.tui.base.context import before
 from likely.app.tui.chat.tool_bench import CalledAnswer, ToolBench, law_figures, law_words
 from likely.app.tui.views.chat_parts import ChatParts
@@ -107,6 +107,12 @@ def _read(screen: ChatParts, bench: ToolBench, node: str, found: CallsRead) -> N
     elif words:
         screen.hints.say(f"the choice: {words}")
     if not found.answer.calls:
+        screen.answered(False)
+        return
+    made = [message.role for message in screen.chat.conversation.messages()]
+    since = made[len(made) - made[::-1].index("user") :] if "user" in made else made
+    if since.count("tool") >= MAX_CALLS:
+        screen.hints.say(f"it called {MAX_CALLS} times in a row: say something, or ^r draws its last call again")
         screen.answered(False)
         return
     bench.called = CalledAnswer(node, found)
