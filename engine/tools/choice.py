@@ -24,7 +24,7 @@ from likely.engine.tools.tool import Tool, ToolCall, ToolLaw
 from likely.metal import mx
 
 WIDTH = 16  # places of a level
-LEAST = 1e-6  # of the probability of a place that is gone into
+LEAST = 1e-6  # of the probability of a place that is gone into; without a mark of the likeliest one's of its level
 DEEPEST = 96  # tokens of a call up to the end of its name
 
 Unit = int | bytes  # a control token, or bytes that are spelled somehow
@@ -109,7 +109,8 @@ def choosing(
             children += [(float(p[token]), row, token, places) for token, places in ahead.items()]
         children.sort(key=lambda child: -child[0])
         deep = passes >= DEEPEST or branches.length >= session.context
-        kept = [] if deep else [child for child in children[:WIDTH] if child[0] >= LEAST]
+        least = LEAST if mark else LEAST * max((child[0] for child in children[:1]), default=0.0)
+        kept = [] if deep else [child for child in children[:WIDTH] if child[0] >= least]
         for mass, _, _, places in children[len(kept) :]:
             if min(places.values()) < end:
                 before += mass
