@@ -118,7 +118,7 @@ class Stepped:
     tokens_per_s: float
     kl: float  # to the base, a token; 0 where the objective has none
     right: float  # share of pairs ranked as wanted
-    memory: int  # peak bytes of mlx
+    memory: int  # peak bytes: of mlx, or of the process where steps are taken beside mlx
     elapsed_s: float  # of all steps, those before a resumption too; waiting is not counted
     noise_scale: float | None = None  # of the gradient, trained tokens; None where a step is one batch
 

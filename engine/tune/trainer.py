@@ -13,6 +13,7 @@ from dataclasses import replace
 from likely.engine.adapters.lora import Adapter
 from likely.engine.errors import DataError
 from likely.engine.lock import claimed
+from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
 from likely.engine.tune import batches, contrast, optimisers, rehearsal, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
@@ -177,8 +178,13 @@ def _step(run: TrainingRun, drawn: Sequence[Sequence[int]], per_epoch: int, cont
     counters.elapsed_s += seconds
     return Stepped(
         t, run.steps, counters.batch / per_epoch, loss, smooth, rate, norm, counters.tokens, sums[4] / seconds,
-        sums[2] / count, sums[3] / count, mx.get_peak_memory(), counters.elapsed_s, noise,
+        sums[2] / count, sums[3] / count, _peak(run), counters.elapsed_s, noise,
     )  # fmt: skip
+
+
+def _peak(run: TrainingRun) -> int:
+    """The most bytes so far: of mlx, or of the process where steps are taken beside mlx."""
+    return peak_memory() if run.native else mx.get_peak_memory()
 
 
 def _noise_scale(counters: Counters, sums: Sequence[float], norm: float) -> float | None:
