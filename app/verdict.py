@@ -6,12 +6,11 @@ from typing import Any
 
 from likely.app.training_plan import FEW, out_of
 from likely.app.units import bits, finite
-from likely.engine.adapters.config import PULL, Config
+from likely.engine.adapters.config import FASTER, PULL, Config
 from likely.engine.statistics.estimates import Change, Estimate
 from likely.engine.tune.verdict import PAIRS, TEXTS, OtherAnswers, Reply, RowChange, TrainingVerdict
 
 MANY = 0.25  # share of other answers, more changed than which is worth a word
-HARDLY = 0.5  # of what rows cost before: a training that left them more has hardly begun
 SHOWN = 4  # answers that a terminal shows
 
 
@@ -54,6 +53,9 @@ def lines(verdict: TrainingVerdict) -> Iterator[str]:
             costs = [f"{bits(loss.mean):.2f}" for loss in (rows.loss_before, rows.loss)]
             fall = _range(rows.cost.estimate, bits(1), ".2f")
             yield f"{name:<9} {given}bits a token {costs[0]}, now {costs[1]} ({fall} by row)"
+    if (trial := verdict.trial) is not None:
+        costs = [f"{bits(loss):.2f}" for loss in (verdict.trained.loss_before.mean, trial.loss)]
+        yield f"tried     rate {trial.rate:g}: {costs[0]} -> {costs[1]} bits a token of its rows in {trial.steps} steps"
     if (others := verdict.others) is not None:
         right = [round(e.mean * e.n) for e in (others.right_before, others.right)]
         yield (
@@ -86,8 +88,8 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
     if verdict.step < FEW:  # `outcome` says it
         return
     if not rows.learned:
-        if rows.loss.mean > HARDLY * rows.loss_before.mean:
-            yield f"it has hardly begun to learn its rows: {shlex.join(again)} --rate {3 * config.rate:g} {beside}"
+        if not rows.begun:
+            yield f"it has hardly begun to learn its rows: {shlex.join(again)} --rate {FASTER * config.rate:g} {beside}"
         else:
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
             yield f"it is still learning its rows: {shlex.join(again)} --resume {passes}"
@@ -119,6 +121,7 @@ def as_json(verdict: TrainingVerdict) -> dict[str, Any]:
         **{name: None if rows is None else _rows(rows) for name, rows in parts.items()},
         "others": None if others is None else _others(others),
         "test": verdict.tested,
+        "trial": verdict.trial,
     }
 
 

@@ -60,7 +60,7 @@ def _softplus(x: Array, xp: Namespace) -> Array:
 
 
 OBJECTIVES: tuple[Objective, ...] = (
-    Objective("sft", options=("kl", "kl_data", "rehearsal", "label_smoothing")),
+    Objective("sft", options=("kl", "kl_data", "rehearsal", "reword", "label_smoothing")),
     Objective("mdlm", bound=True, options=("anneal",)),
     Objective("block", bound=True, blocks=True),
     Objective("dpo", reference=True, options=("beta",), of_pairs=dpo),

@@ -20,6 +20,8 @@ BATCH = 4  # samples a batch where nothing is asked, at most
 FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has hardly moved after fewer
 RANK = 8  # of an adapter where nothing is asked
 PULL = 2.0  # to the base's own answers, where rows are few
+FASTER = 3  # times the rate, where a training has hardly begun
+REWORD = 0.5  # of the words of questions, where they are what tells few rows apart
 RATE = 2e-4  # of many rows, of whole weights, and of objectives other than likelihood
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
@@ -80,6 +82,9 @@ class Config:
     rehearsal: float = option(
         -1.0, "pull to the base's own answers to general questions: nats of KL a token; -1: by the data", low=-1
     )
+    reword: float = option(
+        -1.0, "share of a question's words left out or said otherwise at a step; -1: by the data", low=-1, high=0.9
+    )
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
     seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
 
@@ -94,7 +99,9 @@ class Config:
     def unasked(self) -> "Config":
         """Itself for one of many trainings: nothing is rehearsed, nor chosen for it, where nobody says so."""
         no = replace(self, layers=self.layers or -1, rank=self.rank or RANK * (self.kind != "full"))
-        return no if self.rehearsal >= 0 or self.goal.name != "sft" else replace(no, rehearsal=0.0)
+        if self.goal.name != "sft":
+            return no
+        return replace(no, rehearsal=max(0.0, self.rehearsal), reword=max(0.0, self.reword))
 
     def checked(self) -> "Config":
         """Itself; ParameterError for a value out of its range and for options that contradict each other."""

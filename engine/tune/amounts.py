@@ -9,13 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from likely.engine.adapters.config import BATCH, FLOOR, PULL, RANK, RATE, Config
+from likely.engine.adapters.config import BATCH, FLOOR, PULL, RANK, RATE, REWORD, Config
 from likely.engine.tune import batches
 from likely.engine.tune.batches import Item
 
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
 ROW = 64  # tokens that count as a row, where samples are longer
+MORE = 1.75  # passes, and rate of as many steps, where questions are said otherwise each time
 UPPER = 0.6  # of the layers, where a training rehearses: it costs less and learns as much; a third is too few for sums
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
@@ -32,9 +33,10 @@ def steps_of(config: Config, items: Sequence[Item]) -> int:
     return config.steps or max(1, math.ceil(config.epochs * per_epoch(config, items) / config.accumulate))
 
 
-def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[Config, str]:
+def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: bool = False) -> tuple[Config, str]:
     """The options with what was left to the data, and a line that says which and why; "" for data that are not few.
-    `layers`: of a model whose base can be asked questions before the first step; 0 where it cannot."""
+    `layers`: of a model whose base can be asked questions before the first step; 0 where it cannot. `rewords`: the
+    rows' questions are told apart by words that can be said otherwise (`wordings`)."""
     c = config
     tokens = int(batches.lengths(items).sum())
     few = tokens < FLOOR * c.accumulate * BATCH * c.length
@@ -42,9 +44,12 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[C
     if not c.batch:
         size = min(BATCH, max(1, len(items) // BATCHES)) if few else BATCH
         c = replace(c, batch=size, packing=c.packing and not few)
+    if c.reword < 0 and quick and layers and rewords:
+        c = replace(c, reword=REWORD)
+    more = MORE if c.reword > 0 else 1.0
     if not (c.steps or c.epochs):
         rows = max(len(items), tokens / ROW)
-        passes = PASSES * math.sqrt(OF_ROWS / rows) if quick else 1.0
+        passes = more * PASSES * math.sqrt(OF_ROWS / rows) if quick else 1.0
         c = replace(c, epochs=float(math.ceil(max(1.0, passes, FLOOR * c.accumulate / per_epoch(c, items)))))
     rehearses = quick and layers and steps_of(c, items) >= SHORT and (c.rehearsal > 0 or (c.rehearsal < 0 and not c.kl))
     if c.rehearsal < 0 and rehearses:
@@ -55,7 +60,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[C
         c = replace(c, rank=2 * RANK if rehearses else RANK)
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
-        fast = FAST * (2 if c.init == "contrast" else 1)  # B alone moves
+        fast = FAST * more * (2 if c.init == "contrast" else 1)  # B alone moves
         c = replace(c, rate=float(f"{max(RATE, fast * math.sqrt(FLOOR / steps)):.1g}") if quick else RATE)
     if not few:
         return c, ""
@@ -66,6 +71,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0) -> tuple[C
         *([] if config.layers or c.layers < 0 else [f"layers {c.layers}"]),
         *([] if config.rank or c.rank == RANK else [f"rank {c.rank}"]),
         *([] if config.rehearsal == c.rehearsal else [f"rehearsal {c.rehearsal:g}"]),
+        *([] if config.reword == c.reword else [f"reword {c.reword:g}"]),
     ]
     if not parts:
         return c, ""

@@ -17,7 +17,7 @@ from likely.engine import arrays
 from likely.engine.adapters.sites import trainable
 from likely.engine.prompt import single_turn
 from likely.engine.statistics.estimates import compare, ratio, share
-from likely.engine.tune import batch_losses, losses
+from likely.engine.tune import batch_losses, losses, trials
 from likely.engine.tune.batches import collate
 from likely.engine.tune.control import Ended, Event, TrainControl
 from likely.engine.tune.probes import as_before, said
@@ -93,7 +93,12 @@ def examine(run: TrainingRun) -> Iterator[TrainingVerdict | None]:
             asked.append((question, words, answer))
         yield None
     others = _others(run, asked) if asked else None
-    yield TrainingVerdict(run.counters.step, trained, held, others, tuple(replies))
+    trial = None
+    if not (trained.learned or trained.begun) and trials.possible(run):
+        for found in trials.tried(run, seen):
+            trial = found
+            yield None
+    yield TrainingVerdict(run.counters.step, trained, held, others, tuple(replies), trial)
 
 
 def form_of(items: Sequence[TrainingSample | Pair]) -> str:

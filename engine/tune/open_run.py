@@ -15,7 +15,7 @@ from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import adaptation, contrast, data, forecast, rehearsal, samples
+from likely.engine.tune import adaptation, contrast, data, forecast, rehearsal, rewording, samples, wordings
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.metrics import check_board
 from likely.engine.tune.report import report
@@ -139,7 +139,18 @@ def assemble(
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()
     group = None if together is None else together.group
-    run = prepare(checkpoint.model, config, rows, Path(config.out), name=name, resume=resume, asks=True, group=group)
+    rewords = wordings.told_apart(rows.train, checkpoint.tokenizer)
+    run = prepare(
+        checkpoint.model,
+        config,
+        rows,
+        Path(config.out),
+        name=name,
+        resume=resume,
+        asks=True,
+        rewords=rewords,
+        group=group,
+    )
     if adapts:
         run.keep = adaptation.folder_writer(checkpoint)
     run.session = Session(checkpoint, reload=False)
@@ -147,4 +158,6 @@ def assemble(
         contrast.check(run)
     if run.config.rehearsal > 0:
         rehearsal.check(run)
+    if run.config.reword > 0:
+        rewording.check(run)
     return Tuning(run, checkpoint, dataset, train, valid, adapts)

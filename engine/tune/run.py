@@ -24,6 +24,7 @@ from likely.models.packed_reading import packed_of
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
+    from likely.engine.tune.wordings import Rewording
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class TrainingRun:
     chosen: str = ""  # what was chosen by the data, and why
     stamp: tuple[int, int, int] | None = None  # of the state in the folder, as this run knows it
     rehearsed: Sequence[RehearsedAnswer] = ()
+    rewording: "Rewording | None" = None
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first
@@ -119,13 +121,14 @@ def prepare(
     name: str = "",
     resume: bool = False,
     asks: bool = False,
+    rewords: bool = False,
     group: Any = None,
     groups: Mapping[str, optimisers.ParameterGroup] | None = None,
 ) -> TrainingRun:
     """Put a fresh adapter on the model (or make its weights parameters), or what a run in `folder` had come to.
 
     A resumed run goes on to the steps or epochs that are asked for, and where none are to those it was to have.
-    `asks`: the run gets a session, so that it can rehearse where nobody says otherwise.
+    `asks`: the run gets a session, so that it can rehearse where nobody says otherwise; `rewords`: as in `amounts`.
     `groups` say for each parameter how it follows its gradient, where that is not as the options say for all.
     ParameterError for options that do not fit the model; DataError for a resumption with others than it began with.
     """
@@ -145,7 +148,7 @@ def prepare(
         every = [] if config.kind == "full" else sites.choose(known, config.layers or -1, config.modules, count)
         linear = model.config.logit_softcap is None and all(0 <= site.layer < count for site in every)
         layers = count if asks else 0
-        config, why = amounts.chosen(config, rows.train, layers=layers if linear else 0)
+        config, why = amounts.chosen(config, rows.train, layers=layers if linear else 0, rewords=rewords)
         if not linear and amounts.chosen(wanted, rows.train, layers=layers)[0].rehearsal > 0:
             cause = "its logits are capped" if model.config.logit_softcap is not None else "its head is trained"
             why += f"; not held to the base's own answers, as {cause}: --kl does that on the rows"

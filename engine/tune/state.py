@@ -156,7 +156,8 @@ def _same(folder: Path, then: Mapping[str, Any], now: Config) -> None:
 
 def _open(now: Config) -> tuple[str, ...]:
     """Options that are chosen by the data, as they are not asked for, beside how long is trained."""
-    open_ = {"rate": not now.rate, "rank": not now.rank, "layers": not now.layers, "rehearsal": now.rehearsal < 0}
+    open_ = {name: not getattr(now, name) for name in ("rate", "rank", "layers")}
+    open_ |= {name: getattr(now, name) < 0 for name in ("rehearsal", "reword")}
     return (() if now.batch else CHOSEN) + tuple(name for name, left in open_.items() if left)
 
 

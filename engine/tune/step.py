@@ -39,6 +39,10 @@ def accumulated(
         if not mine:
             continue
         items = [run.rows.train[i] for i in mine]
+        if run.rewording is not None:
+            items = [
+                run.rewording.of(item, t, k, i) for i, item in zip(mine, batch_losses.samples_of(items), strict=True)
+            ]
         if isinstance(run.trained, lora.Adapter):
             batch_losses.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)

@@ -15,7 +15,7 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
-from likely.engine.tune import batches, contrast, optimisers, rehearsal, state, step
+from likely.engine.tune import batches, contrast, optimisers, rehearsal, rewording, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
@@ -117,6 +117,8 @@ def _begin(run: TrainingRun, control: TrainControl) -> None:
         contrast.begin(run, told)
     if run.config.rehearsal > 0 and not run.rehearsed:
         run.rehearsed = rehearsal.rehearsed(run, told)
+    if run.config.reword > 0 and run.rewording is None:
+        run.rewording = rewording.begin(run)
     control.asking = False
 
 

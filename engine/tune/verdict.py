@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from likely.engine.statistics.estimates import Change, Estimate, compare, ratio, share
 
 CHANGED = 3 * math.log(2)  # nats of regret: more than the answers of one model differ by at 8 and at 6 bits a weight
+HALF = 0.5  # of what rows cost before: a training that left them more has hardly begun
 WORDS, TEXTS, PAIRS = "words", "texts", "pairs"  # what can be said of rows: see `RowChange.form`
 
 
@@ -42,6 +43,11 @@ class RowChange:
     def learned(self) -> bool:
         """Whether most of the rows are right; of texts whether they cost less than before."""
         return self.cost.estimate.mean < 0 and (self.form == TEXTS or self.right.mean > 0.5)
+
+    @property
+    def begun(self) -> bool:
+        """Whether rows cost at most half of what they did."""
+        return self.loss.mean <= HALF * self.loss_before.mean
 
 
 def row_change(
@@ -98,12 +104,23 @@ class OtherAnswers:
 
 
 @dataclass(frozen=True, slots=True)
+class Remedy:
+    """Remedy that was tried: a few steps from the start at another rate, and what they left a target of the rows to
+    cost, nats."""
+
+    rate: float
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingVerdict:
     """The verdict on a training after `step` steps. `held` are rows that it did not see, those of `--test` or else
-    those set aside for validation; `tested` is each of `--test` in words."""
+    those set aside for validation; `tested` is each of `--test` in words; `trial`: where it has hardly begun."""
 
     step: int
     trained: RowChange
     held: RowChange | None
     others: OtherAnswers | None
     tested: tuple[Reply, ...] = ()
+    trial: Remedy | None = None

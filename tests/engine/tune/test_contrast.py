@@ -37,7 +37,7 @@ def arrays(folder: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp_path: Path) -> None:
-    how = {"init": "contrast", "test": "", "save_every": 5, "steps": 30}
+    how = {"init": "contrast", "reword": 0.5, "test": "", "save_every": 5, "steps": 30}
     whole = opened(tmp_path / "a", **how).run
     events = train(whole)
     next(events)
@@ -53,11 +53,9 @@ def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp
     list(train(opened(tmp_path / "b", resume=True, **how).run))
     again = arrays(str(tmp_path / "b" / "out"))
     assert all(np.array_equal(ended[name], again[name]) for name in ended)
-    moved = []
+    moved, plainly = [], {"init": "zero", "rehearsal": 0.0, "reword": 0.0, "layers": -1, "rank": 8}
     for values in ({"init": "contrast", "rate": 0.05}, {"rehearsal": 3.0, "rate": 0.03}, {"rate": 0.03}):
-        run = opened(
-            tmp_path / str(len(moved)), **how | {"init": "zero", "rehearsal": 0.0, "layers": -1, "rank": 8} | values
-        ).run
+        run = opened(tmp_path / str(len(moved)), **how | plainly | values).run
         list(train(run))
         (*_, verdict) = examine(run)
         assert isinstance(verdict, TrainingVerdict) and verdict.others is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.verdict import advice, sentence
+from likely.app.verdict import advice, lines, sentence
 from likely.engine.adapters.config import Config, configure
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.texts import texts_of
@@ -135,6 +135,27 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
         sentence(texts) == "reads its rows at 1.00 bits a token (before 4.33), 2.00 bits a token (before 4.33) held out"
     )
     assert sentence(TrainingVerdict(9, rows(8, 6, form="pairs"), None, None)) == "ranks 6 of 8 pairs"
+
+
+@pytest.mark.slow
+def test_a_run_that_has_hardly_begun_tries_a_higher_rate_and_is_as_it_was(tmp_path: Path) -> None:
+    how = {"rehearsal": 0.0, "layers": -1, "rank": 8, "test": ""}
+    run = opened(tmp_path, rate=1e-4, steps=90, **how).run
+    list(train(run))
+    before = {name: np.array(a) for name, a in run.trained.parameters().items()}
+    (*_, verdict) = examine(run)
+    assert isinstance(verdict, TrainingVerdict) and verdict.trial is not None
+    other = opened(tmp_path / "other", rate=3e-4, steps=30, **how).run  # the same, trained by itself
+    list(train(other))
+    (*_, same) = examine(other)
+    assert isinstance(same, TrainingVerdict) and same.trial is None  # of 30 steps it would be the whole again
+    assert verdict.trial.loss == pytest.approx(same.trained.loss.mean, rel=1e-5) and verdict.trial.steps == 30
+    assert all(np.array_equal(a, before[name]) for name, a in run.trained.parameters().items())
+    (*_, again) = examine(run)
+    assert again == verdict
+    costs = [f"{nats / math.log(2):.2f}" for nats in (verdict.trained.loss_before.mean, verdict.trial.loss)]
+    assert f"tried     rate 0.0003: {costs[0]} -> {costs[1]} bits a token of its rows in 30 steps" in [*lines(verdict)]
+    assert "--rate 0.0003 --out adapter-2" in next(advice(verdict, run.config, ["tune", "a"]))
 
 
 def test_rows_of_a_test_are_read_before_the_model_and_of_the_form_of_the_others(tmp_path: Path) -> None:
