@@ -80,9 +80,10 @@ class Engine(Protocol):
         ...
 
     def binding(
-        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int
+        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int, after: str
     ) -> "Generator[int | None, None, Binding]":
-        """The binding of recipes to a form in the end; of the answer's tokens the last `own` ids are the first."""
+        """The binding of recipes to a form in the end; of the answer's tokens the last `own` ids are the first. Behind
+        the mark `after` where a thought comes first."""
         ...
 
     def scoring(self, ids: Sequence[int], *, start: int = 0) -> "Generator[int, None, Sequence[TokenStep]]":

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from likely.app import requests as r
 from likely.app.calls import Engine, ids_of
 from likely.app.worker import WORKED, Tell, worked
+from likely.engine.decode.budget import Budget
 from likely.engine.decode.events import Done, Emitted, Waiting
 from likely.engine.errors import CheckpointError, Interrupted, LikelyError
-from likely.engine.thinking import without_thought
+from likely.engine.thinking import with_thought, without_thought
 from likely.engine.tune.control import Answer, Compare, Complete, Paused, TrainControl, TrainingPlan
 from likely.engine.tune.control import Event as TrainEvent
 
@@ -130,8 +131,14 @@ class ModelJobs:
         ids = yield from ids_of(engine, request.prompt)
         strategy = request.strategy.bind(self.engines, engine.tokenizer)
         if request.form is not None:
-            ids = without_thought(ids, engine.tokenizer)
-            request.control.binds = yield from worked(engine.binding(ids, request.form, strategy, request.own))
+            head, own, mark = ids[: len(ids) - request.own], ids[len(ids) - request.own :], ""
+            if request.prompt.thinking or isinstance(strategy, Budget):
+                head, mark = with_thought(head, engine.tokenizer)
+            elif not own:
+                head = without_thought(head, engine.tokenizer)
+            ids = [*head, *own]
+            binding = engine.binding(ids, request.form, strategy, request.own, mark)
+            request.control.binds = yield from worked(binding)
         events = engine.generate(
             ids,
             request.control,

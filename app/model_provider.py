@@ -132,10 +132,10 @@ class LoadedModel(Session):
         yield from self.inside.answer(ids, look, control)
 
     def binding(
-        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int
+        self, ids: Sequence[int], form: "AnswerForm", strategy: "Strategy", own: int, after: str
     ) -> "Generator[int | None, None, Binding]":
         """The binding of recipes to the form of an answer, as `engine.answer_form` has it."""
-        return binding(self, ids, form, strategy, own)
+        return binding(self, ids, form, strategy, own, after)
 
     def reading_calls(
         self, ids: Sequence[int], steps: "Sequence[TokenStep]", tools: "Sequence[Tool]"

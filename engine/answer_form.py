@@ -50,9 +50,12 @@ class AnswerForm:
         form.constraint(0)
         return form
 
-    def constraint(self, start: int) -> Constraint:
-        """The grammar that binds what comes behind `start` tokens; of no choice."""
-        return Constraint("json" if self.kind == "json-schema" else self.kind, self.grammar, start)
+    def constraint(self, start: int, after: str = "") -> Constraint:
+        """The grammar that binds what comes behind `start` tokens, and behind a thought that the mark `after` ends.
+        Of choices it is their pattern: what masks tokens, not the law of whole texts (`engine.choices`)."""
+        if self.texts:
+            return Constraint("regex", pattern(self.texts), start, after)
+        return Constraint("json" if self.kind == "json-schema" else self.kind, self.grammar, start, after)
 
     def check(self, recipe: "Recipe") -> None:
         """ParameterError for a transform that has no meaning where whole texts are drawn."""
@@ -61,25 +64,30 @@ class AnswerForm:
 
 
 def binding(
-    session: "Session", ids: Sequence[int], form: AnswerForm, strategy: "Strategy", own: int = 0
+    session: "Session", ids: Sequence[int], form: AnswerForm, strategy: "Strategy", own: int = 0, after: str = ""
 ) -> Generator[int | None, None, Binding]:
     """The binding of recipes to a form, for an answer of whose tokens the last `own` of `ids` are the first; in pieces,
-    None while another thread works.
+    None while another thread works. `after` is the mark that ends a thought, where one comes first.
 
     ParameterError where these begin no such answer, and for a strategy that cannot follow it.
     """
     start = len(ids) - own
-    if form.texts:
+    if form.texts and not after:
         yield from session.read(ids[:start])
         among = yield from choices.scoring(session, ids[:start], form.texts)
         if not any(choice.tokens[:own] == tuple(ids[start:]) for choice in among):
             raise _left(form)
         return lambda recipe: choices.bound(among, recipe, strategy, start)
-    constraint = form.constraint(start)
+    constraint = form.constraint(start, after)
     begins = yield from awaited(begun(lambda: constraint.init(session.tokenizer, ids, np)))
     if begins.matcher is None:
         raise _left(form)
     return lambda recipe: replace(recipe, transforms=(constraint, *recipe.transforms))
+
+
+def pattern(texts: Sequence[str]) -> str:
+    """The regular expression that these texts alone match."""
+    return "|".join("".join(f"\\{c}" if c in r"\.+*?()|[]{}^$#&-~" else c for c in text) for text in texts)
 
 
 def _left(form: AnswerForm) -> ParameterError:

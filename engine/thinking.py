@@ -126,6 +126,16 @@ def without_thought(ids: Sequence[int], tokenizer: MarkedVocabulary) -> list[int
     return [*ids, *tokenizer.encode(f"\n{end}\n\n" if lines else end, special=True)]
 
 
+def with_thought(ids: Sequence[int], tokenizer: MarkedVocabulary) -> tuple[list[int], str]:
+    """A prompt behind which the model thinks first, its thought opened where the template has not, and the mark that
+    ends it; as it is, and "", for a model that does not think."""
+    thinking = thinking_of(tokenizer)
+    if thinking is None:
+        return list(ids), ""
+    begun = [] if opens(end_of(ids, tokenizer.piece)) else tokenizer.encode(thinking.begin, special=True)
+    return [*ids, *begun], thinking.end
+
+
 class ThoughtSpan:
     """The thought in an answer, found token by token: `span` is a half-open range of its tokens, marks included; None
     while there is none. A mark may be spread over several tokens. `inner` are those between the marks, once it has

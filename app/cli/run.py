@@ -34,7 +34,7 @@ from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.prompt import single_turn
-from likely.engine.thinking import SWITCHES, without_thought
+from likely.engine.thinking import SWITCHES, with_thought, without_thought
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import Unmasking
 
@@ -206,8 +206,10 @@ def command(
     ids = prompt_ids(
         session, text, system=system, raw=raw, thinking=thinking if raw else told(session.tokenizer, thinking, budget)
     )
+    mark = ""
     if is_constrained(values):
-        ids = without_thought(ids, session.tokenizer)
+        thinks = thinking or budget is not None
+        ids, mark = with_thought(ids, session.tokenizer) if thinks else (without_thought(ids, session.tokenizer), "")
     session.tokenizer.eos |= known_ends(eos, session)
     if by_diffusion:
         from likely.app.cli.diffused import show_diffused
@@ -221,11 +223,11 @@ def command(
     from likely.app.cli.answers import show_answers, show_choices
     from likely.engine.decode.control import RunControl
 
-    if (constraint := read_constraint(values, len(ids))) is not None:
+    if (constraint := read_constraint(values, len(ids), mark)) is not None:
         recipe = replace(recipe, transforms=(constraint, *recipe.transforms))
     forced = session.tokenizer.encode(prefill) if prefill else []
     decoding = bound(decoding, session)
-    if values["choice"]:
+    if values["choice"] and not mark:
         among = choices.scored(session, ids, values["choice"])
         if not any(list(choice.tokens[: len(forced)]) == forced for choice in among):
             raise ParameterError("no --choice begins with --prefill, in this model's tokens: drop one of them")

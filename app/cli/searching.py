@@ -62,16 +62,19 @@ def is_constrained(values: Mapping[str, Any]) -> bool:
     return any(values[name] for name in ("regex", "json_schema", "choice"))
 
 
-def read_constraint(values: Mapping[str, Any], start: int) -> Constraint | None:
-    """The grammar that binds the answer, behind so many tokens; none for choices, which a model has to score first.
+def read_constraint(values: Mapping[str, Any], start: int, after: str = "") -> Constraint | None:
+    """The grammar that binds the answer, behind so many tokens and behind the mark `after` a thought, where one comes
+    first; else none for choices, which a model has to score.
 
     DataError for no file, ParameterError for what cannot be followed.
     """
     if values["choice"]:
         choices.check(values["choice"])
+        if after:
+            return AnswerForm("choice", "", texts=values["choice"]).constraint(start, after)
     flags = {"regex": values["regex"], "json-schema": values["json_schema"]}
     forms = (AnswerForm.read(kind, text) for kind, text in flags.items() if text is not None)
-    return next((form.constraint(start) for form in forms), None)
+    return next((form.constraint(start, after) for form in forms), None)
 
 
 def searches(text: str | None) -> bool:

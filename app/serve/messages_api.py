@@ -127,8 +127,8 @@ def _request(body: Json) -> AnswerRequest:
     with refused_as(NAMES):
         told = _thinking(thinking, chat)
         request = openai_requests.chat(openai_requests.checked(chat, openai_fields.CHAT))
-    if told and request.constraint is not None:
-        raise RequestRefused("thinking: an answer that is bound to a form has no room for a thought", "thinking")
+    if told and request.called:
+        raise RequestRefused("thinking: a call that is asked for has no room for a thought", "thinking")
     return replace(
         request,
         prompt=replace(request.prompt, thinking=told),

@@ -28,15 +28,17 @@ from likely.app.serve.requests import (
 from likely.app.serve.template_fit import answer_begun, fitted
 from likely.app.worker import WORKED, Tell, worked
 from likely.engine import choices
+from likely.engine.answer_form import pattern
 from likely.engine.beside import Helper
 from likely.engine.decode.batch import ContinuousBatch
+from likely.engine.decode.budget import Budget
 from likely.engine.decode.events import Event, Prefilled, Waiting
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PRESETS, Values, recipe
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.thinking import THINK, end_of, opens, thinking_of, without_thought
+from likely.engine.thinking import THINK, end_of, opens, thinking_of, with_thought, without_thought
 from likely.engine.tools.call_format import JSON, call_format
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Constraint, LogitBias
@@ -163,20 +165,27 @@ class ServingJobs:
         ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
         if prompt.turns and prompt.parts:
             ids = yield from self._helper.do(partial(answer_begun, prompt, tokenizer))
-        if request.choices or request.constraint is not None:
-            ids = yield from self._helper.do(partial(without_thought, ids, tokenizer))
+        mark, form = "", request.constraint
+        if request.choices or form is not None:
+            thinks = request.prompt.thinking or isinstance(request.strategy, Budget)
+            if thinks and not (prompt.parts or request.called):
+                ids, mark = yield from self._helper.do(partial(with_thought, ids, tokenizer))
+            else:
+                ids = yield from self._helper.do(partial(without_thought, ids, tokenizer))
         biased = [token for t in control.recipe.transforms if isinstance(t, LogitBias) for token in dict(t.bias)]
         if max(biased, default=0) >= tokenizer.vocab_size:
             raise RequestRefused(f"logit_bias: there is no token {max(biased)}", "logit_bias")
         if not (request.strategy.SEARCHES or request.choices):  # they go by the model's own law
             control.recipe = completed(request, model.facts.sampling or PRESETS["balanced"])
         check_numbers(request, len(ids), model.facts.context)
-        if request.choices:
+        if request.choices and mark:
+            form = "regex", pattern(request.choices)
+        if request.choices and not mark:
             yield from self._line.read(session.read(ids))
             among = yield from self._line.read(choices.scoring(session, ids, request.choices))
             control.recipe = choices.bound(among, control.recipe, request.strategy, len(ids))
-        elif request.constraint is not None:
-            bound = Constraint(*request.constraint, len(ids))
+        elif form is not None:
+            bound = Constraint(*form, len(ids), mark)
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
             control.recipe = replace(control.recipe, transforms=(bound, *control.recipe.transforms))
         strategy = request.strategy

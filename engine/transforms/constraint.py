@@ -16,7 +16,7 @@ for a whole vocabulary before. Its wheel is an extra, imported where a constrain
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -79,11 +79,44 @@ class AllowedTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class FreeTokens:
+    """Before the `mark` behind which the grammar `begins`: any token may come but one that ends the text."""
+
+    mark: bytes
+    begins: AllowedTokens
+    vocabulary: Vocabulary
+    tail: bytes = b""  # of the text, as much as may begin the mark
+
+    @property
+    def matcher(self) -> "LLMatcher | None":
+        return self.begins.matcher
+
+    @property
+    def known(self) -> np.ndarray:
+        return self.begins.known
+
+    def next(self) -> np.ndarray:
+        """bool [n]."""
+        mask = self.known.copy()
+        mask[list(self.begins.ends)] = False
+        return mask
+
+    def after(self, token: int) -> "FreeTokens | AllowedTokens":
+        """Where it stands behind one token more."""
+        tail = self.tail + self.vocabulary.piece(token)
+        return self.begins if self.mark in tail else replace(self, tail=tail[-(len(self.mark) - 1) :])
+
+
+Progress = AllowedTokens | FreeTokens
+
+
+@dataclass(frozen=True, slots=True)
 class Constraint(Truncation):
     """Leave what `grammar` allows: a regular expression for the whole answer, or a JSON schema, whose text is on one
     line, with a blank after a comma or a colon at most, unless its `x-guidance` says otherwise.
 
-    The answer begins behind `start` tokens of the text. An end of text is allowed where the grammar is satisfied.
+    The answer begins behind `start` tokens of the text, or, where a thought comes `after` them, behind the mark that
+    ends it: the thought is free, but no end of the text. An end of text is allowed where the grammar is satisfied.
     """
 
     sync: ClassVar[bool] = True
@@ -92,6 +125,7 @@ class Constraint(Truncation):
     kind: str
     grammar: str
     start: int = 0
+    after: str = ""
 
     def __post_init__(self) -> None:
         """ParameterError for what is no grammar, for one that nothing satisfies, and for one that is too much work."""
@@ -100,10 +134,12 @@ class Constraint(Truncation):
         if error := _llguidance().LLMatcher.validate_grammar(self._source(), None):
             raise ParameterError(f"this {KINDS[self.kind]} cannot be followed: {_line(error)}")
 
-    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> AllowedTokens:
+    def init(self, vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> Progress:
         if vocabulary is None:
             return AllowedTokens(None, (), np.zeros(0, bool))
-        state = self.compiled(vocabulary)
+        state: Progress = self.compiled(vocabulary)
+        if self.after:
+            state = FreeTokens(self.after.encode(), self.compiled(vocabulary), vocabulary)
         for token in ids[self.start :]:
             state = state.after(int(token))
         return state
@@ -124,10 +160,10 @@ class Constraint(Truncation):
         _compiled.append((vocabulary, self.kind, self.grammar, state))
         return state
 
-    def update(self, state: AllowedTokens, token: Any, surprisal: Any, xp: Namespace) -> AllowedTokens:
+    def update(self, state: Progress, token: Any, surprisal: Any, xp: Namespace) -> Progress:
         return state.after(int(token))
 
-    def keep(self, logits: Array, state: AllowedTokens, key: Key, xp: Namespace) -> Array | None:
+    def keep(self, logits: Array, state: Progress, key: Key, xp: Namespace) -> Array | None:
         mask = state.next()
         if mask is None:
             return None
@@ -135,7 +171,7 @@ class Constraint(Truncation):
         whole[: len(mask)] = mask[: len(whole)]
         return whole if xp is np else xp.array(whole)
 
-    def decide(self, known: Intervals, state: AllowedTokens, key: Key) -> Decision:
+    def decide(self, known: Intervals, state: Progress, key: Key) -> Decision:
         """Tokens that surely stay and go; nothing is sure of those that the vocabulary of a trace does not know."""
         stays, goes = known.all()
         mask = state.next()

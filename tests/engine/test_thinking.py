@@ -15,9 +15,14 @@ from hypothesis import strategies as st
 
 import likely
 from likely.app.cli import likely as verbs
+from likely.app.jobs import ModelJobs
+from likely.app.model_provider import LocalModelProvider
+from likely.app.requests import Generate, Load
+from likely.engine.answer_form import AnswerForm
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.budget import Budget
 from likely.engine.decode.control import RunControl
+from likely.engine.decode.events import Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.evaluation import answers
 from likely.engine.prompt import Prompt
@@ -142,6 +147,18 @@ def test_published_families_think_through_every_verb(family: tuple[Thinker, Path
     assert run("-q", *told) == thinker.says("hm, <b>", "So.")
     assert run("-q", "--hide-thinking", "-n", "2", *told) == "[1]\nSo.\n[2]\nSo."
     assert run("-q", "--hide-thinking", "--regex", r"So\.") == "So.", "not written into a thought that was opened"
+    switched = folder.name in ("qwen3", "gemma4", "glm4.7")
+    for think in ("20", "on") if switched else ("20",):  # the thought is free, and then the answer is bound
+        free, said = (run("-q", "--think", think, "--regex", "[xy]!", *more) for more in ((), ("--hide-thinking",)))
+        assert free.count("hm, <b>") == 1 and said in ("x!", "y!") and free.endswith(said)
+        assert run("-q", "--hide-thinking", "--think", think, "--choice", "No.", "--choice", "So.") == "So."
+    if switched:  # in the chat
+        jobs, prompt = ModelJobs(LocalModelProvider()), Prompt((("user", "hi"),), thinking=True)
+        asked = Generate(str(folder), prompt, RunControl(), max_tokens=60, form=AnswerForm.read("choice", "x! | y!"))
+        list(jobs.execute(Load(str(folder)), lambda _: None))
+        steps = [event.step for event in jobs.execute(asked, lambda _: None) if isinstance(event, Emitted)]
+        words = "".join(step.text for step in steps)
+        assert "hm, <b>" in words and words.endswith(("x!", "y!"))
     cut = run("--hide-thinking", "-m", "5", *told)
     assert cut.count("\n") == 0 and "there is no answer" in cut
     drawn = [json.loads(line) for line in run("--json", "-q", "--think", "4").splitlines()[:-1]]

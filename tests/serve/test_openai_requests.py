@@ -290,7 +290,7 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (ask, {"thinking": {"type": "enabled", "budget_tokens": 9}},
      "thinking.budget_tokens must be 1 to 8, got 9", "thinking.budget_tokens"),
     (ask, {"thinking": {"type": "enabled", "budget_tokens": 5}, "tools": [HAND], "tool_choice": {"type": "any"}},
-     "thinking: an answer that is bound to a form has no room for a thought", "thinking"),
+     "thinking: a call that is asked for has no room for a thought", "thinking"),
     (ask, {"output_config": {"effort": "hard"}},
      "output_config.effort must be none, minimal, low, medium, high or xhigh, got hard", "output_config.effort"),
     (ask, {"output_config": {"format": {"type": "json", "schema": {}}}},

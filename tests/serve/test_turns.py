@@ -252,6 +252,9 @@ def test_published_families_are_served_with_their_thoughts_apart(name: str, tmp_
     cut, _ = served(thinking={"type": "enabled", "budget_tokens": 6}, max_tokens=7)
     assert [block["type"] for block in cut["content"]] == ["thinking"] and cut["stop_reason"] == "max_tokens"
     form = {"format": {"type": "json_schema", "schema": {"const": "So"}}}
+    thought, _ = served(output_config=form, thinking={"type": "enabled", "budget_tokens": 50})
+    blocks = [block.get("thinking") or block["text"] for block in thought["content"]]
+    assert [words.strip() for words in blocks] == [f"{again} <b>".strip(), '"So"'], "free, and then bound"
     bound, _ = served(output_config=form)
     assert bound["content"] == [{"type": "text", "text": '"So"'}], "not written into the thought that was opened"
     begun = {"role": "assistant", "content": "Now"}
