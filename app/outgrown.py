@@ -42,7 +42,7 @@ class Shortening:
             rope.append(("rope", f"a longer RoPE, {scaling.words}: {held:,} tokens; its price first"))
         return (
             ("drop", f"leave out the oldest {self.dropped} messages: {self.size:,} tokens stay"),
-            ("sum", "have the model summarise them, to be edited"),
+            *(() if diffuses else (("sum", "have the model summarise them, to be edited"),)),
             *rope,
             ("stay", "leave it as it is"),
         )
@@ -99,7 +99,7 @@ def price_lines(price: "ContextPrice") -> tuple[str, ...]:
     ]
     if price.end.n:
         lines.append(f"the last {price.end.n} tokens against dropping the oldest: {_signed(price.end)}")
-    return (*lines, f"keys and values, filled: {price.nbytes[1] / 1e6:,.0f} MB, {price.nbytes[0] / 1e6:,.0f} now")
+    return (*lines, f"keys and values, filled: {price.nbytes[1] / 1e6:,.3g} MB, {price.nbytes[0] / 1e6:,.3g} now")
 
 
 def _signed(estimate: Estimate) -> str:

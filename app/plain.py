@@ -5,10 +5,11 @@ terminal. Ctrl-C between any two tokens stops the answer and keeps the conversat
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from signal import SIGINT
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from likely.app import heat
 from likely.app.interruption import stopped_by_signals
@@ -18,7 +19,7 @@ from likely.engine.adapters.attached import change
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Reloaded
 from likely.engine.decode.texts import GrownText
-from likely.engine.errors import DataError, LikelyError, ParameterError
+from likely.engine.errors import ContextOverflow, DataError, LikelyError, ParameterError
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
@@ -27,9 +28,12 @@ from likely.engine.thinking import Kind, MarkSplitter, Thinking, end_of, opens, 
 from likely.engine.thought_information import ThoughtInformation, informing, part_figures, span_of
 from likely.engine.trace.step import Recipe, TokenStep
 
+if TYPE_CHECKING:
+    from likely.app.plain_offer import NumberedOffer, Outcome
+
 HELP = (
-    "/redo draws the last answer again · /new starts over · /system TEXT · /adapter NAME, 0.5, off · /quit ends; "
-    "ctrl-c stops an answer"
+    "/redo draws the last answer again · /new starts over · /system TEXT · /adapter NAME, 0.5, off · /compact makes "
+    "room · /quit ends; ctrl-c stops an answer"
 )
 
 SAID: tuple[Kind, ...] = ("said",)
@@ -155,17 +159,31 @@ def converse(
     if terminal:
         sys.stderr.write(f"{heat.one_line(session.info.name)} · {HELP}\n")
     seed = limits.seed
+    offer: "NumberedOffer | None" = None
     while (line := _line(session, terminal)) is not None:
         text = line.strip()
         if text == "/quit":
             return
-        if text == "/new":
+        way, offer = None if offer is None else offer.take(text), None
+        if text == "/compact":
+            way = partial(_offered, session, prompt, diffuses)
+        if way is not None:
+            outcome = _outcome(way)
+            if not isinstance(outcome, Prompt):
+                offer = outcome
+                continue
+            if len(outcome.turns) % 2 == 0:  # there is nothing to answer: it was made shorter
+                prompt = outcome
+                sys.stderr.write("the conversation is shorter now\n")
+                continue
+            question = outcome
+        elif text == "/new":
             prompt = Prompt(system=prompt.system)
             continue
-        if text.startswith("/system"):
+        elif text.startswith("/system"):
             prompt = Prompt(system=text.removeprefix("/system").strip())
             continue
-        if text == "/redo":
+        elif text == "/redo":
             if not prompt.turns:
                 sys.stderr.write("there is no answer to draw again yet\n")
                 continue
@@ -199,6 +217,9 @@ def converse(
                 steps, done = stream(events, sys.stdout, marks=thinking_of(session.tokenizer))
         except LikelyError as error:
             sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
+            if isinstance(error, ContextOverflow):
+                ways = _outcome(partial(_offered, session, question, diffuses))
+                offer = None if isinstance(ways, Prompt) else ways
             continue
         opened, found = opens(end_of(ids, session.tokenizer.piece)), None
         prompt = replace(question, turns=(*question.turns, ("assistant", spoken(steps, done.text, opened))))
@@ -210,6 +231,24 @@ def converse(
             sys.stderr.write(f"[{summary(steps, done, opened, found)}]\n")
         if interruption.came not in (0, SIGINT):  # an answer is not all that it ends
             return
+
+
+def _outcome(way: "Callable[[], Outcome]") -> "Outcome":
+    """The outcome of a way on; an offer, and why there is none, are said."""
+    try:
+        outcome = way()
+    except LikelyError as error:
+        sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
+        return None
+    if outcome is not None and not isinstance(outcome, Prompt):
+        sys.stderr.write(heat.visible(outcome.text))
+    return outcome
+
+
+def _offered(session: Session, question: Prompt, diffuses: bool) -> "NumberedOffer":
+    from likely.app.plain_offer import offered  # not for every answer
+
+    return offered(session, question, diffuses=diffuses)
 
 
 def adapted(session: Session, text: str) -> str:

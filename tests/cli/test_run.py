@@ -554,6 +554,31 @@ def test_what_is_typed_is_answered_line_by_line(
 
 
 @pytest.mark.slow(3)
+def test_lines_that_outgrow_the_model_are_offered_ways_on(
+    likely: Likely, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is no number goes on as it is."""
+    said = b"one and some words\ntwo and some words\n"
+
+    def chat(typed: bytes, said: bytes = said, context: int = 40) -> tuple[int, str]:
+        folder = bigram.write(tmp_path / str(context), bigram.certain_table(":kxyz"), context)
+        monkeypatch.setenv("LIKELY_MODEL", str(folder))
+        code, out, err = likely("chat", "--plain", "--temp", "0", stdin=said + typed)
+        assert code == 0 and out == "kxyz\n" * (len(out) // 5)
+        return len(out) // 5, err
+
+    answers, err = chat(b"1\n/compact\n")
+    assert answers == 2 and "51 tokens, and the model reads 40" in err and "there is nothing before" in err
+    assert "  1 leave out the oldest 2 messages: 23 tokens stay" in err
+    answers, err = chat(b"3\n1\nthree\n")
+    assert answers == 3 and "yarn x2: 80 tokens, 40 now" in err and "bits a token" in err
+    assert chat(b"4\nthree\n", b"one\ntwo\n/compact\n")[0] == 3
+    assert "a summary has no room in 40 tokens: nothing was changed" in chat(b"2\n")[1]
+    answers, err = chat(b"2\n1\nthree\n", b"one " * 130 + b"\n" + b"two " * 10 + b"\n", 560)
+    assert answers == 3 and "summary: kxyz" in err
+
+
+@pytest.mark.slow(3)
 def test_a_limit_stands_where_none_is_given(likely: Likely) -> None:
     """An answer of a small model that loops would go on to the end of the context."""
     said = likely("run", "--raw", "q", "--logit-bias", f"{EOS}=-100", "--logit-bias", "66=100")

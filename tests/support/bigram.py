@@ -46,7 +46,7 @@ def logprob(table: np.ndarray, text: str, before: int = EOS) -> float:
     return float(sum(logp[a, b] for a, b in pairwise([before, *ids(text)])))
 
 
-def write(folder: Path, table: np.ndarray) -> Path:
+def write(folder: Path, table: np.ndarray, context: int = 4096) -> Path:
     arrays = {name: np.zeros_like(array) for name, array in tiny.weights(CONFIG).items()}
     for name, array in arrays.items():
         if name.endswith("norm.weight"):
@@ -54,7 +54,9 @@ def write(folder: Path, table: np.ndarray) -> Path:
     arrays["model.embed_tokens.weight"] = np.eye(VOCAB, dtype=np.float32)
     scale = (1 / VOCAB + CONFIG["rms_norm_eps"]) ** -0.5  # of what the last norm makes of a row of the identity
     arrays["lm_head.weight"] = (table.T / scale).astype(np.float32)
-    tiny.write_folder(folder, CONFIG, {name: mx.array(array) for name, array in arrays.items()})
+    tiny.write_folder(
+        folder, CONFIG | {"max_position_embeddings": context}, {name: mx.array(array) for name, array in arrays.items()}
+    )
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens([tiny.PIECES[EOS]])
     tokenizer.save(str(folder / "tokenizer.json"))
