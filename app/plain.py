@@ -159,7 +159,7 @@ def converse(
     if terminal:
         sys.stderr.write(f"{heat.one_line(session.info.name)} · {HELP}\n")
     seed = limits.seed
-    offer: "NumberedOffer | None" = None
+    offer: NumberedOffer | None = None
     while (line := _line(session, terminal)) is not None:
         text = line.strip()
         if text == "/quit":
