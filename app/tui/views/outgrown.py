@@ -94,10 +94,13 @@ def _choose(
 
 def _answer(screen: ChatParts) -> None:
     """Answer the last message, where it was not."""
-    messages = screen.chat.conversation.messages()
+    messages = (talk := screen.chat.conversation).messages()
     if messages and (messages[-1].role in ("user", "tool") or not messages[-1].text):
         last = messages[-1].last
-        screen.chat.answer(Fork(last.id) if last.role in ("user", "tool") else last.fork)
+        asked = last.role in ("user", "tool")
+        if not asked:  # an answer that had no room is none
+            screen.chat.conversation = talk.prune(last.fork, last.id)
+        screen.chat.answer(Fork(last.id) if asked else last.fork)
         screen.begun(True)
 
 
