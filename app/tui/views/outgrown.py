@@ -155,6 +155,9 @@ def _price(screen: ChatParts, scaling: RopeScaling, texts: tuple[Prompt, Prompt]
                 ways = [("", line) for line in outgrown.price_lines(event)]
                 ways += [("take", f"take {scaling.words}: nothing is left out")]
                 ways += [(str(other), f"measure {other.words} in its place") for other in others]
+                if not screen.is_current:  # a person looks elsewhere
+                    screen.host.say(f"the price of {scaling.words} is measured: /rope {scaling} in the chat shows it")
+                    return
                 pick = Pick(f"{scaling.words}: what it costs here", [*ways, ("stay", "leave it as it is")])
                 screen.app.push_screen(pick, chosen)
 
