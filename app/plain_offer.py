@@ -71,7 +71,7 @@ def offered(session: Session, question: Prompt, *, diffuses: bool) -> NumberedOf
 
 
 def _summary(session: Session, dropped: list[tuple[str, str]], short: Prompt) -> Outcome:
-    """What was said before, by the model, to be kept, or written anew as the next line."""
+    """A summary of what was said before, by the model, to be kept, or written anew as the next line."""
     most = outgrown.summary_tokens(session.context)
     tried = (prompt.ids(session.tokenizer) for prompt in outgrown.summary_prompts(dropped))
     ids = next((ids for ids in tried if len(ids) + most <= session.context), None)
@@ -119,7 +119,7 @@ def _price(session: Session, scaling: RopeScaling, question: Prompt, short: Prom
 
 
 def _until(pieces: Generator[Any, None, Any], control: RunControl) -> Any:
-    """What comes in the end; ParameterError where a person stops it before."""
+    """The end of a generator; ParameterError where a person stops it before."""
     while not control.cancelled:
         try:
             next(pieces)

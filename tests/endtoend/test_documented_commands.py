@@ -30,6 +30,7 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "make test": MINUTES,
     "likely chat --adapter": SCREEN,
     "likely chat --server": SCREEN,
+    "likely chat --rope": SCREEN,
     "likely learn my-course": SCREEN,
     "likely serve": FOREVER,
     "likely pretrain novels/ --screen": SCREEN,
