@@ -70,7 +70,7 @@ def test_a_longer_rope_is_taken_after_its_price_and_the_conversation_goes_on(
         assert "stopped: nothing was changed" in screen.text and "take yarn x2" not in screen.text
         screen.say("/compact")
         screen.press("down", "down", "enter")
-        for line in ("yarn x2: 440 tokens, 220 now", "4.00 bits a token, 3.00 now: +1.00", "4 MB, 2 now", "-0.50"):
+        for line in ("yarn x2: 440 tokens, 220 now", "4.00 bits a token, 3.00 now: +1.00", "4.4 MB, 2.2 now", "-0.50"):
             assert line in " ".join(screen.text.split())
         screen.press("enter")
         (talk,) = screen.kept
@@ -78,6 +78,13 @@ def test_a_longer_rope_is_taken_after_its_price_and_the_conversation_goes_on(
         last = talk.messages()[-1]
         assert last.text and last.last.model == talk.model == longer.facts.name
         assert (longer.facts.name in screen.lines[0]) is (size[0] == 120)
+        screen.hold()
+        screen.say("/rope ntk:4")
+        screen.press("f3")
+        screen.release()
+        assert "take ntk" not in screen.text
+        screen.go("chat")
+        assert "ntk x4 is measured: /rope ntk:4 shows it" in screen.text
         screen.say("/rope off")
         assert longer.facts.name not in screen.lines[0] and "scripted " in screen.lines[0]
 

@@ -17,6 +17,7 @@ from likely.app.calls import call
 from likely.app.outgrown import Shortening
 from likely.app.tui.base.context import before
 from likely.app.tui.views.chat_parts import ChatParts
+from likely.app.tui.widgets.dialog import Dialog
 from likely.app.tui.widgets.overlays import Pick
 from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Fork, Message
@@ -155,8 +156,10 @@ def _price(screen: ChatParts, scaling: RopeScaling, texts: tuple[Prompt, Prompt]
                 ways = [("", line) for line in outgrown.price_lines(event)]
                 ways += [("take", f"take {scaling.words}: nothing is left out")]
                 ways += [(str(other), f"measure {other.words} in its place") for other in others]
-                if not screen.is_current:  # a person looks elsewhere
-                    screen.host.say(f"the price of {scaling.words} is measured: /rope {scaling} in the chat shows it")
+                if screen.app.screen is not screen and not isinstance(
+                    screen.app.screen, Dialog
+                ):  # a person looks elsewhere
+                    screen.hints.say(f"the price of {scaling.words} is measured: /rope {scaling} shows it")
                     return
                 pick = Pick(f"{scaling.words}: what it costs here", [*ways, ("stay", "leave it as it is")])
                 screen.app.push_screen(pick, chosen)
