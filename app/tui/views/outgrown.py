@@ -156,9 +156,8 @@ def _price(screen: ChatParts, scaling: RopeScaling, texts: tuple[Prompt, Prompt]
                 ways = [("", line) for line in outgrown.price_lines(event)]
                 ways += [("take", f"take {scaling.words}: nothing is left out")]
                 ways += [(str(other), f"measure {other.words} in its place") for other in others]
-                if screen.app.screen is not screen and not isinstance(
-                    screen.app.screen, Dialog
-                ):  # a person looks elsewhere
+                on_top: object = screen.app.screen
+                if on_top is not screen and not isinstance(on_top, Dialog):  # a person looks elsewhere
                     screen.hints.say(f"the price of {scaling.words} is measured: /rope {scaling} shows it")
                     return
                 pick = Pick(f"{scaling.words}: what it costs here", [*ways, ("stay", "leave it as it is")])
