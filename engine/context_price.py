@@ -56,7 +56,8 @@ def pricing(
 
     before = yield from costs(plain, begins)
     every = yield from costs(longer, whole)
-    without = yield from costs(plain, short)
+    fits = len(short) <= plain.context  # else there is nothing to compare the end with
+    without = (yield from costs(plain, short)) if fits else []
     within = every[: len(before)]
     common = next((i for i, (a, b) in enumerate(zip(whole[::-1], short[::-1], strict=False)) if a != b), len(short) - 1)
     last = min(max(len(whole) - plain.context, LAST), common, len(without))
