@@ -21,6 +21,7 @@ from likely.engine.decode.sampler import Sampler
 from likely.engine.errors import ParameterError
 from likely.engine.trace.step import Recipe
 from likely.metal import mx
+from likely.models.native import NativeModel
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -240,7 +241,8 @@ def cache_nbytes(session: "Session", context: int) -> int:
     """Bytes that a step reads of the cache after `context` tokens: rows in use, not room set aside."""
     config = session.model.config
     rows = sum(min(context, window) if window else context for window in config.windows)
-    size = session.model.dtype.size
+    drawn = session.pool.model
+    size = drawn.row_bytes if isinstance(drawn, NativeModel) else drawn.dtype.size
     return int(2 * rows * config.kv_heads * config.head_size * size)
 
 

@@ -133,6 +133,11 @@ class NativeModel:
         return made if bits == made._plain.activation_bits else made.with_activations(bits)
 
     @property
+    def row_bytes(self) -> int:
+        """Bytes of a key's or a value's number in its native cache."""
+        return self._plain.make_cache().shape.dtype.itemsize
+
+    @property
     def drawing(self) -> "NativeModel":
         """The model with the activations that are to be drawn with: SIXTEEN bits unless others were asked for."""
         if self._plain.activation_bits == self._drawn_with:

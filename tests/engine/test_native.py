@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.engine import bench
 from likely.engine.adapters import sites
 from likely.engine.attach.stack import Stack
 from likely.engine.decode.control import RunControl
@@ -131,7 +132,7 @@ def test_a_budget_for_keys_and_values_ends_a_run(path: Path) -> None:
     row = 2 * c.layers * c.kv_heads * c.head_size * 2  # halves
     session = Session(checkpoint, kv_budget=256 * row)
     assert len(drawn(session, TEXT, tokens=200)[0]) == 256 - len(TEXT)
-    assert session.cache_nbytes <= 256 * row
+    assert session.cache_nbytes <= 256 * row == bench.cache_nbytes(session, 256)
 
 
 def test_what_is_kept_of_texts_drawn_and_texts_measured_is_one_budget(path: Path) -> None:
