@@ -129,13 +129,14 @@ def likely(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         from likely.app.cli.opening import draws_no_screen, on_terminal
 
+        model = os.environ.get("LIKELY_MODEL", "")
         if on_terminal() and not draws_no_screen():  # the options, of which there are none, would import numpy
             from likely.app import tui
 
-            sys.exit(tui.run(os.environ.get("LIKELY_MODEL")))
+            sys.exit(tui.run(model))
         command = Verbs.get_command(ctx.command, ctx, "chat")  # type: ignore[arg-type]
         assert command is not None
-        ctx.invoke(command)
+        ctx.invoke(command, model=model)
 
 
 def main() -> None:

@@ -520,12 +520,13 @@ def test_the_formula_multiplies_out_to_the_texts_probability(likely: Likely) -> 
     assert lines[5].endswith(f"= {found['perplexity']:.3f}")
 
 
+@pytest.mark.parametrize("command", [(), ("chat",)])
 def test_a_terminal_that_draws_no_screen_gets_lines_and_is_told(
-    likely: Likely, monkeypatch: pytest.MonkeyPatch
+    likely: Likely, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
 ) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    code, out, err = likely("chat", stdin=b"hello\n")
+    code, out, err = likely(*command, stdin=b"hello\n")
     assert code == 0 and out == "xyz\n"
     assert err.splitlines()[0] == "this terminal draws no full screen (TERM=dumb): likely chat --plain, line by line"
 
