@@ -235,3 +235,22 @@ def test_a_persons_guess_stands_beside_the_models(tmp_path: Path, size: tuple[in
         screen.say(" sky" * 50)
         screen.wait()
         assert "50 tokens and this model reads at most 40" in screen.text and "SUM" in screen.text
+
+
+@pytest.mark.slow(2)
+def test_a_training_that_ends_in_the_midst_of_its_chapter_is_asked_about_all_the_same(tmp_path: Path) -> None:
+    with Screen(tmp_path, ScriptedEngine("one"), size=(160, 50), course=COURSE) as screen:
+        screen.press("f10", *["down"] * 5, "enter")
+        screen.say("0")
+        screen.wait()
+        screen.hold(after=7)
+        screen.press(*"rows.jsonl", "enter")
+        screen.wait()
+        assert "7 steps: how many?" in screen.text
+        screen.release()
+        screen.wait(3)
+        assert "done after step 40" in screen.text and "40 steps: how many?" in screen.text  # what it came to
+        screen.press("f10")
+        screen.say("40")
+        assert "1 of 1 right at once" in screen.text
+    assert json.loads((screen.home / "learned.json").read_text())[str(COURSE)]["one 0"]["6"]["checked"] == 1

@@ -25,6 +25,7 @@ from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet, fold
 from likely.app.tui.base.view_table import VIEWS
+from likely.app.tui.chat.status import progress
 from likely.app.tui.dialogs.export_file import export_as
 from likely.app.tui.views.learn.chapters import ChapterList
 from likely.app.tui.views.learn.page import PageOfNumbers, Sentences
@@ -74,11 +75,13 @@ class LearnScreen(View):
         if self.host.tutor is None:
             self.host.tutor = Tutor(course.read(), self.host.home, self.host.start.seed or 0)
         self.models_changed()
+        self.reshow()
 
     def on_screen_resume(self) -> None:
         if self.is_mounted:  # another theme or model may have been chosen elsewhere
             self.host.restyle()
             self.models_changed()
+            self.reshow()
 
     @property
     def tutor(self) -> Tutor:
@@ -157,8 +160,8 @@ class LearnScreen(View):
         """The list, the question before a guess, or the picture: as it was left, unless the chapter is begun again."""
         if not self.is_mounted or self.host.tutor is None:
             return
-        lesson, facts = self.tutor.lesson, self.host.engine.current
-        self.top.show((facts.title or facts.name) if facts is not None else "no model", ())
+        lesson = self.tutor.lesson
+        self._head()
         wanted = self.part
         if lesson is not None:
             wanted = f"{lesson.chapter.number} {'guess' if lesson.stage == PREDICT else 'picture'}"
@@ -175,6 +178,12 @@ class LearnScreen(View):
             if not content.is_attached:
                 self.query_one("#taught", Vertical).mount(content)
         self._hint()
+
+    def _head(self) -> None:
+        """The model, and how far one is that is being made ready."""
+        facts, loading = self.host.engine.current, self.host.engine.loading
+        name = facts.title or facts.name if facts is not None else loading.model if loading is not None else "no model"
+        self.top.show(name, (progress(loading).partition(" ·")[0],) if loading is not None else ())
 
     def _content(self) -> Widget:
         lesson = self.tutor.lesson
@@ -234,7 +243,9 @@ class LearnScreen(View):
             self._drop(*(number for number, each in self.pictures.items() if each is not picture))
             if picture is not None:
                 picture.models_changed()
-        self.reshow()
+            self.reshow()
+        elif self.is_mounted:
+            self._head()
 
     def formula(self) -> Formula | None:
         return self.picture.formula() if self.picture is not None else None
