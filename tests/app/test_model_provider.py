@@ -80,6 +80,7 @@ def test_a_longer_rope_is_the_same_weights_and_has_its_price(home: Path, tmp_pat
     back = longer.checkpoint.with_rope(None)
     assert back.info == plain.info and back.config == plain.checkpoint.config
     np.testing.assert_allclose(Session(back).logits_after(asked), plain.logits_after(asked), atol=1e-6)
+    assert whole(plain.pricing(scaling, ids, ids[20:])).end.n == 0, "not even the rest fits without it"
     with pytest.raises(ContextOverflow, match="take a larger factor"):
         whole(plain.pricing(scaling, ids * 2, ids))
     preferences.choose(f"{path}@yarn:2")
