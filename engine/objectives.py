@@ -32,11 +32,12 @@ class Objective:
     blocks: bool = False  # by blocks, each of which sees those before as they are
     options: tuple[str, ...] = ()  # that go with it, and not with every other
     of_pairs: PairLoss | None = None  # of rows with chosen and rejected; without, it is -log p of rows of text
+    drawn: bool = False  # of answers that the model draws, each by its reward (`engine.rewards`)
 
     @property
     def unit(self) -> str:
         """Unit that its loss is counted by."""
-        return "token" if self.of_pairs is None else "pair"
+        return "answer" if self.drawn else "token" if self.of_pairs is None else "pair"
 
 
 def dpo(pairs: Pairs, beta: float, xp: Namespace) -> tuple[Array, Array]:
@@ -65,6 +66,11 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("block", bound=True, blocks=True),
     Objective("dpo", reference=True, options=("beta",), of_pairs=dpo),
     Objective("orpo", options=("beta",), of_pairs=orpo),
+    Objective(
+        "reward",
+        options=("kl", "answers", "tokens", "advantage", "share", "verifier", "timeout", "eval_answers"),
+        drawn=True,
+    ),
 )
 NAMES = tuple(objective.name for objective in OBJECTIVES)
 OF_PAIRS = tuple(objective.name for objective in OBJECTIVES if objective.of_pairs is not None)

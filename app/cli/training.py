@@ -52,22 +52,40 @@ def follow(
 ) -> Iterator[tuple[Any, str]]:
     """The events of a training, shown as they come by the rank that leads, each with the last validation in words.
 
-    `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair.
+    `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair. Of rewards,
+    whose loss is 0 by construction, their mean is shown in its place.
     """
+    from likely.app.rewards import rewarded
     from likely.app.verdict import as_json as verdict_json
+    from likely.engine.rewards.figures import HeldOut, Rewarded
     from likely.engine.tune.control import Ended, Saved, Stepped, Validated
     from likely.engine.tune.verdict import TrainingVerdict
 
-    done, valid, losses = False, "", dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}")
+    done, valid, left, losses = (
+        False,
+        "",
+        "",
+        dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}"),
+    )
     unit = f" bits a {per}"
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
+        elif isinstance(event, HeldOut):
+            pass  # its figures stand at the end
+        elif leads and as_json and isinstance(event, Rewarded):
+            units = {"kl": "nats an answer", "entropy": PER_TOKEN}
+            click.echo(json_line({"event": "rewarded", **asdict(event)}, **units))
         elif leads and as_json and isinstance(event, TrainingVerdict):
             units = dict.fromkeys(("loss_before", "loss", "cost", "kl"), PER_TOKEN) | {"regret": "nats"}
             click.echo(json_line({"event": "verdict", **verdict_json(event)}, **units))
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
+        elif leads and isinstance(event, Rewarded):
+            progress.show(f"step {event.step} · {rewarded(event)}{left}", event.step, event.step)
+        elif leads and isinstance(event, Stepped) and per == "answer":
+            done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
+            left = f" · {duration(rest)} left"
         elif leads and isinstance(event, Stepped):
             done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
             line = (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from likely.app import heat
+from likely.app import heat, rewards
 from likely.app.awake import kept_awake
 from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.table_options import table_options
@@ -26,6 +26,7 @@ from likely.engine.adapters.config import NEEDS, RENAMED, Config
 from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
+    from likely.engine.rewards.figures import HeldOut
     from likely.engine.tune.control import Ended
     from likely.engine.tune.open_run import Tuning
     from likely.engine.tune.samples import TrainingSample
@@ -59,6 +60,8 @@ def command(
     named = {**flags, **({"data": data} if data else {})}
     settings = options_of(TUNE, named, from_file, resume=resume)
     assert isinstance(settings, Config)
+    if screen and settings.goal.drawn:
+        raise click.UsageError("--screen has no view of rewards yet: leave it out, and a line of progress says them")
     if screen:
         watch(settings, resume)
     words = sys.argv[1:]
@@ -97,29 +100,33 @@ def command(
 
 
 def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
+    from likely.engine.rewards.figures import HeldOut
     from likely.engine.tune.control import Ended, TrainControl
     from likely.engine.tune.examination import examined
+    from likely.engine.tune.passed import compared
     from likely.engine.tune.trainer import train
     from likely.engine.tune.verdict import TrainingVerdict
 
-    run, control, verdict = opened.run, TrainControl(), None
+    run, control, verdict, passed = opened.run, TrainControl(), None, None
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         control.report = progress.show
-        events = examined(train(run, control), run, control)
+        events = compared(examined(train(run, control), run, control), run, control)
         for event, valid in follow(events, run.leads, as_json, progress, sign, run.config.goal.unit):
             if isinstance(event, TrainingVerdict):
                 verdict = event
+            if isinstance(event, HeldOut):
+                passed = event
             if isinstance(event, Ended):
                 if run.leads:
-                    _ended(opened, event, began, valid, as_json, words, verdict)
+                    _ended(opened, event, began, valid, as_json, words, verdict, passed)
                 return event
     raise AssertionError("a run ends with Ended")
 
 
 def _ended(
     opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str],
-    verdict: "TrainingVerdict | None",
+    verdict: "TrainingVerdict | None", passed: "HeldOut | None",
 ) -> None:  # fmt: skip
     """Say how a run ended, how far it has moved the model, and what it has learned."""
     from likely.engine.tune.probes import moved
@@ -127,7 +134,8 @@ def _ended(
     run, well = opened.run, event.reason in ("done", "patience")
     far = moved(run) if well else None
     if as_json:
-        click.echo(json_line({"event": "ended", **asdict(event), "moved": far}, moved=PER_TOKEN))
+        held = {} if passed is None else rewards.as_json(passed)
+        click.echo(json_line({"event": "ended", **asdict(event), "moved": far, **held}, moved=PER_TOKEN))
     elif well:
         why = f" ({event.why})" if event.why else ""
         click.echo(f"{event.reason} after step {event.step}{why}: {run.folder}{valid}", err=True)
@@ -138,6 +146,7 @@ def _ended(
             least = f"-A {best} those of step {run.counters.best_step}, the least validation loss"
             click.echo(heat.one_line(f"-A {place} takes the weights of step {event.step}, {least}"), err=True)
         said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
+        said = (*said, *rewards.lines(passed)) if passed is not None else said
         came = list(outcome(far, event.step, run.config.rate, words))
         enough = len(came) == (far is not None)  # nothing is to be changed for having done next to nothing
         changes = advice(verdict, run.config, words) if verdict is not None and enough else ()

@@ -23,6 +23,7 @@ PULL = 2.0  # to the base's own answers, where rows are few
 FASTER = 3  # times the rate, where a training has hardly begun
 REWORD = 0.5  # of the words of questions, where they are what tells few rows apart
 RATE = 2e-4  # of many rows, of whole weights, and of objectives other than likelihood
+ADVANTAGES, SHARES = ("others", "std", "none"), ("answers", "tokens", "each")
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
 
 
@@ -44,9 +45,20 @@ class Config:
     packing: bool = option(True, "fill batches to batch x length tokens; else batch samples of like length")
 
     objective: str = option(
-        "sft", "likelihood, its bound by (block) diffusion, or preferences", choices=objectives.NAMES
+        "sft", "likelihood, its bound by (block) diffusion, preferences, or rewards", choices=objectives.NAMES
     )
     beta: float = option(0.1, "strength of the preference: DPO's beta, ORPO's lambda", low=0)
+    answers: int = option(8, "answers drawn to each problem", low=2, high=256)
+    tokens: int = option(256, "longest answer that is drawn, in tokens", low=1)
+    advantage: str = option(
+        "others", "of a reward: less the others' mean, over the spread too, or itself", choices=ADVANTAGES
+    )
+    share: str = option(
+        "answers", "by what an answer's tokens count: the step's answers, its tokens, each length", choices=SHARES
+    )
+    verifier: str = option("", "a program that judges: a line of JSON in, a number out; else as likely eval compares")
+    timeout: float = option(10.0, "seconds of the verifier for an answer", low=0.01)
+    eval_answers: int = option(16, "answers to each held-out problem at the end, for pass@k", low=1, high=1024)
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
@@ -77,7 +89,9 @@ class Config:
     l1: float = option(0.0, "L1 on trained matrices, by proximal steps: exact zeros", low=0)
     l2_sp: float = option(0.0, "L2 to the start (L2-SP): half |w - w0|^2, of an adapter half |BA|_F^2", low=0)
     label_smoothing: float = option(0.0, "share of each target spread over the vocabulary", low=0, high=0.99)
-    kl: float = option(0.0, "pull of the distribution towards the base: nats of KL a token", low=0)
+    kl: float = option(
+        0.0, "pull of the distribution towards the base: nats of KL a token, of rewards an answer", low=0
+    )
     kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
     rehearsal: float = option(
         -1.0, "pull to the base's own answers to general questions: nats of KL a token; -1: by the data", low=-1
@@ -125,6 +139,7 @@ class Config:
             (self.kind == "dora" and self.init != "zero", f"init = {self.init} goes with kind = lora"),
             (self.init == "contrast" and self.objective != "sft", "init = contrast goes with objective = sft"),
             *((self._astray(name), _goes_with(name)) for name in OF_OBJECTIVES),
+            *((self.goal.drawn and getattr(self, name) != DEFAULTS[name], line) for name, line in NOT_DRAWN.items()),
             (self.kl_data and not self.kl, "kl_data needs kl > 0"),
             (self.kl and self.rehearsal > 0, "kl and rehearsal both pull to the base: give one of them"),
             (
@@ -171,6 +186,13 @@ class Config:
 HINTS = get_type_hints(Config)
 DEFAULTS = {field.name: field.default for field in fields(Config)}
 OF_OBJECTIVES = tuple(dict.fromkeys(name for objective in objectives.OBJECTIVES for name in objective.options))
+NOT_DRAWN = {  # what does not go with answers that are drawn
+    "kind": "objective = reward trains an adapter, whose base it is compared with: leave kind = lora",
+    "warm_start": "objective = reward begins at the model itself: fuse the adapter into it (likely fuse) first",
+    "dropout": "objective = reward learns from what was drawn, without dropout: leave it out",
+    "checkpointing": "objective = reward does not compute activations again: leave checkpointing out",
+    "kl_data": "objective = reward takes the KL of what was drawn: leave kl_data out",
+}
 RENAMED = {  # what files and flags of before, and other programs, call them
     "start": "init", "plus": "lora_plus_ratio", "pack": "packing", "lr": "rate", "learning_rate": "rate",
     "iters": "steps", "lora_rank": "rank", "batch_size": "batch",

@@ -18,6 +18,7 @@ PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as
 ROW = 64  # tokens that count as a row, where samples are longer
 MORE = 1.75  # passes, and rate of as many steps, where questions are said otherwise each time
 UPPER = 0.6  # of the layers, where a training rehearses: it costs less and learns as much; a third is too few for sums
+REWARD_RATE = 2e-5  # of rewards, whose gradient is of few answers: a tenth of many rows'
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
@@ -41,6 +42,8 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     tokens = int(batches.lengths(items).sum())
     few = tokens < FLOOR * c.accumulate * BATCH * c.length
     quick = few and c.kind != "full" and c.objective == "sft"
+    if c.goal.drawn:
+        c = replace(c, batch=c.batch or BATCH, packing=False, rate=c.rate or REWARD_RATE)
     if not c.batch:
         size = min(BATCH, max(1, len(items) // BATCHES)) if few else BATCH
         c = replace(c, batch=size, packing=c.packing and not few)

@@ -188,7 +188,8 @@ def constant(model: Transformer, batch: Batch) -> tuple[Array, Array]:
 
 def weighed(lost: Array, batch: Batch) -> Array:
     """The losses [M] by what they count."""
-    return lost if batch.weights is None else lost * batch.weights
+    lost = lost if batch.weights is None else lost * batch.weights
+    return lost if batch.worth is None else lost * batch.worth
 
 
 def by_sample(lost: Array, batch: Batch) -> Array:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from likely.engine.errors import DataError
-from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.samples import Pair, RewardedAnswer, TrainingSample
 from likely.engine.tune.token_rows import TokenRows
 from likely.metal import mx
 from likely.metal.attention import Mask
@@ -32,6 +32,7 @@ class Batch:
     where: tuple[str, ...]
     weights: mx.array | None = None  # float32 [M], of masked diffusion: 1 / t, where all of a sample is seen
     also: mx.array | None = None  # bool [1, N, N]: what is seen besides what came before, where that is not all yet
+    worth: mx.array | None = None  # float32 [M], of rewards: what each loss counts
     block: int = 0  # of block diffusion, whose rows are each sample noised and then itself
 
     @property
@@ -60,6 +61,7 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
         targets.append(np.asarray(s.ids[1:], np.int32)[places])
         of.append(np.full(len(places), i))
         start += len(s.ids) - 1
+    worth = [s.weight for s in samples if isinstance(s, RewardedAnswer)]
     row, positions, wanted, owners = (mx.array(np.concatenate(p).astype(np.int32)) for p in (tokens, at, targets, of))
     return Batch(
         tokens=row[None],
@@ -69,6 +71,7 @@ def collate(samples: Sequence[TrainingSample]) -> Batch:
         sample=owners,
         counts=tuple(s.targets for s in samples),
         where=tuple(s.where for s in samples),
+        worth=mx.array(np.repeat(worth, [s.targets for s in samples]).astype(np.float32)) if worth else None,
     )
 
 

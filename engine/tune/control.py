@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
@@ -241,4 +242,4 @@ class TrainingPlan:
 
 
 Answer = Completion | Compared | Refused
-Event = Stepped | Validated | Saved | Paused | TrainingVerdict | Ended
+Event = Stepped | Rewarded | HeldOut | Validated | Saved | Paused | TrainingVerdict | Ended

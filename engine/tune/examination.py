@@ -66,10 +66,10 @@ def examined(events: Iterator[Event], run: TrainingRun, control: TrainControl) -
 def examine(run: TrainingRun) -> Iterator[TrainingVerdict | None]:
     """The verdict on what was trained, after None between two pieces of its work; the model is as it was.
 
-    None at all for a diffusion model, which has no distribution of the next token, for a run without a tokenizer, and
-    on ranks that do not lead.
+    None at all for a diffusion model, which has no distribution of the next token, for rewards, which have their own
+    (`passed`), for a run without a tokenizer, and on ranks that do not lead.
     """
-    if run.config.goal.bound or run.session is None or not run.leads:
+    if run.config.goal.bound or run.config.goal.drawn or run.session is None or not run.leads:
         return
     seen, unseen = drawn(run.rows.train, SAMPLE), drawn(run.rows.test, TESTED) or drawn(run.rows.valid, SAMPLE)
     trained = row_change(len(run.rows.train), form_of(seen), *_scores(run, seen))

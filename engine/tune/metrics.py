@@ -15,6 +15,7 @@ from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.installation import adding
 from likely.engine.json_reader import check, parse
+from likely.engine.rewards.figures import Rewarded
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
 from likely.engine.whole_file import read_whole, refuse_pipe
@@ -44,7 +45,7 @@ class Metrics:
             self.board = _board(run.folder, run.counters.step) if run.config.tensorboard else None
             _trim(self.path, run.counters.step)
 
-    def write(self, event: Stepped | Validated) -> None:
+    def write(self, event: Stepped | Validated | Rewarded) -> None:
         """DataError where the disk is full."""
         if self.path is None:
             return

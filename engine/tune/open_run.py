@@ -15,7 +15,9 @@ from likely.engine.rows.training_row import TrainingRow, check_map, read_map
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune import adaptation, contrast, data, forecast, rehearsal, rewording, samples, wordings
+from likely.engine.tune import (
+    adaptation, contrast, data, forecast, rehearsal, rewording, rollouts, samples, wordings,
+)  # fmt: skip
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.metrics import check_board
 from likely.engine.tune.report import report
@@ -160,4 +162,6 @@ def assemble(
         rehearsal.check(run)
     if run.config.reword > 0:
         rewording.check(run)
+    if run.config.goal.drawn:
+        rollouts.check(run)
     return Tuning(run, checkpoint, dataset, train, valid, adapts)

@@ -58,12 +58,21 @@ def said(
     run: TrainingRun, ids: Sequence[int], tokens: int, *, recipe: Recipe = GREEDY, seed: int = 0, base: bool = False
 ) -> GrownText:
     """The text after these ids, by the model as it is now or as it was before training."""
+    (text,) = texts(run, ids, tokens, recipe=recipe, seed=seed, base=base)
+    return text
+
+
+def texts(
+    run: TrainingRun, ids: Sequence[int], tokens: int, *, n: int = 1, recipe: Recipe = GREEDY, seed: int = 0,
+    base: bool = False,
+) -> list[GrownText]:  # fmt: skip
+    """n texts after these ids, side by side, by the model as it is now or as it was before training."""
     session, around = as_before(run) if base else (_session(run), _renewed(run))
     session.forget()  # what was read was read by other weights
     with around():
-        (text,) = texts_of(session.generate(ids, RunControl(recipe), seed=seed, max_tokens=tokens))
+        found = texts_of(session.generate(ids, RunControl(recipe), n=n, seed=seed, max_tokens=tokens))
     session.forget()
-    return text
+    return found
 
 
 def _drawn(run: TrainingRun, request: Complete) -> Completion:

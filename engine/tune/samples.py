@@ -36,6 +36,13 @@ class TrainingSample:
 
 
 @dataclass(frozen=True)
+class RewardedAnswer(TrainingSample):
+    """An answer that was drawn; the loss of each of its tokens counts `weight`, below 0 for one to be unlearned."""
+
+    weight: float = 0.0
+
+
+@dataclass(frozen=True)
 class RehearsedAnswer:
     """An answer of the model before training, of n tokens, with what is needed to stay at it (`rehearsal`)."""
 

@@ -23,7 +23,7 @@ from likely.metal import mx
 FILE = begun.STATE
 # what may differ between a run and its resumption: where things are, how long and how often
 FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data",
-        "test", "verdict", "keep_state")  # fmt: skip
+        "test", "verdict", "keep_state", "eval_answers", "timeout")  # fmt: skip
 
 CHOSEN = ("batch", "packing")  # together, by the data, where no batch is asked for
 
@@ -158,6 +158,7 @@ def _open(now: Config) -> tuple[str, ...]:
     """Options that are chosen by the data, as they are not asked for, beside how long is trained."""
     open_ = {name: not getattr(now, name) for name in ("rate", "rank", "layers")}
     open_ |= {name: getattr(now, name) < 0 for name in ("rehearsal", "reword")}
+    open_["packing"] = now.goal.drawn
     return (() if now.batch else CHOSEN) + tuple(name for name, left in open_.items() if left)
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from likely.engine.adapters import full, lora
-from likely.engine.tune import batch_losses, batches, masked, optimisers, rehearsal
+from likely.engine.tune import batch_losses, batches, masked, optimisers, rehearsal, rollouts
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
@@ -38,16 +38,23 @@ def accumulated(
         mine = batches.share(indices, rank, ranks)
         if not mine:
             continue
-        items = [run.rows.train[i] for i in mine]
+        items: Sequence[Any] = [run.rows.train[i] for i in mine]
         if run.rewording is not None:
             items = [
                 run.rewording.of(item, t, k, i) for i, item in zip(mine, batch_losses.samples_of(items), strict=True)
             ]
+        if c.goal.drawn:
+            items, run.rewarded = rollouts.rewarded(run, t, mine)
+            if not items:  # every group is all right or all wrong: there is nothing to learn
+                total[1] += 1.0
+                continue
         if isinstance(run.trained, lora.Adapter):
             batch_losses.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
         sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
+        if c.goal.drawn:  # the weights are of a mean already, and the sum of losses by them says nothing
+            sums = replace(sums, lost=mx.array(0.0), count=1)
         if run.rehearsed:
             many = rehearsal.beside(len(mine))
             first = ((t - 1) * c.accumulate + k) * rehearsal.beside(len(indices)) + rank * many

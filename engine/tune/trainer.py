@@ -85,8 +85,11 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
                 break
             metrics.write(stepped)
             yield stepped
+            if run.rewarded is not None:
+                metrics.write(run.rewarded)
+                yield run.rewarded
             t, last = stepped.step, stepped.step == run.steps
-            if run.rows.valid and (last or (c.eval_every and t % c.eval_every == 0)):
+            if run.rows.valid and not c.goal.drawn and (last or (c.eval_every and t % c.eval_every == 0)):
                 checked = validate(run)
                 metrics.write(checked)
                 yield checked

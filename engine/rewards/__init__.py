@@ -1,0 +1,1 @@
+"""Rewards: verdicts on drawn answers, as numbers: advantages, figures of a step, pass@k. Knows no model."""

@@ -1,0 +1,104 @@
+"""Figures of learning from rewards: what a step drew, and pass@1..k of base and policy on held-out problems.
+
+Plain data, without mlx. Log-probabilities, KL and entropies in nats.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from likely.engine.answers.vote import pass_at
+from likely.engine.statistics.estimates import Change, Estimate, clustered, compare, mean
+
+RIGHT = 0.5  # the least reward of an answer that is right
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """An answer that was drawn. `reward` is None without a verdict; `entropy` the sum over its tokens."""
+
+    where: str
+    ids: tuple[int, ...]
+    text: str
+    reward: float | None
+    logprob: float
+    entropy: float
+    cut: bool  # by the limit of tokens
+
+    @property
+    def right(self) -> bool:
+        return self.reward is not None and self.reward >= RIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The answers of a step. `reward` is their mean with its 95 % interval, clustered by problem; `groups` counts
+    problems of which all answers are wrong, some, or all are right: only the second kind teaches."""
+
+    step: int
+    reward: float
+    low: float
+    high: float
+    groups: tuple[int, int, int]
+    kl: float  # to the base, an answer
+    entropy: float  # a token
+    length_right: float | None  # tokens, mean
+    length_wrong: float | None
+    cut: float  # share that the limit ended: they count as wrong
+    missing: int  # answers without a verdict, which teach nothing
+    drawn_s: float
+
+
+def summary(step: int, groups: Sequence[Sequence[Rollout]], kls: Sequence[float], drawn_s: float) -> Rewarded:
+    """The figures of a step's answers, by problem."""
+    every = [one for group in groups for one in group]
+    judged = [(float(one.reward), k) for k, group in enumerate(groups) for one in group if one.reward is not None]
+    estimate = clustered([r for r, _ in judged], [k for _, k in judged])
+    low, high = estimate.interval
+    kinds = [sum(one.right for one in group) for group in groups]
+    mixed = sum(0 < right < len(group) for right, group in zip(kinds, groups, strict=True))
+    solved = sum(right == len(group) for right, group in zip(kinds, groups, strict=True))
+    lengths = [[len(one.ids) for one in every if one.right is right] for right in (True, False)]
+    of_right, of_wrong = (sum(of) / len(of) if of else None for of in lengths)
+    return Rewarded(
+        step, estimate.mean, low, high, (len(groups) - mixed - solved, mixed, solved), sum(kls) / len(kls),
+        sum(one.entropy for one in every) / max(1, sum(len(one.ids) for one in every)),
+        of_right,
+        of_wrong,
+        sum(one.cut for one in every) / len(every), sum(one.reward is None for one in every), drawn_s,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PassedAt:
+    """pass@k on the same problems: the probability that one of k answers is right (arXiv:2107.03374, eq. 1)."""
+
+    k: int
+    base: Estimate
+    policy: Estimate
+    rise: Change
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Base and policy on `problems` held-out problems, of each `answers` answers. `crossing` is the least k at which
+    the policy, ahead at 1, is behind: rewards sharpen what the model can do, and so may lose by many answers."""
+
+    problems: int
+    answers: int
+    passed: tuple[PassedAt, ...]
+
+    @property
+    def crossing(self) -> int | None:
+        ahead = self.passed[0].policy.mean > self.passed[0].base.mean
+        return next((one.k for one in self.passed if one.policy.mean < one.base.mean), None) if ahead else None
+
+
+def held_out(before: Sequence[int], now: Sequence[int], answers: int) -> HeldOut:
+    """The comparison, from the right answers of each problem by the base and by the policy, of `answers` each."""
+    sizes = [k for k in (2**i for i in range(answers.bit_length())) if k <= answers]
+    found = []
+    for k in sizes:
+        sides = [[pass_at(k, right, answers) for right in of] for of in (before, now)]
+        base, policy = (mean(side).within(0.0, 1.0) for side in sides)
+        found.append(PassedAt(k, base, policy, compare(*sides)))
+    return HeldOut(len(before), answers, tuple(found))

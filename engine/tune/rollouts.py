@@ -1,0 +1,153 @@
+"""Rollouts: answers that the model draws to problems, their rewards, and the rows that a policy gradient makes of them.
+
+A problem is a training row: what stands before its answer is the prompt, the answer is what is right. What is drawn is
+a function of the run's seed, the step, the problem and the branch, so that a run that goes on draws what it would have
+drawn. Log-probabilities and KL in nats.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from likely.engine.adapters.sites import trainable
+from likely.engine.answers.extraction import is_number
+from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.tasks import Question, TaskSettings
+from likely.engine.evaluate.verifiers import judge
+from likely.engine.rewards.advantages import advantages, weights
+from likely.engine.rewards.figures import Rewarded, Rollout, summary
+from likely.engine.trace.step import Recipe
+from likely.engine.tune.probes import as_before, texts
+from likely.engine.tune.row_scores import target_losses
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.samples import RewardedAnswer, TrainingSample
+
+MISSING = 0.05  # of a step's answers without a verdict: more, and the verifier is at fault
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A prompt and the answer that is right."""
+
+    ids: tuple[int, ...]
+    prompt: str
+    answer: str
+    where: str
+
+
+def check(run: TrainingRun) -> None:
+    """ParameterError for a run that rewards cannot be learned in."""
+    if run.session is None:
+        raise ParameterError("objective = reward draws answers, which needs a tokenizer: give the run a session")
+    if run.group is not None:
+        raise ParameterError("objective = reward runs in one process, not under mlx.launch")
+    if run.config.verifier:
+        Verifier.of(run.config.verifier)
+
+
+def problem(run: TrainingRun, sample: TrainingSample) -> Problem:
+    """The problem that a row is. DataError where no prompt stands before its answer."""
+    assert run.session is not None
+    start = max(i for i, (one, last) in enumerate(pairwise((True, *sample.trained))) if last and not one)
+    tokenizer = run.session.tokenizer
+    prompt, answer = (
+        b"".join(tokenizer.piece(t) for t in part if not (tokenizer.is_special(t) or t in tokenizer.eos))
+        for part in (sample.ids[:start], sample.ids[start:])
+    )
+    if not start:
+        raise DataError(f"{sample.where}: a problem is a prompt and its answer, and here nothing stands before it")
+    return Problem(
+        sample.ids[:start], prompt.decode(errors="replace"), answer.decode(errors="replace").strip(), sample.where
+    )
+
+
+def draw(run: TrainingRun, each: Problem, n: int, key: Sequence[int], *, base: bool = False) -> list[Rollout]:
+    """n answers to a problem with their rewards, by the model as it is now, or as it was before training."""
+    c = run.config
+    seed = int(np.random.SeedSequence([c.seed, *key]).generate_state(1)[0])
+    drawn = texts(run, each.ids, c.tokens, n=n, recipe=Recipe(), seed=seed, base=base)
+    verdicts: dict[str, float | None] = {}
+    for text in drawn:
+        if text.reason != "length" and text.text not in verdicts:  # equal texts are judged once
+            verdicts[text.text] = reward(each, text.text, c.verifier, c.timeout)
+    found = []
+    for text in drawn:
+        cut = text.reason == "length"  # what has not ended is no answer: unbiased under the limit
+        spread = sum(step.entropy or 0.0 for step in text.steps)
+        value = 0.0 if cut else verdicts[text.text]
+        found.append(Rollout(each.where, tuple(text.ids), text.text, value, text.logprob, spread, cut))
+    return found
+
+
+def reward(each: Problem, said: str, verifier: str, timeout_s: float) -> float | None:
+    """The reward of an answer: what the verifier says, else 1 where it is the row's, as `likely eval` compares; None
+    where there is no verdict."""
+    try:
+        if verifier:
+            return Verifier.of(verifier, timeout_s)(each.prompt, said, answers=[each.answer])
+        scorer = "numeric" if is_number(each.answer) else "normalised"
+        return judge(Question(each.prompt, (each.answer,)), said, TaskSettings(scorers=(scorer,)))[scorer]
+    except VerifierError:
+        return None
+
+
+def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[RewardedAnswer], Rewarded]:
+    """The rows of step t: the answers drawn to the problems of these indices, with what each of their tokens counts.
+
+    Answers whose group tells nothing are left out. DataError where the verifier gives too few verdicts.
+    """
+    c, began = run.config, time.perf_counter()
+    rows = [run.rows.train[i] for i in indices]
+    assert all(isinstance(row, TrainingSample) for row in rows)
+    problems = [problem(run, row) for row in rows]  # type: ignore[arg-type]
+    groups = [draw(run, each, c.answers, (t, i)) for each, i in zip(problems, indices, strict=True)]
+    drawn_s = time.perf_counter() - began
+    every = [one for group in groups for one in group]
+    lost = sum(one.reward is None for one in every)
+    if lost > MISSING * len(every):
+        raise DataError(
+            f"step {t}: the verifier gave no verdict on {lost} of {len(every)} answers; the weights are those of before"
+        )
+    base = _before(run, problems, groups)
+    kls = [
+        [one.logprob - was for one, was in zip(group, of, strict=True)] for group, of in zip(groups, base, strict=True)
+    ]
+    known = [[i for i, one in enumerate(group) if one.reward is not None] for group in groups]
+    worth = [
+        dict(
+            zip(
+                those,
+                advantages([float(group[i].reward or 0.0) - c.kl * kl[i] for i in those], c.advantage),
+                strict=True,
+            )
+        )
+        for group, kl, those in zip(groups, kls, known, strict=True)
+    ]
+    flat = [(each, one, float(of[i])) for each, group, of in zip(problems, groups, worth, strict=True)
+            for i, one in enumerate(group) if i in of]  # fmt: skip
+    counted = weights([a for _, _, a in flat], [len(one.ids) for _, one, _ in flat], c.share)
+    items = [
+        RewardedAnswer(
+            (*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where, float(w)
+        )
+        for (each, one, _), w in zip(flat, counted, strict=True)
+        if w and one.ids
+    ]
+    return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s)
+
+
+def _before(run: TrainingRun, problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]]) -> list[list[float]]:
+    """The log-probability of each answer by the model as it was before training."""
+    samples = [
+        TrainingSample((*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where)
+        for each, group in zip(problems, groups, strict=True)
+        for one in group
+    ]
+    base, around = as_before(run)
+    with around():
+        lost = iter([-float(own.sum()) for own, _ in target_losses(trainable(base.model), samples, run.config)])
+    return [[next(lost) for _ in group] for group in groups]

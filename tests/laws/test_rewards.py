@@ -1,0 +1,123 @@
+"""Learning from rewards, by enumeration: what a group's gradient is in the mean, and where a price of KL leads.
+
+The policy is a table in float64: two letters and an end, at most three tokens, 15 answers, of which those that ended
+with exactly one 0 are right. Its numbers stand in the literature's formulas; scores are central differences' own.
+"""
+
+from itertools import product
+from math import comb
+
+import numpy as np
+import pytest
+
+from likely.engine.rewards.advantages import advantages, weights
+
+END, PREFIXES = 2, [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
+LOGITS = np.array([[np.sin(1 + 1.7 * s + 2.3 * v) for v in range(3)] for s in range(7)])
+REFERENCE = np.array([[0.5 * np.cos(0.3 + 0.9 * s + 1.1 * v) for v in range(3)] for s in range(7)])
+
+
+def texts() -> list[tuple[int, ...]]:
+    whole = [(*prefix, END) for prefix in PREFIXES]
+    return whole + list(product((0, 1), repeat=3))
+
+
+ANSWERS = texts()
+REWARD = np.array([float(a[-1] == END and a.count(0) == 1) for a in ANSWERS])
+LENGTH = [len(a) for a in ANSWERS]
+
+
+def logprobs(logits: np.ndarray) -> np.ndarray:
+    """log p of each answer."""
+    table = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return np.array([sum(table[PREFIXES.index(a[:i]), t] for i, t in enumerate(a)) for a in ANSWERS])
+
+
+def slopes(f: object, at: np.ndarray) -> np.ndarray:
+    """Central differences of an array-valued function of the logits: [values, 21]."""
+    columns = []
+    for k in range(at.size):
+        step = np.zeros(at.size)
+        step[k] = 1e-5
+        up, down = (f(at + sign * step.reshape(at.shape)) for sign in (1, -1))  # type: ignore[operator]
+        columns.append((np.asarray(up) - np.asarray(down)) / 2e-5)
+    return np.stack(columns, -1)
+
+
+P = np.exp(logprobs(LOGITS))
+SCORES = slopes(logprobs, LOGITS)
+TRUE = slopes(lambda logits: np.exp(logprobs(logits)) @ REWARD, LOGITS)
+
+
+def expected(size: int, how: str, share: str = "answers", rewards: np.ndarray = REWARD) -> np.ndarray:
+    """The mean over all groups of the gradient that a group gives."""
+    total = np.zeros(SCORES.shape[1])
+    for group in product(range(len(ANSWERS)), repeat=size):
+        some = list(group)
+        counted = weights(advantages(rewards[some], how), [LENGTH[i] for i in some], share)
+        total += P[some].prod() * (counted @ SCORES[some])
+    return total
+
+
+def test_the_table_is_the_one_that_was_worked_out() -> None:
+    assert P.sum() == pytest.approx(1) and pytest.approx(0.373017781794, abs=1e-11) == REWARD @ P
+    assert np.linalg.norm(TRUE) == pytest.approx(0.249026514645, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize(
+    ("how", "share", "ratios", "cosines"),
+    [
+        ("others", "answers", (1.0, 1.0), (1.0, 1.0)),  # the gradient of the mean reward
+        ("none", "answers", (1.0, 1.0), (1.0, 1.0)),
+        ("std", "answers", (0.707007, 1.154501), (1.0, 1.0)),
+        ("std", "each", (0.377204, 0.615952), (0.963911, 0.963911)),  # another objective, another way
+        ("others", "tokens", (0.482497, 0.467960), (0.993206, 0.997192)),
+    ],
+)
+def test_a_groups_gradient_in_the_mean(
+    size: int, how: str, share: str, ratios: tuple[float, ...], cosines: tuple[float, ...]
+) -> None:
+    found = expected(size, how, share)
+    length, true = np.linalg.norm(found), np.linalg.norm(TRUE)
+    assert length / true == pytest.approx(ratios[size - 2], abs=2e-6)
+    assert found @ TRUE / length / true == pytest.approx(cosines[size - 2], abs=2e-6)
+
+
+@pytest.mark.parametrize(("p", "ratio"), [(0.01, 2.440367), (0.1, 2.177354), (0.5, 1.735807)])
+def test_the_spread_weighs_rare_successes_more(p: float, ratio: float) -> None:
+    """By groups of 8 of one problem: (1/G) sum A_i s_i with s = 1/p where right, -1/(1-p) where wrong, is ratio."""
+    total = 0.0
+    for right in range(9):
+        rewards = [1.0] * right + [0.0] * (8 - right)
+        counted = weights(advantages(rewards, "std"), [1] * 8)
+        score = np.array([1 / p] * right + [-1 / (1 - p)] * (8 - right))
+        total += comb(8, right) * p**right * (1 - p) ** (8 - right) * float(counted @ score)
+    assert total == pytest.approx(ratio, rel=2e-3)  # 1e-4 beside the spread
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0, -3.7])
+@pytest.mark.parametrize("how", ["others", "std"])
+def test_equal_rewards_teach_nothing_at_all(value: float, how: str) -> None:
+    assert (advantages([value] * 7, how) == 0).all()
+    assert (advantages([value], how) == 0).all()
+
+
+def test_a_price_of_kl_in_the_reward_leads_to_the_tilted_reference() -> None:
+    """The gradient is that of E r - beta KL, by whole answers, and at ref e^(r / beta) there is none."""
+    beta, ref = 0.25, logprobs(REFERENCE)
+
+    def value(logits: np.ndarray) -> float:
+        log = logprobs(logits)
+        return float(np.exp(log) @ (REWARD - beta * (log - ref)))
+
+    assert np.exp(logprobs(LOGITS)) @ (logprobs(LOGITS) - ref) == pytest.approx(0.377786550856, abs=1e-11)
+    priced = REWARD - beta * (logprobs(LOGITS) - ref)
+    assert expected(2, "others", rewards=priced) == pytest.approx(slopes(value, LOGITS), abs=1e-9)
+    log = ref + REWARD / beta
+    best = log - np.log(np.exp(log).sum())
+    assert np.exp(best) @ REWARD == pytest.approx(0.939231082415, abs=1e-11)
+    assert np.exp(best) @ (best - ref) == pytest.approx(1.205512873887, abs=1e-11)
+    worth = REWARD - beta * (best - ref)  # at the optimum every answer is worth the same, beta log Z
+    assert worth == pytest.approx(0.637852863943, abs=1e-11)
+    assert advantages(worth) == pytest.approx(np.zeros(15), abs=1e-12)
