@@ -16,7 +16,15 @@ from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import (
-    adaptation, contrast, data, forecast, rehearsal, rewording, rollouts, samples, wordings,
+    adaptation,
+    contrast,
+    data,
+    forecast,
+    rehearsal,
+    rewording,
+    rollouts,
+    samples,
+    wordings,
 )  # fmt: skip
 from likely.engine.tune.control import TrainingPlan
 from likely.engine.tune.metrics import check_board

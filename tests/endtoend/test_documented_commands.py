@@ -38,6 +38,7 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "likely pretrain novels/ --out mine --resume": MINUTES,
     "likely pretrain novels/ --tokenizer bytes": MINUTES,
     "likely pretrain novels/ --objective": MINUTES,
+    "likely tune problems.jsonl --objective reward": MINUTES,
     "likely scale toy": MINUTES,
     "likely bench": MINUTES,
     "likely pull": OUTSIDE,
