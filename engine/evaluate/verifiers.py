@@ -4,11 +4,10 @@ Each says exactly what it does, since a score is worth no more than its verifier
 """
 
 import shutil
-import unicodedata
 from collections.abc import Callable
-from fractions import Fraction
 
 from likely.engine.answers import mathematics
+from likely.engine.answers.comparison import exact, normalised, same_number, same_words
 from likely.engine.answers.extraction import RULES, canonical, is_number, number, sought
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.errors import ParameterError
@@ -17,7 +16,6 @@ from likely.engine.evaluate.tasks import Question, TaskSettings
 from likely.engine.installation import adding
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "math", "program")
-CLOSE = Fraction(1, 10**6)
 RIGHT = 0.5  # the least verdict of a program that says right
 
 
@@ -75,27 +73,10 @@ def final(said: str, scorer: str, settings: TaskSettings) -> str:
     return normalised(said) if scorer == "normalised" else said.strip()
 
 
-def exact(said: str, answer: str, _: TaskSettings) -> bool:
-    """Equal but for white space around."""
-    return said.strip() == answer.strip()
-
-
-def normalised(text: str) -> str:
-    """Lower case without punctuation, articles and repeated white space (SQuAD's rule, in Unicode)."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    text = "".join(" " if unicodedata.category(c)[0] in "PS" else c for c in text)
-    return " ".join(word for word in text.split() if word not in ("a", "an", "the"))
-
-
-def _numeric(said: str, answer: str, _: TaskSettings) -> bool:
-    a, b = number(said), number(answer)
-    return a is not None and b is not None and abs(a - b) <= CLOSE * max(Fraction(1), abs(b))
-
-
 _RIGHT: dict[str, Callable[[str, str, TaskSettings], bool]] = {
-    "exact": exact,
-    "normalised": lambda said, answer, _: normalised(said) == normalised(answer) != "",
-    "numeric": _numeric,
+    "exact": lambda said, answer, _: exact(said, answer),
+    "normalised": lambda said, answer, _: same_words(said, answer),
+    "numeric": lambda said, answer, _: same_number(said, answer),
     "math": lambda said, answer, s: mathematics.same(said, answer, s.seconds),
     "regex": lambda said, answer, s: (sought(s.pattern)(said) or "").strip() == answer.strip(),
 }

@@ -30,7 +30,7 @@ def advantages(rewards: Sequence[float], how: str = "others") -> np.ndarray:
 
 
 def weights(advantages: Sequence[float], lengths: Sequence[int], share: str = "answers") -> np.ndarray:
-    """What the log-probability of each token of an answer counts [N], for the N answers of a step.
+    """The weight of the log-probability of each token of an answer [N], for the N answers of a step.
 
     answers: the advantage over N (the gradient of the mean reward). tokens: over the step's tokens (DAPO,
     arXiv:2503.14476, eq. 12). each: over N and the answer's own length (GRPO), by which long wrong answers lose less.

@@ -2,5 +2,5 @@
 
 Nothing here prints; the loop yields events (`engine.tune.trainer`).
 
-Reads: adapters, decode, ranks, rows, sources, statistics, tokenizer, trace, write.
+Reads: adapters, answers, decode, ranks, rewards, rows, sources, statistics, tokenizer, trace, write.
 """

@@ -13,11 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 from likely.engine.adapters.sites import trainable
+from likely.engine.answers.comparison import same_number, same_words
 from likely.engine.answers.extraction import is_number
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.tasks import Question, TaskSettings
-from likely.engine.evaluate.verifiers import judge
 from likely.engine.rewards.advantages import advantages, weights
 from likely.engine.rewards.figures import Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
@@ -30,7 +29,7 @@ MISSING = 0.05  # of a step's answers without a verdict: more, and the verifier 
 
 
 @dataclass(frozen=True)
-class Problem:
+class RewardProblem:
     """A prompt and the answer that is right."""
 
     ids: tuple[int, ...]
@@ -49,7 +48,7 @@ def check(run: TrainingRun) -> None:
         Verifier.of(run.config.verifier)
 
 
-def problem(run: TrainingRun, sample: TrainingSample) -> Problem:
+def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
     """The problem that a row is. DataError where no prompt stands before its answer."""
     assert run.session is not None
     start = max(i for i, (one, last) in enumerate(pairwise((True, *sample.trained))) if last and not one)
@@ -60,12 +59,12 @@ def problem(run: TrainingRun, sample: TrainingSample) -> Problem:
     )
     if not start:
         raise DataError(f"{sample.where}: a problem is a prompt and its answer, and here nothing stands before it")
-    return Problem(
+    return RewardProblem(
         sample.ids[:start], prompt.decode(errors="replace"), answer.decode(errors="replace").strip(), sample.where
     )
 
 
-def draw(run: TrainingRun, each: Problem, n: int, key: Sequence[int], *, base: bool = False) -> list[Rollout]:
+def draw(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[Rollout]:
     """n answers to a problem with their rewards, by the model as it is now, or as it was before training."""
     c = run.config
     seed = int(np.random.SeedSequence([c.seed, *key]).generate_state(1)[0])
@@ -83,14 +82,13 @@ def draw(run: TrainingRun, each: Problem, n: int, key: Sequence[int], *, base: b
     return found
 
 
-def reward(each: Problem, said: str, verifier: str, timeout_s: float) -> float | None:
+def reward(each: RewardProblem, said: str, verifier: str, timeout_s: float) -> float | None:
     """The reward of an answer: what the verifier says, else 1 where it is the row's, as `likely eval` compares; None
     where there is no verdict."""
     try:
         if verifier:
             return Verifier.of(verifier, timeout_s)(each.prompt, said, answers=[each.answer])
-        scorer = "numeric" if is_number(each.answer) else "normalised"
-        return judge(Question(each.prompt, (each.answer,)), said, TaskSettings(scorers=(scorer,)))[scorer]
+        return float((same_number if is_number(each.answer) else same_words)(said, each.answer))
     except VerifierError:
         return None
 
@@ -140,7 +138,9 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
     return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s)
 
 
-def _before(run: TrainingRun, problems: Sequence[Problem], groups: Sequence[Sequence[Rollout]]) -> list[list[float]]:
+def _before(
+    run: TrainingRun, problems: Sequence[RewardProblem], groups: Sequence[Sequence[Rollout]]
+) -> list[list[float]]:
     """The log-probability of each answer by the model as it was before training."""
     samples = [
         TrainingSample((*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where)

@@ -41,6 +41,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
 }
 # the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
 SAME = {"checkpointing", "keep_state", "test", "verdict"}
+DRAWN = {"answers", "tokens", "advantage", "share", "verifier", "timeout", "eval_answers"}  # test_rewards.py
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def known() -> dict[str, Any]:
 
 
 def test_every_option_is_asked_for() -> None:
-    assert OTHER.keys() | SAME | {"model"} == {f.name for f in fields(Config)}
+    assert OTHER.keys() | SAME | DRAWN | {"model"} == {f.name for f in fields(Config)}
 
 
 @pytest.mark.slow
