@@ -23,7 +23,7 @@ OTHER: dict[str, Any] = {  # another value than the default's and BASE's
     "init": "pissa", "layers": 1, "modules": ("q_proj",), "dropout": 0.5, "quantize": 4, "group_size": 32,
     "optimiser": "sgd", "rate": 3e-3, "lora_plus_ratio": 8.0, "schedule": "linear", "warmup": 2, "floor": 0.5,
     "epochs": 0.5, "steps": 2, "batch": 1, "accumulate": 2, "clip": 0.01, "decay": 0.5, "l1": 0.1, "l2_sp": 5.0,
-    "label_smoothing": 0.3, "rehearsal": 3.0,
+    "label_smoothing": 0.3, "rehearsal": 3.0, "reword": 0.5,
     "warm_start": "start",
     "kl": 5.0, "kl_data": "other.jsonl", "seed": 1, "eval_every": 2, "eval_rows": 1, "patience": 1, "save_every": 1,
     "tensorboard": True, "out": "elsewhere", "data": "other.jsonl", "map": ("asked=prompt",),
@@ -37,6 +37,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
     "epochs": {"steps": 0, "epochs": 1.0},
     "patience": {"rate": 1e-30, "steps": 4},
     "packing": {"packing": False},
+    "reword": {"data": "asked.jsonl"},
     "map": {"data": "mapped.jsonl", "map": ("question=prompt",)},
 }
 # the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
@@ -53,7 +54,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"prompt": f"tag {i}", "completion": f"<{i * 7}>" + "ab" * (4 * i)} for i in range(12)]
     pairs = [{"prompt": f"tag {i}", "chosen": f"<{i}>", "rejected": f"{i}"} for i in range(12)]
     mapped = [{"question": f"tag {i}", "asked": f"other {i}", "completion": f"<{i}>"} for i in range(12)]
-    for name, values in (("rows", [*rows, *rows[:4]]), ("other", rows[::-2]), ("pairs", pairs), ("mapped", mapped)):
+    asked = [{"prompt": f"and the cat is in the {i}", "completion": f"<{i}>"} for i in range(12)]
+    for name, values in (
+        ("rows", [*rows, *rows[:4]]), ("other", rows[::-2]), ("pairs", pairs), ("mapped", mapped), ("asked", asked),
+    ):  # fmt: skip
         (at / f"{name}.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
     outcome(at, at, out=str(at / "start"))
     return at
