@@ -7,8 +7,10 @@ rewind, freeze. Knows neither mlx nor the model.
 import ctypes
 import math
 import mmap
+import sys
 import weakref
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -272,8 +274,9 @@ def _room(dtype: np.dtype[Any], *shape: int) -> np.ndarray:
     if nbytes < LARGE:
         return packed.aligned(nbytes).view(dtype).reshape(shape)
     pages = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if nbytes >= FILLED:  # fewer looks for where a page lies
-        pages.madvise(mmap.MADV_HUGEPAGE)
+    if nbytes >= FILLED and sys.platform == "linux":  # fewer looks for where a page lies
+        with suppress(OSError):  # a kernel without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype).reshape(shape)
 
 

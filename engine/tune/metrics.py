@@ -4,6 +4,7 @@ A run that goes on from a checkpoint forgets the lines after it, so that each st
 """
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, fields
 from importlib.util import find_spec
@@ -15,12 +16,13 @@ from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.installation import adding
 from likely.engine.json_reader import check, parse
-from likely.engine.rewards.figures import Rewarded
+from likely.engine.rewards.figures import Rewarded, Rollout
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
 from likely.engine.whole_file import read_whole, refuse_pipe
 
 FILE = "metrics.jsonl"
+ROLLOUTS = "rollouts.jsonl"  # of rewards: each answer that was drawn, with its step
 KINDS = {"stepped": Stepped, "validated": Validated}
 LISTS: dict[object, object] = {tuple[float, ...]: [float], float | None: (float, None)}  # how JSON has them
 SCHEMAS = {
@@ -43,10 +45,11 @@ class Metrics:
                 raise DataError(f"cannot write to {run.folder}: {error.strerror}; choose another --out") from error
             self.path = run.folder / FILE
             self.board = _board(run.folder, run.counters.step) if run.config.tensorboard else None
-            _trim(self.path, run.counters.step)
+            for path in (self.path, run.folder / ROLLOUTS):
+                _trim(path, run.counters.step)
 
-    def write(self, event: Stepped | Validated | Rewarded) -> None:
-        """DataError where the disk is full."""
+    def write(self, event: Stepped | Validated | Rewarded, drawn: Sequence[Rollout] = ()) -> None:
+        """Write an event, and answers that were drawn in its step. DataError where the disk is full."""
         if self.path is None:
             return
         line = {"event": type(event).__name__.lower(), **asdict(event)}
@@ -54,6 +57,9 @@ class Metrics:
             self.path.parent.mkdir(parents=True, exist_ok=True)  # somebody has removed it: what was learned is kept
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+            if drawn:
+                with open(self.path.with_name(ROLLOUTS), "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps({"step": event.step, **asdict(one)}) + "\n" for one in drawn)
         except OSError as error:
             raise DataError(f"cannot write {self.path}: {error.strerror}") from error
         if self.board is not None:

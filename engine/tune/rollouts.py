@@ -18,13 +18,15 @@ from likely.engine.answers.extraction import is_number
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.rewards.advantages import advantages, weights
-from likely.engine.rewards.figures import Rewarded, Rollout, summary
+from likely.engine.rewards.figures import RIGHT, Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
 from likely.engine.tune.probes import as_before, texts
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RewardedAnswer, TrainingSample
 
+PROBED = 4  # problems whose verdicts are looked at before the first step
+TAGS = "<think></think>", "<answer></answer>", "\\boxed{}", "####"  # forms without an answer
 MISSING = 0.05  # of a step's answers without a verdict: more, and the verifier is at fault
 
 
@@ -46,6 +48,34 @@ def check(run: TrainingRun) -> None:
         raise ParameterError("objective = reward runs in one process, not under mlx.launch")
     if run.config.verifier:
         Verifier.of(run.config.verifier)
+
+
+def probe(run: TrainingRun) -> None:
+    """Ask for verdicts on answers that say nothing, before anything is learned from them.
+
+    DataError where one of them is right: it is what would be learned.
+    """
+    for row in run.rows.train[:PROBED]:
+        assert isinstance(row, TrainingSample)
+        each = problem(run, row)
+        nothing = {
+            "an empty answer": "",
+            "the problem itself": each.prompt,
+            "every number to 100": " ".join(map(str, range(101))),
+            **{f"the bare form {tag}": tag for tag in TAGS},
+        }
+        for name, said in nothing.items():
+            value = reward(each, said, run.config.verifier, run.config.timeout)
+            if value is not None and value >= RIGHT and not stands(each.answer, said):
+                raise DataError(
+                    f"{each.where}: {name} is judged right ({value:g}), and that is what would be learned: mend the "
+                    "verifier"
+                )
+
+
+def stands(answer: str, said: str) -> bool:
+    """Whether an answer is among the words that are said."""
+    return bool(answer) and answer in said.split()
 
 
 def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
@@ -135,6 +165,7 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
         for (each, one, _), w in zip(flat, counted, strict=True)
         if w and one.ids
     ]
+    run.drawn = [one for group in groups for one in group]
     return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s)
 
 

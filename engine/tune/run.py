@@ -12,7 +12,7 @@ from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OBJECTIVES
-from likely.engine.rewards.figures import Rewarded
+from likely.engine.rewards.figures import Rewarded, Rollout
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
@@ -61,7 +61,8 @@ class TrainingRun:
     stamp: tuple[int, int, int] | None = None  # of the state in the folder, as this run knows it
     rehearsed: Sequence[RehearsedAnswer] = ()
     rewording: "Rewording | None" = None
-    rewarded: Rewarded | None = None  # what the last step drew
+    rewarded: Rewarded | None = None  # figures of what the last step drew
+    drawn: Sequence[Rollout] = ()  # that itself
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first

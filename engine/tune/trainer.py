@@ -15,7 +15,7 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
-from likely.engine.tune import batches, contrast, optimisers, rehearsal, rewording, state, step
+from likely.engine.tune import batches, contrast, optimisers, rehearsal, rewording, rollouts, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
@@ -86,7 +86,7 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
             metrics.write(stepped)
             yield stepped
             if run.rewarded is not None:
-                metrics.write(run.rewarded)
+                metrics.write(run.rewarded, run.drawn)
                 yield run.rewarded
             t, last = stepped.step, stepped.step == run.steps
             if run.rows.valid and not c.goal.drawn and (last or (c.eval_every and t % c.eval_every == 0)):
@@ -118,6 +118,8 @@ def _begin(run: TrainingRun, control: TrainControl) -> None:
 
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
+    if run.config.goal.drawn and not run.counters.step:
+        rollouts.probe(run)
     if run.config.rehearsal > 0 and not run.rehearsed:
         run.rehearsed = rehearsal.rehearsed(run, told)
     if run.config.reword > 0 and run.rewording is None:

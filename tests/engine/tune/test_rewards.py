@@ -25,8 +25,9 @@ from likely.engine.tune.trainer import train
 from tests.engine import tiny
 
 # right where the answer is e, which a model says half of the time
-JUDGE = "import json, sys; print(float('e' in json.loads(sys.stdin.readline())['said']))"
-SAME = "import sys; sys.stdin.readline(); print(1.0)"
+JUDGE = "import json, sys; print(float(json.loads(sys.stdin.readline())['said'].strip() == 'e'))"
+SAME = "import sys; sys.stdin.readline(); print(0.3)"
+FOOLED = "import sys; sys.stdin.readline(); print(1.0)"
 NONE = "import sys; sys.exit('not now')"
 ROWS = [{"prompt": f"say {i}", "completion": "e"} for i in range(6)]
 
@@ -80,16 +81,18 @@ def test_what_is_drawn_is_what_is_trained(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow(6)
 def test_rewards_rise_and_a_run_that_goes_on_ends_in_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    told = list(train(opened(tmp_path, model, steps=12)))
+    told = list(train(opened(tmp_path, model, steps=16)))
     rewards = [event.reward for event in told if isinstance(event, Rewarded)]
-    assert isinstance(told[-1], Ended) and np.mean(rewards[:2]) < 0.8 < 0.9 < np.mean(rewards[-4:])
-    for last in (5, 12):
-        run, control = opened(tmp_path, model, steps=12, resume=last == 12, out=str(tmp_path / "parts")), TrainControl()
+    assert isinstance(told[-1], Ended) and np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.2
+    for last in (5, 16):
+        run, control = opened(tmp_path, model, steps=16, resume=last == 16, out=str(tmp_path / "parts")), TrainControl()
         for event in train(run, control):
             if isinstance(event, Stepped) and event.step == last:
                 control.stop()
-    one, other = ((tmp_path / name / "adapters.safetensors").read_bytes() for name in ("out", "parts"))
-    assert one == other
+    for file in ("adapters.safetensors", "rollouts.jsonl"):
+        one, other = ((tmp_path / name / file).read_bytes() for name in ("out", "parts"))
+        assert one == other, file
+    assert {json.loads(line)["step"] for line in one.decode().splitlines()} == {*range(1, 17)}
 
 
 @pytest.mark.slow(8)
@@ -108,7 +111,7 @@ def test_equal_rewards_leave_the_adapter_as_it_was_bit_for_bit(model: Path, tmp_
     run = opened(tmp_path, model, SAME, steps=3, tokens=64)
     before = {name: np.array(value) for name, value in run.trained.parameters().items()}
     told = list(train(run))
-    assert {event.groups for event in told if isinstance(event, Rewarded)} == {(0, 0, 2)}
+    assert {event.groups for event in told if isinstance(event, Rewarded)} == {(2, 0, 0)}
     assert all(np.array_equal(np.array(value), before[name]) for name, value in run.trained.parameters().items())
 
 
@@ -116,6 +119,12 @@ def test_equal_rewards_leave_the_adapter_as_it_was_bit_for_bit(model: Path, tmp_
 def test_a_verifier_that_fails_stops_the_run(model: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="step 1: the verifier gave no verdict on"):
         list(train(opened(tmp_path, model, NONE)))
+
+
+@pytest.mark.slow(1)
+def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="an empty answer is judged right"):
+        next(train(opened(tmp_path, model, FOOLED)))
 
 
 @pytest.mark.parametrize(
