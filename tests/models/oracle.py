@@ -7,7 +7,7 @@ from typing import Any
 import likely.models as models
 from likely.metal import mx
 
-REMAPPED = {"mistral": "llama"}
+REMAPPED = {"mistral": "llama", "kimi_k2": "deepseek_v3", "minimax_m2": "minimax"}
 
 
 @cache

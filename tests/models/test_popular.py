@@ -1,0 +1,65 @@
+"""Architectures that people use by name, as mlx-lm saves them: opened, read and gone on with as mlx-lm does it."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlx_lm.generate import generate_step
+from mlx_lm.models.cache import make_prompt_cache
+from mlx_lm.utils import dequantize_model, load_model, quantize_model, save_config, save_model
+
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
+from likely.engine.sources.gguf.precision import Precision
+from likely.engine.trace.step import Recipe
+from likely.metal import mx
+from tests.engine import tiny
+from tests.models.oracle import difference, reference
+from tests.support.decoding import run
+from tests.support.everyday import everyday
+from tests.support.popular import POPULAR, Popular
+
+PROMPT = [*range(97, 111)]
+X = mx.array([PROMPT])
+FORMATS = {"float": "", "4 bits": "affine", "mxfp4": "mxfp4"}
+
+
+def saved(folder: Path, config: dict[str, Any], mode: str) -> Path:
+    """A random model by mlx-lm's class, as mlx-lm saves it."""
+    model = reference(config)
+    if config.get("tie_word_embeddings"):
+        model.pop("lm_head", None)  # its class decides by what is stored
+    if mode:
+        model, config = quantize_model(model, config, 32, 4, mode)
+    tiny.write_folder(folder, config, {})
+    save_model(folder, model)
+    save_config(config, folder / "config.json")
+    return folder
+
+
+def read(model: Any, cache: Callable[[], Any]) -> mx.array:
+    """Logits of `X` whole, and behind them token by token."""
+    whole, held = model(X, cache=cache()), cache()
+    return mx.concatenate([whole, *(model(X[:, i : i + 1], cache=held) for i in range(X.shape[1]))], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("popular", "format"),
+    everyday(product(POPULAR, FORMATS), 11),
+    ids=lambda case: case.kind if isinstance(case, Popular) else case,
+)
+def test_a_model_that_mlx_lm_saved_is_the_same_here(popular: Popular, format: str, tmp_path: Path) -> None:
+    """To the bit where its class runs; whole, token by token, and in the text that is the likeliest at each step."""
+    folder = saved(tmp_path / "m", popular.config, FORMATS[format])
+    theirs = load_model(folder)[0]
+    if popular.native and format == "mxfp4":  # what it looks up in packed rows is bfloat16
+        theirs = dequantize_model(theirs)
+        theirs.set_dtype(mx.float32)
+    checkpoint = load(folder, precision=Precision(mx.float32, packed=True))
+    want, got = read(theirs, lambda: make_prompt_cache(theirs)), read(checkpoint.model, checkpoint.model.make_cache)
+    assert difference(got, want) < 1e-4 if popular.native else bool(mx.all(got == want))
+    text = [token for token, _ in generate_step(X[0], theirs, max_tokens=8)]
+    found = run(Session(checkpoint), Recipe(greedy=True), prompt=PROMPT, max_tokens=8).tokens[0]
+    assert found == text[: len(found)] and (len(found) == 8 or found[-1] == tiny.EOS)
