@@ -1,7 +1,8 @@
 """Thinking of a model: the marks between which it thinks before it answers, found in tokens and in texts as they come.
 
-Marks are facts about published models: the first five are those that mlx-lm's `tokenizer_utils` knows, the last are the
-channels of OpenAI's Harmony format. Plain Python; knows no template's text, no protocol and no screen.
+Marks are facts about published models: the first five are those that mlx-lm's `tokenizer_utils` knows, two stand in
+published templates alone, the last are the channels of OpenAI's Harmony format. Plain Python; knows no template's text,
+no protocol and no screen.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -58,6 +59,8 @@ FAMILIES = (
     Thinking("<|think:start|>", "<|think:end|>"),
     Thinking("<|channel>thought", "<channel|>"),  # Gemma 4
     Thinking("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
+    Thinking("[THINK]", "[/THINK]"),  # Magistral, Ministral 3 Reasoning
+    Thinking("<seed:think>", "</seed:think>"),  # Seed-OSS
     Thinking(  # gpt-oss
         "<|channel|>analysis<|message|>",
         "<|channel|>final<|message|>",

@@ -70,6 +70,8 @@ FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the t
     ("<tool_call>\\n<function=", _format("qwen3_coder", "<tool_call>", "</tool_call>")),
     ("<|tool_calls_section_begin|>", _format("kimi_k2", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
         "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>")),
+    ("<seed:tool_call>", _format("qwen3_coder", "<seed:tool_call>", "</seed:tool_call>")),
+    ("<TOOLCALL>", _format("json_tools", "<TOOLCALL>", "</TOOLCALL>")),  # Nemotron Nano 2
     ('<param name="', _format("minicpm5", "<function name=", "</function>")),
     ("[TOOL_CALLS]", _format("mistral", "[TOOL_CALLS]", "", "[ARGS]", "[CALL_ID]")),
     ("<atem:function_calls>", _format("muse_spark", "<atem:function_calls>", "</atem:function_calls>")),

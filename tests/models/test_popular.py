@@ -1,5 +1,6 @@
 """Architectures that people use by name, as mlx-lm saves them: opened, read and gone on with as mlx-lm does it."""
 
+import runpy
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -10,6 +11,7 @@ from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import dequantize_model, load_model, quantize_model, save_config, save_model
 
+from likely.engine.errors import CheckpointError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.sources.gguf.precision import Precision
@@ -19,7 +21,7 @@ from tests.engine import tiny
 from tests.models.oracle import difference, reference
 from tests.support.decoding import run
 from tests.support.everyday import everyday
-from tests.support.popular import POPULAR, Popular
+from tests.support.popular import NOBODY, POPULAR, Popular
 
 PROMPT = [*range(97, 111)]
 X = mx.array([PROMPT])
@@ -63,3 +65,15 @@ def test_a_model_that_mlx_lm_saved_is_the_same_here(popular: Popular, format: st
     text = [token for token, _ in generate_step(X[0], theirs, max_tokens=8)]
     found = run(Session(checkpoint), Recipe(greedy=True), prompt=PROMPT, max_tokens=8).tokens[0]
     assert found == text[: len(found)] and (len(found) == 8 or found[-1] == tiny.EOS)
+
+
+def test_the_table_of_the_manual_is_the_one_that_its_command_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Path(__file__).parents[2] / "docs/models.py"
+    runpy.run_path(str(made), run_name="__main__")
+    assert capsys.readouterr().out == made.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_what_nobody_has_a_class_for_is_refused_by_name(tmp_path: Path) -> None:
+    for kind in NOBODY:
+        with pytest.raises(CheckpointError, match=f"'{kind}' is known neither here nor to mlx-lm"):
+            load(tiny.write_folder(tmp_path / "m", {"model_type": kind}, {"x": mx.zeros(1)}))

@@ -67,8 +67,8 @@ POPULAR = (
     }, "llama4_text", "pictures"),
     Popular("Qwen2.5", "qwen2", {"use_sliding_window": False}),
     Popular("Qwen3", "qwen3", {}),
-    Popular("Qwen3 MoE, Qwen3-Coder", "qwen3_moe", SPARSE),
-    Popular("Qwen3-Next, Qwen3-Coder-Next", "qwen3_next", SPARSE | SHARED | LINEAR | {"partial_rotary_factor": 0.25}),
+    Popular("Qwen3 MoE", "qwen3_moe", SPARSE),
+    Popular("Qwen3-Next", "qwen3_next", SPARSE | SHARED | LINEAR | {"partial_rotary_factor": 0.25}),
     Popular("Qwen3.5", "qwen3_5", LINEAR, "qwen3_5_text", "pictures"),
     Popular("Qwen3.5 MoE", "qwen3_5_moe", SPARSE | SHARED | LINEAR, "qwen3_5_moe_text", "pictures"),
     Popular("Gemma 2", "gemma2", {"sliding_window": 64, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0,
@@ -139,3 +139,7 @@ POPULAR = (
     Popular("StarCoder 2", "starcoder2", {"norm_epsilon": 1e-5, "hidden_act": "gelu", "sliding_window": 64,
         "tie_word_embeddings": True}, without=("rms_norm_eps",)),
 )  # fmt: skip
+NOBODY = {  # model_type: models that neither we nor mlx-lm have a class for
+    "falcon": "Falcon 7B, 40B", "mpt": "MPT", "bloom": "BLOOM", "opt": "OPT", "t5": "T5, FLAN-T5",
+    "phi4_multimodal": "Phi-4-multimodal", "zamba2": "Zamba 2", "arcee": "AFM 4.5B",
+}  # fmt: skip

@@ -9,32 +9,24 @@ import pytest
 from likely.app.serve.reading import AnswerReader
 from likely.engine.decode.events import Done, Emitted, Stats
 from likely.engine.errors import DataError
-from likely.engine.thinking import FAMILIES, THINK
+from likely.engine.prompt import Prompt
+from likely.engine.thinking import THINK, thinking_of
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tools.call_format import JSON, call_format
+from likely.engine.tools.tool import ToolCall
+from tests.support.dialects import DIALECTS, Dialect
 
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {
     "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}  # fmt: skip
-HERMES = '<tool_call>\n{"name": "weather", "arguments": {"city": "12", "days": 3}}\n</tool_call>'
-CODER = "<tool_call>\n<function=weather>\n<parameter=city>\n12\n</parameter>\n<parameter=days>\n3\n</parameter>\n\
-</function>\n</tool_call>"
-GLM = "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>12</arg_value>\n<arg_key>days</arg_key>\n\
-<arg_value>3</arg_value>\n</tool_call>"
-PUBLISHED = [  # what of the template says which it is, what a model writes, and whether it thinks between other marks
-    ("<tool_call>", HERMES, THINK),
-    ("<tool_call>\n<function=", CODER, THINK),
-    ("<arg_key>", GLM, THINK),
-    ("[TOOL_CALLS]", '[TOOL_CALLS]weather[ARGS]{"city": "12", "days": 3}', THINK),
-    ("[TOOL_CALLS]", '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "12", "days": 3}}]', THINK),
-    ("<|tool_call_start|>", '<|tool_call_start|>[weather(city="12", days=3)]<|tool_call_end|>', THINK),
+CALL = ToolCall("weather", {"city": "12", "days": 3})
+MORE = [  # of templates that are not among the dialects: what says which it is, and what a model writes
+    ("[TOOL_CALLS]", '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "12", "days": 3}}]'),
     ('<function name="a"><param name="b">', '<function name="weather"><param name="city">12</param>\
-<param name="days">3</param></function>', THINK),
-    ("to=functions.", '<|channel|>commentary to=functions.weather <|constrain|>json<|message|>\
-{"city": "12", "days": 3}<|call|>', FAMILIES[-1]),
+<param name="days">3</param></function>'),
 ]  # fmt: skip
 
 
-CONTROLS = re.compile(r"(<\|[a-z_]+\|>|\[[A-Z_]+\]|<eos>)")
+CONTROLS = re.compile(r"(<\|[^<>]*>|<[a-z_]*\|>|\[/?[A-Z_]+\]|<eos>)")
 
 
 def drawn(text: str) -> list[Emitted]:
@@ -48,19 +40,40 @@ def token(piece: str, special: bool) -> Any:
     return SimpleNamespace(text="" if special else piece, special=special, piece=piece.encode())
 
 
-@pytest.mark.parametrize(("mark", "written", "thinking"), PUBLISHED)
-def test_a_call_is_read_as_published_templates_have_it(mark: str, written: str, thinking: Any) -> None:
-    format = call_format(
-        SimpleNamespace(templates={"default": ChatTemplate("{{ tools }}{% raw %}" + mark + "{% endraw %}")})
-    )
+def check(tokenizer: Any, written: str) -> None:
+    """What a model writes is taken apart, with its thought, with words before the call and without."""
+    format, thinking = call_format(tokenizer), thinking_of(tokenizer) or THINK
     assert format is not None
     thought = f"{thinking.begin}hm{thinking.longer.removesuffix(thinking.end) or thinking.end}"
     for before, parts in (("", {}), (thought, {"thought": "hm"}), ("so: ", {"said": "so: "})):
         reader = AnswerReader(1, thinking=thinking, calls=format, tools=(WEATHER,))
         list(reader.read([*drawn(before + written + "<eos>"), Done(0, "eot", Stats(1, 0, 1, 0.0, 0.0))]))
         text = reader.texts[0]
-        assert text.calls == [{"name": "weather", "arguments": '{"city": "12", "days": 3}'}]
-        assert {kind: text.of(kind) for kind in ("said", "thought") if text.of(kind)} == parts
+        assert text.calls == [CALL.function]
+        assert {kind: text.of(kind).strip("\n") for kind in ("said", "thought") if text.of(kind).strip("\n")} == parts
+
+
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_a_conversation_has_the_marks_of_its_family(dialect: Dialect) -> None:
+    """A system's words, a thought, a call and its result are written so, and what the model writes is read so."""
+    tokenizer = dialect.tokenizer
+    called = {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [CALL.message]}
+    tools = {"tools": (WEATHER,)} if dialect.call else {}
+    turns: list[Any] = [("user", "Rain?"), called, *([("tool", "no")] if dialect.call else [])]
+    messages = Prompt(tuple(turns), system="Be brief.").messages
+    prompt = tokenizer.templates["default"].render(messages, generation_prompt=True, **tools)
+    assert prompt == dialect.conversation
+    if dialect.call:
+        check(tokenizer, dialect.written)
+    else:
+        assert call_format(tokenizer) is None
+
+
+@pytest.mark.parametrize(("mark", "written"), MORE)
+def test_a_call_is_read_as_published_templates_have_it(mark: str, written: str) -> None:
+    template = "{{ tools }}{% raw %}" + mark + "{% endraw %}"
+    templates = {"default": ChatTemplate(template)}
+    check(SimpleNamespace(templates=templates, chat_template=template, encode=lambda text, special: [0, 0]), written)
 
 
 def test_what_is_no_call_is_refused_and_a_template_without_tools_has_no_format() -> None:
