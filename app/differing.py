@@ -128,14 +128,14 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
 
 def _base(evaluation: Evaluation) -> AdaptedModel | None:
     """The model of an evaluation with adapters on it, or by an adapter's folder; None where it had none."""
-    if "adapters" in evaluation.place:
-        adapters = tuple((str(folder), float(weight)) for folder, weight in evaluation.place["adapters"])
-        return AdaptedModel(str(evaluation.place["model"]), adapters)
+    name, known = str(evaluation.place.get("model", evaluation.model)), "adapters" in evaluation.place
+    if known and (on := tuple((str(folder), float(weight)) for folder, weight in evaluation.place["adapters"])):
+        return AdaptedModel(name, on)
     try:
-        config = json_reader.read(expanded(evaluation.model) / "adapter_config.json", {"model?": str})
+        config = json_reader.read(expanded(name) / "adapter_config.json", {"model?": str})
     except DataError:
-        return None
-    return AdaptedModel(str(config["model"]), ((evaluation.model, 1.0),)) if config.get("model") else None
+        return AdaptedModel(name, ()) if known else None
+    return AdaptedModel(str(config["model"]), ((name, 1.0),)) if config.get("model") else None
 
 
 def _weight(entry: Sequence[Result], values: Sequence[float]) -> float:

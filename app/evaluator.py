@@ -55,10 +55,12 @@ class Evaluator:
             some = some or diffuses(session)
             if self.protocol.draws and not some and i == len(models):
                 raise ParameterError("--draws is of diffusion models, and none of these is one: leave it out")
-            on = [adapter.rpartition(" ")[0] for adapter in session.adapters]  # what measures is the model with these
+            rounding = session.checkpoint.precision.rounding
+            # what measures is the model with these
+            on = [*(adapter.rpartition(" ")[0] for adapter in session.adapters), *filter(None, [rounding])]
             base = model or session.info.name
             for source in sources:
-                if self.adapters:
+                if self.adapters or rounding:
                     source = replace(source, place={**source.place, "model": base, "adapters": self.adapters})
                 yield from self._one(session, " + ".join([base, *on]), identity, source)
             del session
@@ -161,7 +163,9 @@ def _shown_protocol(settings: Mapping[str, Any], source: Task | TextFile) -> dic
 
 def weights(session: Session) -> str:
     """The weights and how they are computed with: packed weights and the graph differ by rounding."""
-    return f"{session.info.weights} {type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
+    rounding = session.checkpoint.precision.rounding
+    computed = f"{type(session.model).__name__} {getattr(session.model, 'dtype', '')}"
+    return " ".join([session.info.weights, computed, *filter(None, [rounding])])
 
 
 def is_adapter(name: str) -> bool:
@@ -169,9 +173,13 @@ def is_adapter(name: str) -> bool:
     return bool(name) and (made.place(name) / CONFIG).exists()
 
 
-def open_adapter(name: str, progress: Report) -> tuple[Session, str]:
-    """A session on an adapter's folder, over the model that it was trained on, and what its weights are known by."""
-    session = Session(open_model(name, progress))
+def open_adapter(name: str, progress: Report, activation_bits: int | None = None) -> tuple[Session, str]:
+    """A session on an adapter's folder, over the model that it was trained on, and what its weights are known by.
+
+    `activation_bits` as `engine.sources.checkpoint.load` has them.
+    """
+    checkpoint = open_model(name, progress)
+    session = Session(checkpoint if activation_bits is None else checkpoint.with_activations(activation_bits))
     return session, f"{weights(session)} {files(made.place(name))}"
 
 

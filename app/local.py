@@ -7,11 +7,11 @@ if TYPE_CHECKING:
     from likely.app.jobs import ModelProvider, Trainer
 
 
-def local_models() -> "ModelProvider":
-    """The models of this machine. Imports mlx: called in the engine's thread."""
+def local_models(activation_bits: int | None = None) -> "ModelProvider":
+    """The models of this machine, with activations of so many bits. Imports mlx: called in the engine's thread."""
     from likely.app.model_provider import LocalModelProvider
 
-    return LocalModelProvider()
+    return LocalModelProvider(activation_bits)
 
 
 def local_trainer() -> "Trainer":

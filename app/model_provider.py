@@ -48,11 +48,12 @@ _loaded: WeakValueDictionary[tuple[Path, str], Checkpoint] = WeakValueDictionary
 def loaded(name: str) -> Checkpoint | None:
     """A model of the caller's own over the weights of the one of that name that is loaded; None where none is.
 
-    For any thread. Adapters of the loaded one are not on it, nor the other way round.
+    For any thread. Adapters of the loaded one are not on it, nor the other way round; activations are exact, however
+    the loaded one rounds them.
     """
     info = _here(name)
     session = _loaded.get((info.path, info.weights)) if info is not None else None
-    return session.twin() if session is not None else None
+    return session.twin().with_activations(None) if session is not None else None
 
 
 class LoadedModel(Session):
@@ -71,7 +72,7 @@ class LoadedModel(Session):
             vocabulary=vocabulary or pieces(tokenizer),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
-            title=_title(info),
+            title=" · ".join(filter(None, (_title(info), checkpoint.precision.rounding))),
             family=info.family,
             quantization=info.quantization,
             digest=info.weights,
@@ -79,6 +80,7 @@ class LoadedModel(Session):
             mask=diffusion.mask if diffusion is not None else None,
             warning=room.warning(self),
             calls=call_format(tokenizer) is not None,
+            activation_bits=checkpoint.precision.activation_bits if checkpoint.precision.rounding else None,
         )
 
     def adopt(self, checkpoint: Checkpoint) -> None:
@@ -227,13 +229,13 @@ class LoadedModel(Session):
 
 
 def opening(
-    name: str, path: str, progress: Report = silent, **options: Any
+    name: str, path: str, progress: Report = silent, *, activation_bits: int | None = None, **options: Any
 ) -> Generator[bool | None, None, LoadedModel]:
     """The model of a path under a name, in pieces as `engine.sources.checkpoint.loading` has them."""
     if (of := _of_same_weights(path)) is not None:  # no second copy of them
-        checkpoint = of.with_rope(apart(path)[1])
+        checkpoint = of.with_rope(apart(path)[1]).with_activations(activation_bits)
     else:
-        checkpoint = yield from loading(path, progress)
+        checkpoint = yield from loading(path, progress, activation_bits=activation_bits)
     vocabulary = yield from awaited(begun(lambda: pieces(checkpoint.tokenizer)))
     return LoadedModel(name, checkpoint, vocabulary, **options)
 
@@ -260,6 +262,10 @@ def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
 class LocalModelProvider:
     """The models of this machine's store, and those of the catalogue that it has the memory for."""
 
+    def __init__(self, activation_bits: int | None = None) -> None:
+        """`activation_bits` are of all models that are opened, as `engine.sources.checkpoint.load` has them."""
+        self.activation_bits = activation_bits
+
     def choose(self, prefer: Sequence[str]) -> str:
         """The first of `prefer` that is on this machine, else the default one; "" where the person has to choose."""
         if name := next((name for name in prefer if name and _here(name) is not None), ""):
@@ -268,7 +274,7 @@ class LocalModelProvider:
         return default.name if default is not None else ""
 
     def opening(self, model: str, progress: Report) -> Generator[bool | None, None, LoadedModel]:
-        return opening(model, model, progress)
+        return opening(model, model, progress, activation_bits=self.activation_bits)
 
     def offers(self) -> Sequence[ModelOffer]:
         """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""

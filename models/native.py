@@ -16,7 +16,7 @@ import numpy as np
 
 from likely.metal import mx, packed
 from likely.metal.attention import Emit, Mask
-from likely.metal.packed import SIXTEEN, PackedMatrix
+from likely.metal.packed import FULL, SIXTEEN, PackedMatrix
 from likely.models import native_graph
 from likely.models.cache import Cache
 from likely.models.errors import CacheError
@@ -117,14 +117,14 @@ class NativeModel:
         twin._graph, twin._drawing = copy.deepcopy((self._graph, self._drawing), memo)
         return twin
 
-    def with_activations(self, bits: int) -> "NativeModel":
-        """The model with activations of so many bits in its native passes, whatever they are for.
+    def with_activations(self, bits: int | None) -> "NativeModel":
+        """The model with activations of so many bits in its native passes, whatever they are for; None: as it is built.
 
         ConfigError where they gain nothing.
         """
         twin = copy.copy(self)
-        twin._plain = twin._beside = self._plain.with_activations(bits)
-        twin._drawn_with, twin._drawing = bits, None
+        twin._plain = twin._beside = self._plain.with_activations(FULL if bits is None else bits)
+        twin._drawn_with, twin._drawing = SIXTEEN if bits is None else bits, None
         return twin
 
     def configured(self, config: Mapping[str, Any], *, expandable: bool) -> "NativeModel":

@@ -147,12 +147,21 @@ class PackedModel:
         self.additions: PackedAdditions | None = None
 
     def with_activations(self, bits: int) -> "PackedModel":
-        """The model with activations of so many bits over these weights; ConfigError where EIGHT gain nothing."""
+        """The model with activations of so many bits over these weights.
+
+        ConfigError where EIGHT gain nothing: on this processor, or with none of these weights.
+        """
         layouts = {matrix.layout for matrix in self._weights.values() if isinstance(matrix, PackedMatrix)}
         if bits == EIGHT and not layouts & {*FEW_BITS}:
             raise ConfigError(
                 f"8-bit activations are for weights of 4 and 5 bits, and this model has none (it has "
                 f"{', '.join(sorted(layouts))}): leave its activations exact"
+            )
+        library = packed.load()
+        if bits == EIGHT and library is not None and not library.rounds:
+            raise ConfigError(
+                "8-bit activations are for processors with AVX2 or AVX-512's VNNI, and products here are "
+                f"{library.kernels}'s: leave activations exact"
             )
         twin = self._twin()
         twin.activation_bits = twin._struct.activation_bits = bits

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from likely.engine.sources.gguf.precision import Precision
 from likely.engine.tokenizer.detokenizer import Detokenizer
 from likely.metal import mx
 
@@ -114,6 +115,7 @@ class FakeCheckpoint:
     model: MarkovModel
     tokenizer: ByteTokenizer = field(default_factory=ByteTokenizer)
     info: Any = field(default_factory=lambda: SimpleNamespace(name="fake", weights="0"))
+    precision: Precision = field(default_factory=lambda: Precision(mx.float32, packed=False))
 
     def widened(self) -> None:
         """There is no file to load it from again."""

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from likely.app import system_prompts
 from likely.app.cli.opening import (
     RuledCommand,
+    activation_option,
     adapter_option,
     draws_no_screen,
     model_option,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     type=click.Path(dir_okay=False),
     help="File with its key for watching. Default: that of this user's server on this machine, by its port.",
 )
+@activation_option
 @parallel_option
 @sampling_options
 def command(
@@ -54,6 +56,7 @@ def command(
     system: str | None,
     server: str | None,
     server_key: str | None,
+    activation_bits: int | None,
     parallel: str | None,
     **values: Any,
 ) -> None:
@@ -78,7 +81,7 @@ def command(
         from likely.app.plain import converse
 
         recipe, run = read_recipe(values)
-        session = open_session(model, adapters=adapters, parallel=parallel)
+        session = open_session(model, adapters=adapters, parallel=parallel, activation_bits=activation_bits)
         if click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
             from likely.engine import preferences
 
@@ -97,7 +100,8 @@ def command(
     from likely.app.tui import run as screen
 
     weighed = [weighed_adapter(adapter) for adapter in adapters]
-    sys.exit(screen(model=model or None, resume=resume, adapters=weighed, start=_start(values, system)))
+    start = _start(values, system)
+    sys.exit(screen(model or None, resume, adapters=weighed, start=start, activation_bits=activation_bits))
 
 
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":

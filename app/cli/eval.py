@@ -17,6 +17,7 @@ from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import (
     Progress,
     RuledCommand,
+    activation_option,
     adapter_option,
     open_session,
     rope_option,
@@ -55,6 +56,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 )
 @rope_option
 @adapter_option
+@activation_option
 @click.option("--text", type=click.Path(path_type=Path, dir_okay=False), help="Perplexity of this file.")
 @table_options(Protocol, ranged=True)
 @click.option("--limit", type=click.IntRange(1, 10**12), help="Ask the first so many items.")
@@ -99,6 +101,7 @@ def command(
     models: tuple[str, ...],
     rope: str | None,
     adapters: tuple[str, ...],
+    activation_bits: int | None,
     text: Path | None,
     limit: int | None,
     shots: int | None,
@@ -179,7 +182,7 @@ def command(
             weighed = [(str(made.place(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
             evaluator = Evaluator(
                 store,
-                lambda model: _open(model, adapters),
+                lambda model: _open(model, adapters, activation_bits),
                 protocol,
                 limit,
                 fresh,
@@ -282,7 +285,7 @@ def _line(evaluation: Evaluation, tally: "Tally", seconds: float | None) -> str:
     return f"{evaluation.task} {evaluation.model}{shown} ({len(tally.numbers)}){wait}"
 
 
-def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
+def _open(model: str, adapters: Sequence[str], activation_bits: int | None = None) -> "tuple[Session, str]":
     """A session on a model or an adapter's folder, and what its weights are known by."""
     from likely.app.evaluator import files, is_adapter, open_adapter, weights
 
@@ -290,8 +293,8 @@ def _open(model: str, adapters: Sequence[str]) -> "tuple[Session, str]":
         if adapters:
             raise click.UsageError("--adapter goes with a model: -M names an adapter's folder already")
         with Progress() as progress:
-            return open_adapter(model, progress.show)
-    session = open_session(model, adapters=adapters, whole=True)
+            return open_adapter(model, progress.show, activation_bits)
+    session = open_session(model, adapters=adapters, whole=True, activation_bits=activation_bits)
     weighed = [weighed_adapter(adapter) for adapter in adapters]
     return session, " ".join([weights(session), *(f"{files(made.place(f))}={w}" for f, w in weighed)])
 

@@ -66,7 +66,7 @@ def command(
     chat: bool,
     model: str,
     adapters: tuple[str, ...],
-    activation_bits: str | None,
+    activation_bits: int | None,
     top: int,
     candidate: tuple[str, ...],
     samples: int | None,

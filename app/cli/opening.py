@@ -55,6 +55,7 @@ system_option = click.option(
 activation_option = click.option(
     "--activation-bits",
     type=click.Choice(["8"]),
+    callback=lambda ctx, option, value: None if value is None else int(value),
     help="Round activations of packed products, measured ones too: faster with several answers, less exact (likely "
     "doctor says how much).",
 )
@@ -145,7 +146,7 @@ def open_session(
     keep_prefix: bool = False,
     parallel: str | None = None,
     whole: bool = False,
-    activation_bits: str | None = None,
+    activation_bits: int | None = None,
     **cache: Any,
 ) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
@@ -172,8 +173,7 @@ def open_session(
 
         parting = None if together is None else Partition(together, parallel or "tensor")
         with Progress() as progress:
-            bits = None if activation_bits is None else int(activation_bits)
-            checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=bits)
+            checkpoint = load(model, progress=progress.show, parting=parting, activation_bits=activation_bits)
         prefixes = None
         if keep_prefix:
             from likely.engine.home import home

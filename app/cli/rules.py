@@ -146,6 +146,7 @@ RULES: dict[str, tuple[OptionRule, ...]] = {
     ),
     "chat": (
         *SAMPLING,
+        _rounds("parallel"),
         OptionRule("is for the full screen: leave out --plain", ("resume", "server"), beside=("plain",)),
         OptionRule(
             "is of a chat of this program: --server watches another's, and takes --server-key alone",

@@ -102,7 +102,7 @@ def command(
     answers: int | None,
     resample: bool,
     parallel: str | None,
-    activation_bits: str | None,
+    activation_bits: int | None,
     strategy: str | None,
     draft_model: str | None,
     ngram: bool,

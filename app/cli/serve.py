@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from likely.app.cli.opening import RuledCommand, default_model, rope_option, with_rope
+from likely.app.cli.opening import RuledCommand, activation_option, default_model, rope_option, with_rope
 from likely.app.heat import visible
 from likely.app.serve.bounds import BOUNDS
 from likely.engine.errors import ParameterError
@@ -53,6 +53,7 @@ from likely.engine.errors import ParameterError
 @click.option(
     "--waiting", type=click.IntRange(0, 4096), default=BOUNDS.waiting, show_default=True, help="Requests that may wait."
 )
+@activation_option
 @click.option("--quiet", "-q", is_flag=True, help="No line for each request.")
 def command(
     models: tuple[str, ...],
@@ -65,6 +66,7 @@ def command(
     memory: float | None,
     running: int,
     waiting: int,
+    activation_bits: int | None,
     quiet: bool,
 ) -> None:
     """Serve models of this machine over HTTP: chat, completions, embeddings, with every log-probability.
@@ -90,6 +92,7 @@ def command(
         only,
         replace(BOUNDS, running=running, waiting=waiting),
         quiet,
+        activation_bits,
     )
     serve(
         options,

@@ -49,6 +49,7 @@ class ServeOptions:
     only: bool = False  # no other models than these
     bounds: Bounds = BOUNDS
     quiet: bool = False  # no line a request
+    activation_bits: int | None = None  # of all models, as `engine.sources.checkpoint.load` has them
 
     def __post_init__(self) -> None:
         if not self.host.strip():
@@ -118,8 +119,8 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
             nbytes = machine.memory() // KEPT_SHARE
-            path = names.stands_for(name)
-            loaded = yield from model_provider.opening(name, path, kept=KEPT, kept_nbytes=nbytes)
+            bits, path = options.activation_bits, names.stands_for(name)
+            loaded = yield from model_provider.opening(name, path, activation_bits=bits, kept=KEPT, kept_nbytes=nbytes)
             loaded.facts = replace(loaded.facts, sampling=recommended(loaded.info.path))
             return loaded
 

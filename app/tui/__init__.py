@@ -9,7 +9,8 @@ Reads: lessons, tools, watch.
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from likely.app.local import local_models
 from likely.engine.home import home as data_home
 
 if TYPE_CHECKING:
+    from likely.app.jobs import ModelProvider
     from likely.app.lessons.tutor import Tutor
     from likely.app.training_kind import TrainingConfig
     from likely.app.tui.app import LikelyApp
@@ -32,15 +34,17 @@ def run(
     home: Path | None = None,
     adapters: Sequence[tuple[str, float]] = (),
     start: "Start | None" = None,
+    activation_bits: int | None = None,
 ) -> int:
     """Open the chat with a model (None: the default) and, if named, a conversation. Gives the exit code.
 
     `adapters` are directories and weights, to be put on the model as soon as it is there. `start` is what conversations
-    begin with.
+    begin with; `activation_bits` are of all models that are talked to.
 
     Says on the way out how to come back to the conversation that was open.
     """
-    app = _begun(home, model=model or "", resume=resume or "", adapters=adapters, start=start)
+    models = partial(local_models, activation_bits)
+    app = _begun(home, models, model=model or "", resume=resume or "", adapters=adapters, start=start)
     return _ended(app, app.run())
 
 
@@ -80,7 +84,7 @@ def watch(server: "ServerAddress", home: Path | None = None) -> int:
     return _ended(app)
 
 
-def _begun(home: Path | None, **options: Any) -> "LikelyApp":
+def _begun(home: Path | None, models: "Callable[[], ModelProvider]" = local_models, **options: Any) -> "LikelyApp":
     """The application with its options; light or dark as the terminal's ground is, where nobody has said which."""
     gc.disable()  # what modules make stays: searching it for garbage took a tenth of the time to the first paint
     try:
@@ -96,7 +100,7 @@ def _begun(home: Path | None, **options: Any) -> "LikelyApp":
         light, typed = ground(sys.stdin.fileno(), sys.stderr.fileno())
         if light is not None:
             environ["LIKELY_THEME"] = "light" if light else "dark"
-    app = LikelyApp(local_models, home or data_home(), environ=environ, **options)
+    app = LikelyApp(models, home or data_home(), environ=environ, **options)
     app.typed = typed.decode(errors="replace")
     return app
 

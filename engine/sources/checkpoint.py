@@ -24,7 +24,7 @@ from likely.engine.sources.gguf.precision import Precision, choose
 from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.metal import kernel, malloc, memory, mx
-from likely.metal.packed import LAYOUTS
+from likely.metal.packed import LAYOUTS, SIXTEEN
 from likely.models import native, rope_scaling
 from likely.models.rope_scaling import RopeScaling
 
@@ -59,6 +59,22 @@ class Checkpoint:
         model = copy.deepcopy(self.model, copies)
         mx.eval([array for array in copies.values() if isinstance(array, mx.array)])
         return replace(self, model=model)
+
+    def with_activations(self, bits: int | None) -> "Checkpoint":
+        """The checkpoint with activations of so many bits, with None as it is loaded; what is attached stays attached.
+
+        CheckpointError where its weights are not packed, ConfigError where they gain nothing.
+        """
+        precision = replace(self.precision, activation_bits=SIXTEEN if bits is None else bits)
+        if isinstance(self.model, native.NativeModel):
+            return replace(self, model=self.model.with_activations(bits), precision=precision)
+        if bits is None:
+            return self
+        reason = not_native(self.info) or "ranks share it"
+        raise CheckpointError(
+            f"{bits}-bit activations are for weights that stay packed, and {self.info.name} runs by the graph "
+            f"({reason}): leave its activations exact"
+        )
 
     def widened(self) -> "Checkpoint | None":
         """The checkpoint with activations in the next wider type; None where there is none. Reads the file again."""
@@ -140,19 +156,7 @@ def loading(
     memory.bound()
     with malloc.giving_back():
         checkpoint = yield from _load(info, precision, parting, progress)
-    return checkpoint if activation_bits is None else _rounded(checkpoint, activation_bits)
-
-
-def _rounded(checkpoint: Checkpoint, activation_bits: int) -> Checkpoint:
-    """The checkpoint with activations of so many bits. CheckpointError where its weights are not packed."""
-    if not isinstance(checkpoint.model, native.NativeModel):
-        reason = not_native(checkpoint.info) or "ranks share it"
-        raise CheckpointError(
-            f"{activation_bits}-bit activations are for weights that stay packed, and {checkpoint.info.name} runs by "
-            f"the graph ({reason}): leave its activations exact"
-        )
-    precision = replace(checkpoint.precision, activation_bits=activation_bits)
-    return replace(checkpoint, model=checkpoint.model.with_activations(activation_bits), precision=precision)
+    return checkpoint if activation_bits is None else checkpoint.with_activations(activation_bits)
 
 
 def _find(name: str, progress: Report) -> Generator[None, None, ModelInfo]:

@@ -59,6 +59,11 @@ class Library:
     handle: ctypes.CDLL
     kernels: str  # AVX-512 | AVX2 | SSE2 | NEON
 
+    @property
+    def rounds(self) -> bool:
+        """Whether products with activations in whole numbers have instructions of their own, and so are faster."""
+        return self.kernels in ("AVX-512", "AVX2")
+
 
 @cache
 def load() -> Library | None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.model_provider import LoadedModel, LocalModelProvider
+from likely.app.model_provider import LoadedModel, LocalModelProvider, loaded
 from likely.engine import preferences
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted
 from likely.engine.decode.strategies import parse
-from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
+from likely.engine.errors import CheckpointError, ConfigError, ContextOverflow, ParameterError
 from likely.engine.pieces import whole
 from likely.engine.session import Session
 from likely.engine.sources import store
@@ -19,6 +19,7 @@ from likely.engine.sources.checkpoint import load
 from likely.metal import mx
 from likely.models.rope_scaling import RopeScaling
 from tests.engine import tiny
+from tests.engine.test_native import CONFIG, needs_rounding
 
 
 def nothing(stage: str, done: int, total: int) -> None:
@@ -146,3 +147,27 @@ def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_p
     for name in ("draft other", "tarot", "draft"):
         with pytest.raises(ParameterError, match="no way of drawing"):
             drawn(lab, name)
+
+
+@needs_rounding
+def test_activations_of_8_bits_are_of_what_is_talked_to_and_not_of_who_measures_or_trains(
+    home: Path, tmp_path: Path
+) -> None:
+    """With a longer RoPE over the same weights too; a model that has no use for them is refused."""
+    four, wide = (
+        str(tiny.write_gguf(tmp_path / f"{kind}.gguf", "llama", CONFIG, tiny.weights(CONFIG), kind))
+        for kind in ("Q4_1", "Q8_0")
+    )
+    shop, ids, exact = LocalModelProvider(8), list(range(40)), Session(load(four)).logits_after(range(40))
+    lab, longer = (whole(shop.opening(name, nothing)) for name in (four, f"{four}@yarn:2"))
+    assert [each.facts.title for each in (lab, longer)] == [f"Q4_1{x} · 8-bit activations" for x in ("", " · yarn x2")]
+    for each in (lab, longer):
+        np.testing.assert_array_equal(
+            each.logits_after(ids), Session(load(each.facts.name, activation_bits=8)).logits_after(ids)
+        )
+    assert np.abs(lab.logits_after(ids) - exact).max() > 1e-3
+    twin = loaded(four)
+    assert twin is not None
+    np.testing.assert_array_equal(Session(twin).logits_after(ids), exact)
+    with pytest.raises(ConfigError, match="8-bit activations are for weights of 4 and 5 bits"):
+        whole(shop.opening(wide, nothing))

@@ -15,8 +15,12 @@ import pytest
 
 from likely.app.heat import CONTROL
 from likely.engine.evaluate.variations import Variation, order
+from likely.engine.session import Session
+from likely.engine.sources.checkpoint import load
 from likely.engine.statistics.measures import measure
 from tests.cli.conftest import Ended, Likely
+from tests.engine import tiny
+from tests.engine.test_native import CONFIG, needs_rounding
 from tests.support import bigram
 from tests.support.bigram import EOS, VOCAB, certain_table, ids, logprob, random_table
 
@@ -224,6 +228,21 @@ def test_two_models_are_compared_item_by_item(likely: Likely, tmp_path: Path) ->
     assert "to see 0.01 four times in five: " in likely("--compare", "--difference", "0.01")[1]
     assert change["n"] == 60 and change["low"] <= change["difference"] <= change["high"]
     assert likely("--compare", "nothing")[0] == 1
+
+
+@needs_rounding
+def test_figures_of_rounded_activations_are_not_those_of_exact_ones(likely: Likely, tmp_path: Path) -> None:
+    """Each against the sum of its own model's surprisals; neither is taken for the other, and both are compared."""
+    four = tiny.write_gguf(tmp_path / "four.gguf", "llama", CONFIG, tiny.weights(CONFIG), "Q4_1")
+    (tmp_path / "t.txt").write_text("ab ab ba " * 9)
+    for words, bits in (((), None), (("--activation-bits", "8"), 8)):
+        ended = likely("--text", tmp_path / "t.txt", "-M", four, *words, "--json")
+        session = Session(load(four, activation_bits=bits))
+        found = figures(ended.out)["nats"]
+        scored = session.score([found["protocol"]["prefix_token"], *session.tokenizer.encode("ab ab ba " * 9)])[1:]
+        assert found["value"] == pytest.approx(-sum(step.logprob for step in scored), rel=1e-6)
+    names = {row["model"] for row in lines(likely("--compare", "--json")) if row.get("measure") == "nats"}
+    assert names == {str(four), f"{four} + 8-bit activations"}
 
 
 def test_what_was_stopped_goes_on_where_it_was(likely: Likely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

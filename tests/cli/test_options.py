@@ -21,6 +21,7 @@ run: p --activation-bits 8 !--parallel tensor | p !--dry-base 2 | p !--mirostat-
 run: p !--repetition-context-size 3
 fill: t --nbest 2 !--steps 3 | t --mcmc 2 !--save s | t --replay f !--seed 1 | t --mcmc 2 !--noise cosine
 fill: a !--nbest 0 | a --nbest 1 !--mcmc 1
+chat: --plain --activation-bits 8 !--parallel tensor | --server u !--activation-bits 8
 chat: !--stop x | --plain !--resume i | --plain !--server u | !--server-key k | --server u !--system s
 fuse: a -o o !--group-size 32 | a -o o --bits 16 !--group-size 32 | a --peft p !--rows 2 | a --lora l !--json
 fuse: adapter --peft x !--bits 4 | adapter --out x !--group-size 32 | a --peft p !--data d | a --peft p !--force
@@ -36,7 +37,7 @@ pretrain: d --screen !--json | d --screen !--dry-run
 eval: t !--items | t !--variants 2 | t !--paraphraser p | --text f !--judge j | --text f !--vary typos
 eval: --generated f --reference f !--seed 1 | --compare !--limit 3 | --text x !--shots 4 | --text f !--cluster c
 eval: --text f !--calibrate-on f | --generated f --reference f !--by c | --compare !--fresh | arithmetic !--limit 0
-eval: --text f !--paths 1
+eval: --text f !--paths 1 | --compare !--activation-bits 8 | --generated f --reference f !--activation-bits 8
 inside: t !--against 3 | t !--centred | --sum s !--centred | t !--output | t --heads !--without-first | t !--keep k
 inside: t --json --target x !--sum s | t --json --target x !--importance
 inside: t !--tuned | t !--away b | t !--layer 0 | t !--direction d | t !--part mlp

@@ -45,7 +45,7 @@ from likely.models.compiled import CompiledStep
 from likely.models.native import NativeModel
 from likely.models.transformer import Transformer
 from tests.engine.attach.test_stack import with_posterior, write
-from tests.engine.test_native import CONFIG, GREEDY, TEXT
+from tests.engine.test_native import CONFIG, GREEDY, TEXT, needs_rounding
 from tests.engine.tiny import weights, write_gguf
 from tests.engine.tune.tiny import samples
 from tests.fakes import FakeCheckpoint
@@ -279,7 +279,10 @@ def test_the_rounding_of_activations_is_measured_against_the_graph(path: Path) -
         activation_rounding.measure(load(path, precision=Precision(mx.float32, packed=False)))
 
 
-def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(path: Path, tmp_path: Path) -> None:
+@needs_rounding
+def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the file's packed products alone, and said to be worse; who cannot have them is told so by name."""
     four = write_gguf(tmp_path / "four.gguf", "llama", CONFIG, weights(CONFIG), "Q4_1")
     rounded = load(four, activation_bits=8)
@@ -297,6 +300,15 @@ def test_activations_of_8_bits_are_the_same_for_drawing_and_scoring(path: Path, 
         load(path, activation_bits=8)
     with pytest.raises(CheckpointError, match="runs by the graph"):
         load(four, precision=Precision(mx.float32, packed=False), activation_bits=8)
+    monkeypatch.setenv("LIKELY_PACKED", "plain")
+    load_library.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="8-bit activations are for processors with AVX2 or AVX-512's VNNI"):
+            load(four, activation_bits=8)
+    finally:
+        monkeypatch.delenv("LIKELY_PACKED")
+        load_library.cache_clear()
+        load_library()
 
 
 @pytest.mark.slow(5)

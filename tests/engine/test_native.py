@@ -22,6 +22,7 @@ from likely.engine.sources.model_info import ModelInfo
 from likely.engine.statistics import compare
 from likely.engine.trace.step import Recipe
 from likely.metal import mx
+from likely.metal.packed import load as load_library
 from likely.models.native import NativeModel
 from likely.models.transformer import Transformer
 from tests.engine.attach.test_stack import write
@@ -34,6 +35,7 @@ pytestmark = pytest.mark.linux
 CONFIG = WIDE | {"max_position_embeddings": 512}
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 255, 150)]
 GREEDY = RunControl(Recipe(greedy=True))
+needs_rounding = pytest.mark.skipif(not (here := load_library()) or not here.rounds, reason="8 bits are refused here")
 
 
 @pytest.fixture

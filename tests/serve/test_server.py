@@ -37,7 +37,9 @@ from likely.app.watch.child_server import ChildServer
 from likely.app.watch.client import WatchControl, listen
 from likely.app.watch.lines import WatchBegan
 from likely.engine import preferences
-from likely.engine.errors import ParameterError
+from likely.engine.errors import CheckpointError, ParameterError
+from tests.engine import tiny
+from tests.engine.test_native import CONFIG, needs_rounding
 from tests.processes import ROOT
 from tests.serve.scripted import FACTS
 from tests.serve.served import write_model
@@ -91,6 +93,20 @@ def test_models_are_those_that_were_given_within_the_bytes_that_were_given(
     assert [tuple(facts.name for facts, _ in models) for models in jobs.execute(ListModels(), lambda event: None)] == [
         tuple(kept)
     ]
+    jobs.close()
+
+
+@needs_rounding
+def test_activations_are_rounded_of_what_is_served_and_who_cannot_is_told(tmp_path: Path) -> None:
+    four = tiny.write_gguf(tmp_path / "four.gguf", "llama", CONFIG, tiny.weights(CONFIG), "Q4_1")
+    options = ServeOptions((str(four), str(write_model(tmp_path / "six"))), only=True, activation_bits=8)
+    jobs = executor(options, ServedNames(options))()
+    (facts,) = (
+        event.facts for event in jobs.execute(Load("four.gguf"), lambda event: None) if isinstance(event, Loaded)
+    )
+    assert (facts.title, facts.activation_bits) == ("four · 8-bit activations", 8)
+    with pytest.raises(CheckpointError, match="weights that stay packed, and .*six runs by the graph"):
+        list(jobs.execute(Load("six"), lambda event: None))
     jobs.close()
 
 

@@ -27,6 +27,11 @@ class Precision:
     native: bool = False
     activation_bits: int = SIXTEEN
 
+    @property
+    def rounding(self) -> str:
+        """How activations are rounded where others were asked for: `8-bit activations`; "" as a model is built."""
+        return "" if self.activation_bits == SIXTEEN else f"{self.activation_bits}-bit activations"
+
 
 def choose(parameters: int, family: str, stored: mx.Dtype | None = None) -> Precision:
     """The precision for this machine. `stored` is the checkpoint's own dtype, None where it has blocks of its own.
