@@ -241,8 +241,8 @@ def test_figures_of_rounded_activations_are_not_those_of_exact_ones(likely: Like
         found = figures(ended.out)["nats"]
         scored = session.score([found["protocol"]["prefix_token"], *session.tokenizer.encode("ab ab ba " * 9)])[1:]
         assert found["value"] == pytest.approx(-sum(step.logprob for step in scored), rel=1e-6)
-    names = {row["model"] for row in lines(likely("--compare", "--json")) if row.get("measure") == "nats"}
-    assert names == {str(four), f"{four} + 8-bit activations"}
+    names = {row.get("model") for row in lines(likely("--compare", "--json")) if row.get("measure") == "nats"}
+    assert names >= {str(four), f"{four} + 8-bit activations"}
 
 
 def test_what_was_stopped_goes_on_where_it_was(likely: Likely, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

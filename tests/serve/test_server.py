@@ -105,7 +105,7 @@ def test_activations_are_rounded_of_what_is_served_and_who_cannot_is_told(tmp_pa
         event.facts for event in jobs.execute(Load("four.gguf"), lambda event: None) if isinstance(event, Loaded)
     )
     assert (facts.title, facts.activation_bits) == ("four · 8-bit activations", 8)
-    with pytest.raises(CheckpointError, match="weights that stay packed, and .*six runs by the graph"):
+    with pytest.raises(CheckpointError, match=r"weights that stay packed, and .*six runs by the graph"):
         list(jobs.execute(Load("six"), lambda event: None))
     jobs.close()
 
