@@ -230,6 +230,7 @@ def test_two_models_are_compared_item_by_item(likely: Likely, tmp_path: Path) ->
     assert likely("--compare", "nothing")[0] == 1
 
 
+@pytest.mark.slow(1)
 @needs_rounding
 def test_figures_of_rounded_activations_are_not_those_of_exact_ones(likely: Likely, tmp_path: Path) -> None:
     """Each against the sum of its own model's surprisals; neither is taken for the other, and both are compared."""
