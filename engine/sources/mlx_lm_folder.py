@@ -111,10 +111,11 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
         kind = config["model_type"]
         raise ConfigError(f"config: model_type {kind!r} needs the package mlx-lm: {adding('mlx-lm')}") from error
     translated = packed_by(config) in layouts.TRANSLATED
-    setting = {"quantization_config": config["quantization_config"]} if "quantization_config" in config else None
+    setting = {"quantization_config": config["quantization_config"]} if "quantization_config" in config else {}
     if translated:
         layouts.settings(config)
         setting = {"quantization": {"group_size": 128, "bits": 4}}  # each matrix has its own
+    setting |= _older_names(config)
 
     def classes(config: dict[str, Any]) -> tuple[Any, Any]:
         model_class, args_class = _classes(config)
@@ -131,6 +132,25 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
     if translated:
         del model.sanitize
     return model
+
+
+def _older_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Rotations that transformers 5 saves as `rope_parameters`, under the names of before where those are missing: a
+    class that knows these alone turns by its default, without a word."""
+    inner, rope = config.get("text_config"), config.get("rope_parameters")
+    said: dict[str, Any] = {"text_config": inner | _older_names(inner)} if isinstance(inner, dict) else {}
+    if not isinstance(rope, dict):
+        return said
+    far, near = (rope.get(f"{reach}_attention") for reach in ("full", "sliding"))  # where layers differ
+    one = far if isinstance(far, dict) else rope
+    older = {"rope_theta": one.get("rope_theta")}
+    older["rope_scaling"] = one if one.get("rope_type", one.get("type", "default")) != "default" else None
+    if isinstance(near, dict):
+        older["rope_local_base_freq"] = near.get("rope_theta")
+    else:
+        older["partial_rotary_factor"] = one.get("partial_rotary_factor")
+    here = {name: value for name, value in older.items() if config.get(name) is None}
+    return said | {name: value for name, value in here.items() if value is not None or name == "rope_scaling"}
 
 
 def _classes(config: dict[str, Any]) -> tuple[Any, Any]:

@@ -35,8 +35,9 @@ def configure(keys: Keys, model_type: str) -> ModelConfig:
 
 def _experts(keys: Keys, layers: int) -> Mapping[str, Any]:
     dense, step = keys.sequence("mlp_only_layers") or [], keys.integer("decoder_sparse_step", 1)
+    newer = keys.integer("num_local_experts", None)  # transformers 5 saves it under this name
     experts = Experts(
-        count=keys.integer("num_experts"),
+        count=keys.integer("num_experts") if newer is None else keys.integer("num_experts", newer),
         active=keys.integer("num_experts_per_tok"),
         width=keys.integer("moe_intermediate_size"),
         among="all",
