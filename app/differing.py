@@ -84,7 +84,7 @@ class TaskDetail:
     lost: int = 0
     chat: bool = False  # the items went through the chat template
     note: str = ""  # why the texts of the items are not there
-    bases: Mapping[str, AdaptedModel] = field(default_factory=dict)  # of a model that has adapters on it
+    bases: Mapping[str, AdaptedModel] = field(default_factory=dict)  # of one whose name is not the model's alone
 
 
 def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Sequence[Tally]) -> TaskDetail:
@@ -127,7 +127,7 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
 
 
 def _base(evaluation: Evaluation) -> AdaptedModel | None:
-    """The model of an evaluation with adapters on it, or by an adapter's folder; None where it had none."""
+    """The model of an evaluation, and its adapters, where its name says more than the model's; else None."""
     name, known = str(evaluation.place.get("model", evaluation.model)), "adapters" in evaluation.place
     if known and (on := tuple((str(folder), float(weight)) for folder, weight in evaluation.place["adapters"])):
         return AdaptedModel(name, on)

@@ -210,6 +210,9 @@ def test_an_adapter_names_its_base_and_a_chat_is_called_one(store: Evaluations, 
     store.begin(one)
     store.keep(one, [Result(0, None, {"acc": 0.5}, {})])
     assert detail(store, [one], [store.tally(one)]).chat
+    for name, base in (("m", AdaptedModel("m", ())), (str(folder), AdaptedModel("base", ((str(folder), 1.0),)))):
+        rounded = replace(one, model=f"{name} + 8-bit activations", place={"model": name, "adapters": ()})
+        assert detail(store, [rounded], [store.tally(rounded)]).bases == {rounded.model: base}
 
 
 def test_a_page_has_every_figure_and_how_to_measure_it_again(store: Evaluations, tmp_path: Path) -> None:
