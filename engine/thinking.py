@@ -1,6 +1,6 @@
 """Thinking of a model: the marks between which it thinks before it answers, found in tokens and in texts as they come.
 
-Marks are facts about published models: the first five are those that mlx-lm's `tokenizer_utils` knows, two stand in
+Marks are facts about published models: the first five are those that mlx-lm's `tokenizer_utils` knows, three stand in
 published templates alone, the last are the channels of OpenAI's Harmony format. Plain Python; knows no template's text,
 no protocol and no screen.
 """
@@ -61,6 +61,7 @@ FAMILIES = (
     Thinking("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
     Thinking("[THINK]", "[/THINK]"),  # Magistral, Ministral 3 Reasoning
     Thinking("<seed:think>", "</seed:think>"),  # Seed-OSS
+    Thinking("<|START_THINKING|>", "<|END_THINKING|>"),  # Command R7B, Command A
     Thinking(  # gpt-oss
         "<|channel|>analysis<|message|>",
         "<|channel|>final<|message|>",

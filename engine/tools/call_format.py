@@ -1,8 +1,8 @@
 """Format of calls: how a model's template has it write the call of a tool, and the reader of that.
 
-The readers are mlx-lm's `tool_parsers`, each a file of functions on strings, and one of ours for OpenAI's Harmony
-format, which is not among them. They are loaded without mlx-lm itself, which imports transformers. Which is a model's
-is found in its chat template, by marks that are facts about published models. Knows no server and no protocol.
+The readers are mlx-lm's `tool_parsers`, each a file of functions on strings, and ours for OpenAI's Harmony format and
+OLMo 3's lines, which are not among them. They are loaded without mlx-lm itself, which imports transformers. Which is a
+model's is found in its chat template, by marks that are facts about published models. Knows no server and no protocol.
 """
 
 import json
@@ -39,7 +39,7 @@ class CallFormat:
         """The calls in a text that stood between the marks, `tools` as templates read them: a value is what the schema
         has it be where the format has no types of its own. DataError where there is none to be read."""
         try:
-            found = _harmony(text) if self.reader == HARMONY.reader else _reader(self.reader)(text, list(tools))
+            found = OURS[self.reader](text) if self.reader in OURS else _reader(self.reader)(text, list(tools))
             calls = tuple(map(_call, found if isinstance(found, list) else [found]))
         except Exception as error:  # strangers' readers raise whatever comes
             raise DataError(f"what it wrote is no call of a tool: {str(error)[:80] or type(error).__name__}") from None
@@ -71,6 +71,8 @@ FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the t
     ("<|tool_calls_section_begin|>", _format("kimi_k2", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
         "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>")),
     ("<seed:tool_call>", _format("qwen3_coder", "<seed:tool_call>", "</seed:tool_call>")),
+    ("<function_calls>", _format("lines", "<function_calls>", "</function_calls>")),  # OLMo 3
+    ("<|START_ACTION|>", _format("json_tools", "<|START_ACTION|>", "<|END_ACTION|>")),  # Command R7B, Command A
     ("<TOOLCALL>", _format("json_tools", "<TOOLCALL>", "</TOOLCALL>")),  # Nemotron Nano 2
     ('<param name="', _format("minicpm5", "<function name=", "</function>")),
     ("[TOOL_CALLS]", _format("mistral", "[TOOL_CALLS]", "", "[ARGS]", "[CALL_ID]")),
@@ -95,7 +97,8 @@ def _call(found: Any) -> ToolCall:
         arguments = json.loads(arguments)
     if not isinstance(arguments, Mapping):
         raise ValueError(f"its arguments are an object, not {json.dumps(arguments)[:40]}")
-    return ToolCall(str(found["name"]), {str(name): value for name, value in arguments.items()})
+    name = found["tool_name"] if "tool_name" in found else found["name"]  # Command's word for it
+    return ToolCall(str(name), {str(name): value for name, value in arguments.items()})
 
 
 def _harmony(text: str) -> dict[str, Any]:
@@ -104,6 +107,14 @@ def _harmony(text: str) -> dict[str, Any]:
     if match is None:
         raise ValueError("a name and <|message|> expected")
     return {"name": match[1], "arguments": json.loads(match[2])}
+
+
+def _lines(text: str) -> Any:
+    """Of calls in Python's notation, one a line."""
+    return _reader("pythonic")(f"[{', '.join(text.strip().splitlines())}]", None)
+
+
+OURS: Mapping[str, Callable[[str], Any]] = {HARMONY.reader: _harmony, "lines": _lines}
 
 
 @cache

@@ -45,8 +45,8 @@ GEMMA_CALL = """call:{{ c.name }}{
 MINIMAX_CALL = """<invoke name="{{ c.name }}">
 {% for k, v in c.arguments | items %}<parameter name="{{ k }}">{{ v }}</parameter>
 {% endfor %}</invoke>"""
-PYTHON_CALL = """[{{ c.name }}({% for k, v in c.arguments | items %}{{ ", " if not loop.first }}{{ k }}={{ v | tojson }}
-{%- endfor %})]"""
+PYTHON_CALL = """{{ c.name }}({% for k, v in c.arguments | items %}{{ ", " if not loop.first }}{{ k }}={{ v | tojson }}
+{%- endfor %})"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,28 @@ DIALECTS = {
         "[TOOL_CALLS]{{ c.name }}[ARGS]{{ c.arguments | tojson }}", "[TOOL_RESULTS]{}[/TOOL_RESULTS]",
         f"[TOOL_CALLS]weather[ARGS]{ARGUMENTS}",
     ),
+    # mistralai/Mistral-7B-Instruct-v0.3 and Mistral-Nemo-Instruct-2407, tokenizer_config.json
+    "mistral-v3": Dialect(
+        "{}\n\n", "[INST] {}[/INST]", "", "</s>", "",
+        f"[TOOL_CALLS] [{JSON_CALL}]", "[TOOL_RESULTS] {}[/TOOL_RESULTS]", f"[TOOL_CALLS] [{HERMES}]",
+    ),
+    # allenai/Olmo-3-7B-Instruct, chat_template.jinja, and vLLM's reader for it
+    "olmo3": Dialect(
+        **CHATML | {"thought": "", "result": "<|im_start|>environment\n{}<|im_end|>\n"},
+        call=f"<function_calls>{PYTHON_CALL}</function_calls>",
+        written='<function_calls>weather(city="12", days=3)</function_calls>',
+    ),
+    # CohereForAI/c4ai-command-r7b-12-2024, the template for tools
+    "command": Dialect(
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>{}<|END_OF_TURN_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>{}<|END_OF_TURN_TOKEN|>",
+        "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>", "<|END_OF_TURN_TOKEN|>",
+        "<|START_THINKING|>{}<|END_THINKING|>",
+        '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "{{ c.name }}", "parameters": {{ c.arguments | tojson }}}]'
+        "<|END_ACTION|>",
+        "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|><|START_TOOL_RESULT|>{}<|END_TOOL_RESULT|><|END_OF_TURN_TOKEN|>",
+        f'<|START_ACTION|>[{{"tool_call_id": "0", "tool_name": "weather", "parameters": {ARGUMENTS}}}]<|END_ACTION|>',
+    ),
     # microsoft/phi-4, tokenizer_config.json
     "phi4": Dialect(
         "<|im_start|>system<|im_sep|>{}<|im_end|>", "<|im_start|>user<|im_sep|>{}<|im_end|>",
@@ -176,7 +198,7 @@ DIALECTS = {
     # LiquidAI/LFM2-1.2B, chat_template.jinja
     "lfm2": Dialect(
         **CHATML | {"thought": "", "result": "<|im_start|>tool\n<|tool_response_start|>{}<|tool_response_end|>"
-                    "<|im_end|>\n"}, call=f"<|tool_call_start|>{PYTHON_CALL}<|tool_call_end|>",
+                    "<|im_end|>\n"}, call=f"<|tool_call_start|>[{PYTHON_CALL}]<|tool_call_end|>",
         written='<|tool_call_start|>[weather(city="12", days=3)]<|tool_call_end|>',
     ),
     # ibm-granite/granite-4.0-h-tiny, chat_template.jinja
@@ -216,7 +238,8 @@ DIALECTS = {
 SPOKEN = {  # model_type: the dialect of most of its models that chat
     "llama": "llama3", "qwen2": "qwen2.5", "qwen3": "qwen3", "qwen3_moe": "qwen3", "qwen3_next": "qwen3",
     "qwen3_5": "qwen3.5", "qwen3_5_moe": "qwen3.5", "gemma2": "gemma3", "gemma3_text": "gemma3", "gemma3n": "gemma3",
-    "gemma4": "gemma4", "mistral3": "mistral", "phi3": "phi4", "gpt_oss": "gpt-oss", "glm4_moe": "glm",
+    "gemma4": "gemma4", "mistral": "mistral-v3", "mistral3": "mistral", "olmo3": "olmo3", "cohere2": "command",
+    "lfm2_moe": "lfm2", "phi3": "phi4", "gpt_oss": "gpt-oss", "glm4_moe": "glm",
     "glm4_moe_lite": "glm", "deepseek_v3": "deepseek", "kimi_k2": "kimi", "smollm3": "qwen3", "lfm2": "lfm2",
     "granitemoehybrid": "granite4", "exaone4": "exaone4", "seed_oss": "seed", "nemotron_h": "nemotron",
     "minimax_m2": "minimax",

@@ -20,7 +20,6 @@ WEATHER = {"type": "function", "function": {"name": "weather", "description": ""
     "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}  # fmt: skip
 CALL = ToolCall("weather", {"city": "12", "days": 3})
 MORE = [  # of templates that are not among the dialects: what says which it is, and what a model writes
-    ("[TOOL_CALLS]", '[TOOL_CALLS][{"name": "weather", "arguments": {"city": "12", "days": 3}}]'),
     ('<function name="a"><param name="b">', '<function name="weather"><param name="city">12</param>\
 <param name="days">3</param></function>'),
 ]  # fmt: skip
