@@ -32,15 +32,15 @@ to 1e-4 of the largest; the likeliest text is the same. No model of the full siz
   nvfp4, AWQ or GPTQ; FP8 where mlx-lm's class reads it.
 - **thinks**, **calls**: the marks between which it thinks and calls tools, as the published template has them (named in
   `tests/support/dialects.py`); the template of a checkpoint decides: Qwen3-Coder calls as Qwen3.5 does, and models of
-  a family that do not think have no such marks. Empty: its template has none, or none that is read here. A dash: not
-  looked at.
+  a family that do not think have no such marks. Empty: its template has none, or none that is read here; of tools it
+  is told in words then, and a grammar binds its calls ([tools](tools.md)). A dash: not looked at.
 
 """
 LACKING = """
 Kimi K2 is DeepSeek V3's class with other sizes, Mistral Llama's, and a Gemma 3 with pictures is `gemma3`.
 Of those with pictures or sound the text is read, as mlx-lm does; layers for predicting several tokens (DeepSeek, GLM,
-Qwen3.5) are left out by it too. DeepSeek's published templates are not told of tools, Llama 3's calls stand between no
-marks: tools are not offered to them. Windows that mlx-lm's class leaves out are kept here
+Qwen3.5) are left out by it too. DeepSeek's published templates are not told of tools, and Llama 3's calls stand between
+no marks. Windows that mlx-lm's class leaves out are kept here
 ([families](decisions/families.md)).
 
 Neither here nor in mlx-lm, and refused by name:
