@@ -31,9 +31,9 @@ to 1e-4 of the largest; the likeliest text is the same. No model of the full siz
 - **GGUF**: such a file of it is read too. Folders may be float32, bfloat16, float16, mlx's 2 to 8 bits, mxfp4, mxfp8,
   nvfp4, AWQ or GPTQ; FP8 where mlx-lm's class reads it.
 - **thinks**, **calls**: the marks between which it thinks and calls tools, as the published template has them (named in
-  `tests/support/dialects.py`); the template of a checkpoint decides: Qwen3-Coder calls as Qwen3.5 does, and models of
-  a family that do not think have no such marks. Empty: its template has none, or none that is read here; of tools it
-  is told in words then, and a grammar binds its calls ([tools](tools.md)). A dash: not looked at.
+  `tests/support/dialects.py`). The template of a checkpoint decides: Qwen3-Coder and Nemotron Nano 3 call as Qwen3.5
+  does, and models of a family that do not think have no such marks. Empty: its template has none, or none that is read
+  here; of tools it is told in words then, and a grammar binds its calls ([tools](tools.md)). A dash: not looked at.
 
 """
 LACKING = """
