@@ -44,7 +44,7 @@ class RopeScaling:
             factor = math.nan
         if kind not in KINDS or not 1 < factor <= MOST:
             raise ConfigError(
-                f"a longer RoPE is KIND:FACTOR, a kind of {', '.join(KINDS)} and a factor above 1, at most {MOST:g}, "
+                f"rope takes KIND:FACTOR, a kind of {', '.join(KINDS)} and a factor above 1, at most {MOST:g}, "
                 f"as yarn:2; got {text!r}"
             )
         return cls(kind, factor)

@@ -57,7 +57,10 @@ def read(named: Sequence[str], home: Path) -> tuple[ServerSpec, ...]:
         )
     found: dict[str, ServerSpec] = {}
     for words in named or [str(home / FILE)]:
-        for spec in _own(words) or _file(expanded(words)):
+        own = _own(words)
+        if not own and named and not expanded(words).exists():
+            raise DataError(f"tools: there is no file {words}, and the servers that come along are {', '.join(OWN)}")
+        for spec in own or _file(expanded(words)):
             if spec.name in found:
                 raise DataError(f"two tool servers are named {spec.name}: rename one in {words}")
             found[spec.name] = spec

@@ -204,7 +204,8 @@ def _with(name: str) -> str:
 
 
 def _goes_with(name: str) -> str:
-    return f"{name} goes with {_with(name)}"
+    flag = f" (--{name.replace('_', '-')})" if "_" in name else ""
+    return f"{name}{flag} goes with {_with(name)}"
 
 
 # Options that would change nothing without another, and are refused where they are given so.

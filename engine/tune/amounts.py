@@ -47,7 +47,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     if not c.batch:
         size = min(BATCH, max(1, len(items) // BATCHES)) if few else BATCH
         c = replace(c, batch=size, packing=c.packing and not few)
-    if c.reword < 0 and quick and layers and rewords:
+    if c.reword < 0 and quick and layers and rewords and not 0 < c.steps < SHORT:
         c = replace(c, reword=REWORD)
     more = MORE if c.reword > 0 else 1.0
     if not (c.steps or c.epochs):

@@ -35,7 +35,7 @@ COURSE: tuple[tuple[str, tuple[str, ...], tuple[Sum, Sum]], ...] = (
     ("no", ("n", "arithmetic", "Down", "Down", "BSpace", "BSpace", "BSpace", "4", "Enter"),
      (lambda n: 1.96 * n[0] / n[1] ** 0.5, lambda _: 800)),
     ("yes", (), (lambda n: math.log2(n[0] / n[1]), lambda _: 1 - math.log2(3) / 2)),
-    ("yes", ("d",), (lambda n: n[0] / n[1], lambda _: (0.625 * 0.375 / 8) ** 0.5)),
+    ("yes", (), (lambda n: n[0] / n[1], lambda _: (0.625 * 0.375 / 8) ** 0.5)),
     ("no", ("Space",), (lambda n: (n[0] + n[1]) / 2, lambda _: 14 - math.log2(2.5))),
     ("yes", ("Right",), (lambda _: 0.4 / 100**0.3, lambda _: 1.2e18)),
 )  # fmt: skip

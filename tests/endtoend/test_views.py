@@ -41,7 +41,7 @@ def test_a_task_in_every_view(terminal: Tmux) -> None:
     terminal.run("./likely; echo it ended with $?")
     terminal.until(lambda s: " ctx" in s and "Message" in s, "a chat with a model")
     terminal.keys("How are you?", "Enter")
-    terminal.until(lambda s: "esc Stop" in s, "an answer that comes")
+    terminal.until(lambda s: "esc Stop" in s or "ppl" in s, "an answer that comes")  # a random model's may be short
     terminal.keys("F3")  # left while it answers
     terminal.until(lambda s: "balanced" in s and "Column" in s, "columns")
     terminal.keys("Enter")  # the prompt that was sent is asked of each of them
