@@ -12,6 +12,7 @@ from dataclasses import replace
 from likely.engine.adapters.config import BATCH, FLOOR, PULL, RANK, RATE, REWORD, Config
 from likely.engine.tune import batches
 from likely.engine.tune.batches import Item
+from likely.engine.tune.samples import TrainingSample
 
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
@@ -32,6 +33,11 @@ def per_epoch(config: Config, items: Sequence[Item]) -> int:
 def steps_of(config: Config, items: Sequence[Item]) -> int:
     """Steps in all, by the options."""
     return config.steps or max(1, math.ceil(config.epochs * per_epoch(config, items) / config.accumulate))
+
+
+def _whole(item: Item) -> bool:
+    """Whether all of a sample is learned, as of a text without a question: fast, it is learned by heart alone."""
+    return isinstance(item, TrainingSample) and all(item.trained[1:])
 
 
 def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: bool = False) -> tuple[Config, str]:
@@ -64,7 +70,8 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
         fast = FAST * more * (2 if c.init == "contrast" else 1)  # B alone moves
-        c = replace(c, rate=float(f"{max(RATE, fast * math.sqrt(FLOOR / steps)):.1g}") if quick else RATE)
+        soon = quick and not all(_whole(item) for item in items)
+        c = replace(c, rate=float(f"{max(RATE, fast * math.sqrt(FLOOR / steps)):.1g}") if soon else RATE)
     if not few:
         return c, ""
     parts = [

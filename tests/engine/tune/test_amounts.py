@@ -18,6 +18,8 @@ def test_small_data_are_read_in_small_batches_often_and_fast() -> None:
     assert ", rate 0.0007, layers 18, rank 16, rehearsal 2: 40 samples make" in how[0][1]
     said = chosen(config, items, layers=30, rewords=True)[0]  # 1.75 times as many passes; 0.0013 over the root of 3.4
     assert (said.reword, said.epochs, said.rate) == (0.5, 18.0, 9e-4)
+    texts = chosen(config, [sample(8, targets=7)] * 40, layers=30)[0]  # fast, they would be learned by heart alone
+    assert (texts.epochs, texts.rate, texts.rehearsal) == (10.0, 2e-4, 2.0)
     found, why = chosen(config, items)
     # 20 batches; 8 passes over 60 rows are 9.8 over 40; the rate of 100 steps over the root of 2
     assert (found.batch, found.packing, found.epochs, found.rate) == (2, False, 10.0, 7e-4)
