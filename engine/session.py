@@ -34,7 +34,7 @@ from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
 from likely.engine.decode.text_stream import TextStream, with_text
 from likely.engine.errors import ContextOverflow, NotFinite, ParameterError
-from likely.engine.numerics import first_not_finite, require_finite
+from likely.engine.numerics import damaged, first_not_finite, require_finite
 from likely.engine.pool import Pool
 from likely.engine.prefix import Prefixes
 from likely.engine.thinking import ThoughtSpan, end_of, opens
@@ -232,7 +232,9 @@ class Session:
         NotFinite where that cannot be, with the place at which they end.
         """
         where = f"{self.info.name} gives NaN {first_not_finite(self.model, ids)}"
-        if self.adapted or not self.reload:
+        if not (self.adapted or self.reload):
+            raise damaged(self.info.name, self.model, ids)
+        if self.adapted:
             raise NotFinite(f"{where}: take its adapters off, or use a checkpoint of a wider type")
         wider = self.checkpoint.widened()
         if wider is None:

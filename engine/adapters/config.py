@@ -204,8 +204,7 @@ def _with(name: str) -> str:
 
 
 def _goes_with(name: str) -> str:
-    flag = f" (--{name.replace('_', '-')})" if "_" in name else ""
-    return f"{name}{flag} goes with {_with(name)}"
+    return f"{name} goes with {_with(name)}"
 
 
 # Options that would change nothing without another, and are refused where they are given so.

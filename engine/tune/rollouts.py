@@ -7,6 +7,7 @@ drawn. Log-probabilities and KL in nats.
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,7 +17,7 @@ from likely.engine.adapters.sites import trainable
 from likely.engine.answers.comparison import same_number, same_words
 from likely.engine.answers.extraction import is_number
 from likely.engine.answers.program import Verifier, VerifierError
-from likely.engine.errors import DataError, ParameterError
+from likely.engine.errors import DataError, ParameterError, TemplateError
 from likely.engine.rewards.advantages import advantages, weights
 from likely.engine.rewards.figures import RIGHT, Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
@@ -24,6 +25,7 @@ from likely.engine.tune.probes import as_before, texts
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RewardedAnswer, TrainingSample
+from likely.engine.tune.wordings import frame_of
 
 PROBED = 4  # problems whose verdicts are looked at before the first step
 TAGS = "<think></think>", "<answer></answer>", "\\boxed{}", "####"  # forms without an answer
@@ -35,7 +37,7 @@ class RewardProblem:
     """A prompt and the answer that is right."""
 
     ids: tuple[int, ...]
-    prompt: str
+    prompt: str  # the question, without the template around it
     answer: str
     where: str
 
@@ -82,15 +84,23 @@ def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
     """The problem that a row is. DataError where no prompt stands before its answer."""
     assert run.session is not None
     start = max(i for i, (one, last) in enumerate(pairwise((True, *sample.trained))) if last and not one)
-    tokenizer = run.session.tokenizer
+    tokenizer, asked = run.session.tokenizer, sample.ids[:start]
+    with suppress(TemplateError):  # of one that wants more than a question, all that stands there
+        frame = frame_of(tokenizer)
+        first, last = len(frame.before), start - len(frame.after)
+        if first < last and (asked[:first], asked[last:]) == (frame.before, frame.after):
+            asked = asked[first:last]
     prompt, answer = (
         b"".join(tokenizer.piece(t) for t in part if not (tokenizer.is_special(t) or t in tokenizer.eos))
-        for part in (sample.ids[:start], sample.ids[start:])
+        for part in (asked, sample.ids[start:])
     )
     if not start:
         raise DataError(f"{sample.where}: a problem is a prompt and its answer, and here nothing stands before it")
     return RewardProblem(
-        sample.ids[:start], prompt.decode(errors="replace"), answer.decode(errors="replace").strip(), sample.where
+        sample.ids[:start],
+        prompt.decode(errors="replace").strip(),
+        answer.decode(errors="replace").strip(),
+        sample.where,
     )
 
 

@@ -18,7 +18,7 @@ from tests.models.oracle import flat, reference
 from tests.support import tmux
 from tests.support.tmux import Tmux
 
-pytestmark = [pytest.mark.slow(60), pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
+pytestmark = [pytest.mark.soak, pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
 
 ROOT = Path(__file__).parents[2]
 LESSON = 78  # column from which on the lesson stands, of 120

@@ -20,7 +20,7 @@ from likely.app.tui.widgets.host import host
 if TYPE_CHECKING:
     from likely.app.tui.chat.candidates import CandidateTable
 
-NAME, LEAST_NAME = 24, 8  # cells of the model's name that facts give way to; where there is little room
+NAME, LEAST_NAME = 20, 8  # cells of the model's name that facts give way to; where there is little room
 ROOMY = 56  # cells beside the views
 DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
 
