@@ -127,10 +127,11 @@ def walked(terminal: Tmux, model: str, without: Sequence[int]) -> dict[str, dict
 
 
 @pytest.mark.real
-def test_all_chapters_on_a_base_model_of_another_family(terminal: Tmux) -> None:
-    if not (home() / "models" / "gemma3").exists():
-        pytest.skip("gemma3 is not here: likely pull gemma3")
-    kept = walked(terminal, "gemma3", ())
+@pytest.mark.parametrize("model", ["smollm2", "gemma3"])  # one that answers, and a base model of another family
+def test_all_chapters_on_a_real_model(model: str, terminal: Tmux) -> None:
+    if not (home() / "models" / model).exists():
+        pytest.skip(f"{model} is not here: likely pull {model}")
+    kept = walked(terminal, model, ())
     assert [kept[str(n)]["clean"] for n in range(1, 13)] == [2] * 12
 
 
