@@ -20,6 +20,7 @@ from typing import Any
 
 from likely.engine.errors import LikelyError, ParameterError
 
+RIGHT = 0.5  # the least verdict that says right
 MOST = 1 << 16  # bytes of output that are kept
 WORDS = {"true": 1.0, "yes": 1.0, "right": 1.0, "false": 0.0, "no": 0.0, "wrong": 0.0}
 

@@ -9,14 +9,13 @@ from collections.abc import Callable
 from likely.engine.answers import mathematics
 from likely.engine.answers.comparison import exact, normalised, same_number, same_words
 from likely.engine.answers.extraction import RULES, canonical, is_number, number, sought
-from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.answers.program import RIGHT, Verifier, VerifierError
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate.conditional import check_judge
 from likely.engine.evaluate.tasks import Question, TaskSettings
 from likely.engine.installation import adding
 
 SCORERS = ("exact", "normalised", "numeric", "regex", "math", "program")
-RIGHT = 0.5  # the least verdict of a program that says right
 
 
 def check(settings: TaskSettings) -> None:

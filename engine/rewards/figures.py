@@ -6,10 +6,9 @@ Plain data, without mlx. Log-probabilities, KL and entropies in nats.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from likely.engine.answers.program import RIGHT
 from likely.engine.answers.vote import pass_at
 from likely.engine.statistics.estimates import Change, Estimate, clustered, compare, mean
-
-RIGHT = 0.5  # the least reward of an answer that is right
 
 
 @dataclass(frozen=True, slots=True)

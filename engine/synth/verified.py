@@ -10,10 +10,10 @@ from functools import cached_property
 from itertools import pairwise
 
 from likely.engine import ranks
-from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.answers.program import RIGHT, Verifier, VerifierError
 from likely.engine.evaluate import verifiers
 from likely.engine.evaluate.tasks import Question, Task
-from likely.engine.evaluate.verifiers import RIGHT, judge
+from likely.engine.evaluate.verifiers import judge
 from likely.engine.reason.paths import ReasoningPath
 from likely.engine.synth.inputs import AskedProblem, problems, task_of
 from likely.engine.synth.method import LONG, RowMethod

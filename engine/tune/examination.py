@@ -9,7 +9,6 @@ would hardly have given itself (docs/decisions/changed.md). Knows nothing of how
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from likely.engine.statistics.estimates import compare, ratio, share
 from likely.engine.tune import batch_losses, losses, trials
 from likely.engine.tune.batches import collate
 from likely.engine.tune.control import Ended, Event, TrainControl
-from likely.engine.tune.probes import as_before, said
+from likely.engine.tune.probes import as_before, said, words_of
 from likely.engine.tune.row_scores import RowScore, target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import Pair, TrainingSample
@@ -126,8 +125,8 @@ def _scores(run: TrainingRun, items: Sequence[TrainingSample | Pair]) -> list[li
 def _tested(run: TrainingRun, sample: TrainingSample, before: bool, now: bool) -> Reply:
     """A row of the test in words: right where its answer stands in what is said. What a pass has said to be its answer
     word for word is not drawn again."""
-    start = max(i for i, (one, last) in enumerate(pairwise((True, *sample.trained))) if last and not one)
-    wanted = _text(run, sample.ids[start:])
+    start = sample.answer_at
+    wanted = words_of(run, sample.ids[start:])
     tokens = len(sample.ids) - start + ANSWER
     texts = [
         wanted if right else said(run, sample.ids[:start], tokens, base=base).text.strip()
@@ -137,13 +136,6 @@ def _tested(run: TrainingRun, sample: TrainingSample, before: bool, now: bool) -
     stands = re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)
     right = [bool(wanted) and stands.search(text) is not None for text in texts]
     return Reply(sample.where, wanted, texts[0], texts[1], (right[0], right[1]))
-
-
-def _text(run: TrainingRun, ids: Sequence[int]) -> str:
-    assert run.session is not None
-    tokenizer = run.session.tokenizer
-    pieces = [tokenizer.piece(t) for t in ids if not (tokenizer.is_special(t) or t in tokenizer.eos)]
-    return b"".join(pieces).decode(errors="replace").strip()
 
 
 def _asked(run: TrainingRun, question: str) -> TrainingSample | None:
@@ -162,7 +154,7 @@ def _others(run: TrainingRun, asked: Sequence[tuple[str, str, TrainingSample]]) 
     now = [sample if same else _again(run, sample) for sample, (_, same) in zip(samples, moved, strict=True)]
     replies = []
     for (question, words, was), is_, regret in zip(asked, now, _regrets(run, now), strict=True):
-        texts = [_text(run, sample.ids[sample.trained.index(True) :]) for sample in (was, is_)]
+        texts = [words_of(run, sample.ids[sample.trained.index(True) :]) for sample in (was, is_)]
         right = re.compile(rf"\b(?:{words})s?\b", re.IGNORECASE)
         known = [right.search(text) is not None for text in texts]
         replies.append(Reply(question, "", texts[0], texts[1], (known[0], known[1]), regret))

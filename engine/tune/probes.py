@@ -75,6 +75,13 @@ def texts(
     return found
 
 
+def words_of(run: TrainingRun, ids: Sequence[int]) -> str:
+    """The text of ids without the tokens that control, and without the blanks around."""
+    tokenizer = _session(run).tokenizer
+    pieces = [tokenizer.piece(t) for t in ids if not (tokenizer.is_special(t) or t in tokenizer.eos)]
+    return b"".join(pieces).decode(errors="replace").strip()
+
+
 def _drawn(run: TrainingRun, request: Complete) -> Completion:
     ids = _ids(_session(run), request.text, request.chat)
     text = said(run, ids, request.tokens, recipe=request.recipe, seed=request.seed, base=request.base)

@@ -9,19 +9,18 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from likely.engine.adapters.sites import trainable
 from likely.engine.answers.comparison import same_number, same_words
 from likely.engine.answers.extraction import is_number
-from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.answers.program import RIGHT, Verifier, VerifierError
 from likely.engine.errors import DataError, ParameterError, TemplateError
 from likely.engine.rewards.advantages import advantages, weights
-from likely.engine.rewards.figures import RIGHT, Rewarded, Rollout, summary
+from likely.engine.rewards.figures import Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
-from likely.engine.tune.probes import as_before, texts
+from likely.engine.tune.probes import as_before, texts, words_of
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RewardedAnswer, TrainingSample
@@ -83,25 +82,16 @@ def stands(answer: str, said: str) -> bool:
 def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
     """The problem that a row is. DataError where no prompt stands before its answer."""
     assert run.session is not None
-    start = max(i for i, (one, last) in enumerate(pairwise((True, *sample.trained))) if last and not one)
-    tokenizer, asked = run.session.tokenizer, sample.ids[:start]
+    start = sample.answer_at
+    asked = sample.ids[:start]
     with suppress(TemplateError):  # of one that wants more than a question, all that stands there
-        frame = frame_of(tokenizer)
+        frame = frame_of(run.session.tokenizer)
         first, last = len(frame.before), start - len(frame.after)
         if first < last and (asked[:first], asked[last:]) == (frame.before, frame.after):
             asked = asked[first:last]
-    prompt, answer = (
-        b"".join(tokenizer.piece(t) for t in part if not (tokenizer.is_special(t) or t in tokenizer.eos))
-        for part in (asked, sample.ids[start:])
-    )
     if not start:
         raise DataError(f"{sample.where}: a problem is a prompt and its answer, and here nothing stands before it")
-    return RewardProblem(
-        sample.ids[:start],
-        prompt.decode(errors="replace").strip(),
-        answer.decode(errors="replace").strip(),
-        sample.where,
-    )
+    return RewardProblem(sample.ids[:start], words_of(run, asked), words_of(run, sample.ids[start:]), sample.where)
 
 
 def draw(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[Rollout]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,11 @@ class TrainingSample:
     @property
     def targets(self) -> int:
         return int(sum(self.trained[1:]))
+
+    @property
+    def answer_at(self) -> int:
+        """Where its last answer begins: the last id that is trained behind one that is not."""
+        return max(i for i, (one, last) in enumerate(pairwise((True, *self.trained))) if last and not one)
 
 
 @dataclass(frozen=True)

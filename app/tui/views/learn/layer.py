@@ -18,7 +18,7 @@ from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.base.strip import dots_each, strip
 from likely.app.tui.base.theme import bar
-from likely.app.tui.chat.candidates import LN2, Names
+from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.worker import Failed
 from likely.engine.decode.control import RunControl
@@ -115,11 +115,6 @@ class LayerPicture(LessonPicture):
             self.redraw()
         else:
             self.ask()
-
-    @property
-    def names(self) -> Names:
-        facts = self.host.engine.current
-        return self.host.names_of(facts.name if facts is not None else "")
 
     def numbers(self) -> Mapping[str, Value]:
         opened, at = self.opened, self.answers.get(self.intact)

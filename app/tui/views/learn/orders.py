@@ -17,7 +17,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.base.theme import bar
-from likely.app.tui.chat.candidates import LN2, Names
+from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.worker import Failed
 from likely.engine.arrays import entropy, softmax
@@ -94,11 +94,6 @@ class OrdersPicture(LessonPicture):
                 self.failure = event.line
         if self.is_attached:
             self.redraw()
-
-    @property
-    def names(self) -> Names:
-        facts = self.host.engine.current
-        return self.host.names_of(facts.name if facts is not None else "")
 
     def numbers(self) -> Mapping[str, Value]:
         if self.logits is None:

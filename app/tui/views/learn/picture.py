@@ -23,6 +23,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.chat.candidates import Names
 from likely.app.tui.widgets.host import ViewHost, host
 
 
@@ -36,6 +37,12 @@ class LessonPicture(LineWidget, can_focus=True):
     @property
     def host(self) -> ViewHost:
         return host(self)
+
+    @property
+    def names(self) -> Names:
+        """The tokens' names, of the model that is loaded."""
+        facts = self.host.engine.current
+        return self.host.names_of(facts.name if facts is not None else "")
 
     def set_state(self, state: Mapping[str, str]) -> None:
         """Begin as the chapter wants it."""

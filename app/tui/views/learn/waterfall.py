@@ -21,7 +21,6 @@ from likely.app.tui.base import cells, plot
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sheet import Sheet
 from likely.app.tui.base.theme import bar
-from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.formulas import of_text
 from likely.app.tui.chat.word_surprisals import figures, running_sum
 from likely.app.tui.views.learn.picture import LessonPicture
@@ -146,11 +145,6 @@ class WaterfallPicture(LessonPicture):
         if facts is not None:
             self.host.engine.submit(call(what, facts.name, prompt), heard)
         self.redraw()
-
-    @property
-    def names(self) -> Names:
-        facts = self.host.engine.current
-        return self.host.names_of(facts.name if facts is not None else "")
 
     def numbers(self) -> Mapping[str, Value]:
         if not self.steps:
