@@ -3,10 +3,9 @@
 Each says exactly what it does, since a score is worth no more than its verifier. No model.
 """
 
-import shutil
 from collections.abc import Callable
 
-from likely.engine.answers import mathematics
+from likely.engine.answers import mathematics, program
 from likely.engine.answers.comparison import exact, normalised, same_number, same_words
 from likely.engine.answers.extraction import RULES, canonical, is_number, number, sought
 from likely.engine.answers.program import RIGHT, Verifier, VerifierError
@@ -25,8 +24,8 @@ def check(settings: TaskSettings) -> None:
             raise ParameterError(f"there is no scorer {name!r}: one of {', '.join(SCORERS)}")
     if "program" in settings.scorers and not settings.program:
         raise ParameterError("the scorer program needs a program: a list of the words that start it")
-    if "program" in settings.scorers and shutil.which(settings.program[0]) is None:
-        raise ParameterError(f"cannot start the verifier {settings.program[0]}: there is no such program")
+    if "program" in settings.scorers:
+        program.check(settings.program)
     if "math" in settings.scorers and not mathematics.is_there():
         raise ParameterError(f"the scorer math needs math-verify, which is not installed: {adding('math-verify')}")
     if "regex" in settings.scorers and not settings.pattern:

@@ -89,7 +89,7 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
         if rest_s <= 0:
             raise ChildStopped(f"it took more than {TIME_S:g} seconds")
         if not select.select([out], [], [], min(rest_s, LOOK_S))[0]:
-            if sys.platform != "linux" and _resident(child.pid) > MEMORY:
+            if sys.platform != "linux" and child_python.resident(child.pid) > MEMORY:
                 raise ChildStopped(f"it took more than {MEMORY >> 30} GB of memory")
             continue
         part = os.read(out.fileno(), min(size - len(data), 1 << 16))
@@ -97,9 +97,3 @@ def _exactly(child: Child, size: int, deadline: float) -> bytes:
             raise ChildStopped(child_python.how_it_ended(child))
         data += part
     return data
-
-
-def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds; 0 where nobody says."""
-    resident = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return 1024 * int(resident) if resident.strip().isdigit() else 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from likely.engine import made, ranks
 from likely.engine.adapters.config import Config
+from likely.engine.answers.program import Verifier
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.objectives import OF_PAIRS
@@ -73,6 +74,8 @@ def open_run(
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
     check_board(config)
+    if config.verifier:
+        Verifier.of(config.verifier)
     names = read_map(config.map)
     dataset = data.read(
         config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress

@@ -47,8 +47,6 @@ def check(run: TrainingRun) -> None:
         raise ParameterError("objective = reward draws answers, which needs a tokenizer: give the run a session")
     if run.group is not None:
         raise ParameterError("objective = reward runs in one process, not under mlx.launch")
-    if run.config.verifier:
-        Verifier.of(run.config.verifier)
 
 
 def probe(run: TrainingRun) -> None:

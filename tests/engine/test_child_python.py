@@ -2,12 +2,15 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from likely.app.watch.child_server import ChildServer
+from likely.engine import child_python
 from likely.engine.answers import mathematics
 from likely.engine.sandbox import process
 from likely.engine.sources.fetch.catalogue import Package
@@ -42,6 +45,17 @@ def decoys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_template_that_nobody_knows(decoys: Path) -> None:
     template = ChatTemplate("{{ messages[0].content }} it {{ bos_token }}", {"bos_token": "<s>"})
     assert template.render([{"role": "user", "content": "say"}], generation_prompt=False) == "say it <s>"
+
+
+def test_the_memory_of_a_group_of_processes_is_what_they_hold() -> None:
+    code = "held = b'x' * (64 << 20); print(1, flush=True); input()"
+    words = ["/bin/sh", "-c", f'{sys.executable} -SEc "{code}" 2>/dev/null; :']
+    with subprocess.Popen(words, start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None and shell.stdin is not None
+        assert shell.stdout.readline() == b"1\n"
+        assert 64 << 20 < child_python.resident(shell.pid) < 256 << 20
+        shell.stdin.close()
+    assert child_python.resident(shell.pid) == 0
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from likely.engine.answers.extraction import Extraction, canonical, number, sought, value
-from likely.engine.answers.program import MOST, Verifier, VerifierError
+from likely.engine.answers.program import MEMORY, MOST, Verifier, VerifierError
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import verifiers
 from likely.engine.evaluate.conditional import check_judge
@@ -130,6 +130,17 @@ SHELL = "read line; "
         ("exit 0", 1.0),
         ("exit 1", 0.0),
         ("echo 0.25", 0.25),
+        ("sleep 60 & echo 1", 1.0),  # what it leaves behind holds its output, and is not waited for
+        ("yes >&2 & echo 1", 1.0),
+        ("exec >&- 2>&-; exit 1", 0.0),
+        ("echo 1; echo 2", r"must print one number, or yes or no, got '1\\n2'"),
+        ("echo '{\"score\": 1}'", "must print one number"),
+        ("printf '\\033[2J'", r"got '\\x1b\[2J'"),
+        ("printf '\\033[2Jbad\\n' >&2; exit 3", r"ended with 3: \[2Jbad$"),
+        ("kill -9 $$", "ended with -9"),
+        # its bounds: open files, a file's size, an empty folder, and nothing of our environment
+        ("echo $(ulimit -n) $(ls -A | wc -l) [$TOKEN] >&2; exit 3", r"ended with 3: 64 0 \[\]$"),
+        ("head -c 20000000 /dev/zero > big; test -s big && test $(wc -c < big) -lt 19999999", 1.0),
         ("exit 2", "ended with 2: it said nothing"),
         ("echo no >&2; echo; exit 1", "ended with 1: no"),
         ("echo 1; exit 3", "ended with 3: it said nothing"),
@@ -141,10 +152,11 @@ SHELL = "read line; "
                 ("right", 1.0), ("no", 0.0),
             )
         ),
-        *((f"echo {word}", "must print one number, or yes or no, .*got '?" + word) for word in ("hm", "nan", "inf")),
+        *((f"echo {word}", "must print one number, or yes or no, .*got '?" + word) for word in ("hm", "nan", "1e400")),
     ],
 )  # fmt: skip
-def test_a_program_s_output_or_its_end_is_the_verdict(script: str, found: Any) -> None:
+def test_a_program_s_output_or_its_end_is_the_verdict(script: str, found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "secret")
     verifier = Verifier(("/bin/sh", "-c", SHELL + script), 20.0)
     if isinstance(found, float):
         assert verifier("p", "s") == found
@@ -153,20 +165,33 @@ def test_a_program_s_output_or_its_end_is_the_verdict(script: str, found: Any) -
         verifier("p", "s")
 
 
-def test_a_program_is_told_all_and_has_room_for_so_much(tmp_path: Path) -> None:
+def test_a_program_is_told_all_and_has_room_for_so_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = tmp_path / "told"
     verifier = Verifier.of(f"/bin/sh -c 'cat > {told}; echo 1'", 20.0)
     assert verifier("p", "x" * 100_000, answer="a", answers=("a", "b"), row={"k": Path("x")}) == 1
     assert json.loads(told.read_text()) == {
         "prompt": "p", "said": "x" * 100_000, "answer": "a", "answers": ["a", "b"], "row": {"k": "x"},
     }  # fmt: skip
-    assert Verifier.of("a 'b c'").words == ("a", "b c")
+    assert Verifier.of("sh 'b c'").words == ("sh", "b c")
     with pytest.raises(VerifierError, match="printed more than 65,536 bytes"):
         Verifier(("/bin/sh", "-c", f"head -c {MOST + 1} /dev/zero"), 20.0)("p", "s")
     with pytest.raises(VerifierError, match=r"gave no verdict within 0\.05 s"):
         Verifier(("/bin/sh", "-c", "exec sleep 5"), 0.05)("p", "s")
-    with pytest.raises(VerifierError, match="cannot start the verifier /none: No such file"):
+    with pytest.raises(VerifierError, match="cannot start the verifier /none: there is no such program"):
         Verifier(("/none",))("p", "s")
-    for command, line in (("'", "is no command"), (" ", "is an empty command")):
+    for command, line in (
+        ("'", "is no command"), (" ", "is an empty command"), ("/none", "there is no such program"),
+        (str(told), "cannot be run .chmod"),
+    ):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             Verifier.of(command)
+    monkeypatch.chdir(tmp_path)  # it begins in another folder, and finds what is named in this one
+    (tmp_path / "check.sh").write_text("cat told")
+    with pytest.raises(VerifierError, match="told: No such file"):
+        Verifier.of("sh check.sh", 20.0)("p", "s")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS takes no bound of memory")
+def test_a_program_has_so_much_memory() -> None:
+    with pytest.raises(VerifierError, match="MemoryError"):
+        Verifier((sys.executable, "-SEc", f"bytearray({MEMORY})"), 60.0)("p", "s")

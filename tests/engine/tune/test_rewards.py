@@ -134,6 +134,7 @@ def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(model: Pat
         ({"dropout": 0.1}, "without dropout"),
         ({"objective": "sft"}, "answers goes with objective = reward|tokens goes with objective = reward"),
         ({"warm_start": "x"}, "fuse the adapter"),
+        ({"verifier": "/none/check"}, "cannot start the verifier /none/check: there is no such program"),
         ({"label_smoothing": 0.1}, "label_smoothing goes with objective = sft"),
     ],
 )
