@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from likely.app.units import bits
-from likely.engine.rewards.figures import HeldOut, Rewarded
+from likely.app.units import bits, finite
+from likely.engine.rewards.figures import HeldOut, PassedAt, Rewarded
 
 
 def rewarded(event: Rewarded) -> str:
@@ -15,31 +15,54 @@ def rewarded(event: Rewarded) -> str:
     return (
         f"reward {event.reward:.2f} [{event.low:.2f}, {event.high:.2f}] · {groups} · "
         f"KL {bits(event.kl):.2f} bits an answer · entropy {bits(event.entropy):.2f} bits a token · "
-        f"{event.cut:.0%} cut{missing}"
+        f"{lengths(event)} · {event.cut:.0%} cut{missing}"
     )
+
+
+def lengths(event: Rewarded) -> str:
+    """Mean lengths of right and wrong answers."""
+    known = (("right", event.length_right), ("wrong", event.length_wrong))
+    return " and ".join(f"{name} {length:.0f}" for name, length in known if length is not None) + " tokens"
+
+
+def times(event: Rewarded) -> str:
+    """The parts of the time of a step."""
+    return f"draw {event.drawn_s:.1f} s, verify {event.verified_s:.1f} s, update {event.updated_s:.1f} s"
+
+
+def held_out(found: HeldOut) -> str:
+    """Held-out problems during a training, in a line."""
+    first = found.passed[0]
+    return f"held out pass@1 {first.policy.mean:.3f}, base {first.base.mean:.3f} ({_rise(first)})"
+
+
+def _rise(one: PassedAt) -> str:
+    low, high = one.rise.estimate.interval
+    known = f" [{low:+.3f}, {high:+.3f}]" if finite(low) is not None and finite(high) is not None else ""
+    return f"{one.rise.estimate.mean:+.3f}{known}"
 
 
 def lines(found: HeldOut) -> Iterator[str]:
     """Base and policy on held-out problems, and where more answers make up for it."""
     for one in found.passed:
-        low, high = one.rise.estimate.interval
-        yield (
-            f"pass@{one.k:<4} base {one.base.mean:.3f}, now {one.policy.mean:.3f} ({one.rise.estimate.mean:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}])"
-        )
-    crossing = "" if found.crossing is None else f"; from {found.crossing} answers on the base is ahead: it got sharper"
-    yield f"of {found.problems} held-out problems, {found.answers} answers each{crossing}"
+        yield f"pass@{one.k:<4} base {one.base.mean:.3f}, now {one.policy.mean:.3f} ({_rise(one)})"
+    yield f"of {len(found.before)} held-out problems, {found.answers} answers each{crossing(found)}"
+
+
+def crossing(found: HeldOut) -> str:
+    """From where on the base is ahead, where it is."""
+    return "" if found.crossing is None else f"; from {found.crossing} answers on the base is ahead: it got sharper"
 
 
 def as_json(found: HeldOut) -> dict[str, Any]:
     """pass@k of base and policy, as the last object of a training has it."""
-    sides = {"base": "base", "policy": "policy"}
     return {
-        "problems": found.problems, "answers": found.answers, "crossing": found.crossing,
+        "problems": len(found.before), "answers": found.answers, "crossing": found.crossing,
         **{
-            name: {f"pass@{one.k}": getattr(one, side).mean for one in found.passed} for name, side in sides.items()
+            name: {f"pass@{one.k}": getattr(one, name).mean for one in found.passed} for name in ("base", "policy")
         },
         "rise": {
-            f"pass@{one.k}": [one.rise.estimate.mean, *one.rise.estimate.interval] for one in found.passed
+            f"pass@{one.k}": [one.rise.estimate.mean, *map(finite, one.rise.estimate.interval)]
+            for one in found.passed
         },
     }  # fmt: skip

@@ -21,7 +21,7 @@ from likely.engine.lock import locked, silent
 from likely.engine.whole_file import write_whole
 
 ADAPTER, FUSED, QUANTISED, PRETRAINED = "adapter", "fused", "quantised", "pretrained"
-BEST = "best"  # in an adapter's folder: the weights of the least validation loss
+BEST = "best"  # in an adapter's folder: the weights of the least validation loss, or the most held-out pass@1
 RECORD = {"path": str, "kind": str, "base": str}
 
 

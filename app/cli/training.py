@@ -55,7 +55,7 @@ def follow(
     `sign` stands before a loss of rows that were held out; a loss is the mean of a `per`, token or pair. Of rewards,
     whose loss is 0 by construction, their mean is shown in its place.
     """
-    from likely.app.rewards import rewarded
+    from likely.app import rewards
     from likely.app.verdict import as_json as verdict_json
     from likely.engine.rewards.figures import HeldOut, Rewarded
     from likely.engine.tune.control import Ended, Saved, Stepped, Validated
@@ -71,8 +71,12 @@ def follow(
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
-        elif isinstance(event, HeldOut):
-            pass  # its figures stand at the end
+        elif leads and as_json and isinstance(event, HeldOut):
+            click.echo(json_line({"event": "held_out", "step": event.step, **rewards.as_json(event)}))
+        elif leads and isinstance(event, HeldOut):
+            progress.show("", 0, 0)
+            if not done:  # at the end its figures are said whole
+                click.echo(f"step {event.step} · {rewards.held_out(event)}", err=True)
         elif leads and as_json and isinstance(event, Rewarded):
             units = {"kl": "nats an answer", "entropy": PER_TOKEN}
             click.echo(json_line({"event": "rewarded", **asdict(event)}, **units))
@@ -82,7 +86,7 @@ def follow(
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Rewarded):
-            progress.show(f"step {event.step} · {rewarded(event)}{left}", event.step, event.step)
+            progress.show(f"step {event.step} · {rewards.rewarded(event)}{left}", event.step, event.step)
         elif leads and isinstance(event, Stepped) and per == "answer":
             done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
             left = f" · {duration(rest)} left"

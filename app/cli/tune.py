@@ -103,7 +103,6 @@ def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     from likely.engine.rewards.figures import HeldOut
     from likely.engine.tune.control import Ended, TrainControl
     from likely.engine.tune.examination import examined
-    from likely.engine.tune.passed import compared
     from likely.engine.tune.trainer import train
     from likely.engine.tune.verdict import TrainingVerdict
 
@@ -111,7 +110,7 @@ def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         control.report = progress.show
-        events = compared(examined(train(run, control), run, control), run, control)
+        events = examined(train(run, control), run, control)
         for event, valid in follow(events, run.leads, as_json, progress, sign, run.config.goal.unit):
             if isinstance(event, TrainingVerdict):
                 verdict = event
@@ -134,7 +133,7 @@ def _ended(
     run, well = opened.run, event.reason in ("done", "patience")
     far = moved(run) if well else None
     if as_json:
-        held = {} if passed is None else rewards.as_json(passed)
+        held = {} if passed is None else {"measured_at": passed.step, **rewards.as_json(passed)}
         click.echo(json_line({"event": "ended", **asdict(event), "moved": far, **held}, moved=PER_TOKEN))
     elif well:
         why = f" ({event.why})" if event.why else ""
@@ -143,7 +142,8 @@ def _ended(
             click.echo("nothing was left to do: --resume with more --epochs or --steps goes on", err=True)
         if run.counters.best_step not in (0, event.step) and (run.folder / made.BEST).is_dir():
             place, best = shlex.quote(str(run.folder)), shlex.quote(str(run.folder / made.BEST))
-            least = f"-A {best} those of step {run.counters.best_step}, the least validation loss"
+            what = "the most held-out pass@1" if run.config.goal.drawn else "the least validation loss"
+            least = f"-A {best} those of step {run.counters.best_step}, {what}"
             click.echo(heat.one_line(f"-A {place} takes the weights of step {event.step}, {least}"), err=True)
         said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
         said = (*said, *rewards.lines(passed)) if passed is not None else said

@@ -58,7 +58,7 @@ class Config:
     )
     verifier: str = option("", "a program that judges: a line of JSON in, a number out; else as likely eval compares")
     timeout: float = option(10.0, "seconds of the verifier for an answer", low=0.01)
-    eval_answers: int = option(16, "answers to each held-out problem at the end, for pass@k", low=1, high=1024)
+    eval_answers: int = option(16, "answers to each held-out problem, for pass@k", low=1, high=1024)
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
@@ -102,7 +102,7 @@ class Config:
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
     seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
 
-    eval_every: int = option(50, "steps between validations; 0: only at the end", low=0)
+    eval_every: int = option(50, "steps between looks at what is held out; 0: only at the end", low=0)
     eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)
     patience: int = option(0, "stop after so many validations without a better one; 0: never", low=0)
     save_every: int = option(50, "steps between checkpoints; 0: only at the end", low=0)

@@ -45,9 +45,13 @@ class Rewarded:
     cut: float  # share that the limit ended: they count as wrong
     missing: int  # answers without a verdict, which teach nothing
     drawn_s: float
+    verified_s: float = 0.0
+    updated_s: float = 0.0  # all else of the step
 
 
-def summary(step: int, groups: Sequence[Sequence[Rollout]], kls: Sequence[float], drawn_s: float) -> Rewarded:
+def summary(
+    step: int, groups: Sequence[Sequence[Rollout]], kls: Sequence[float], drawn_s: float, verified_s: float = 0.0
+) -> Rewarded:
     """The figures of a step's answers, by problem."""
     every = [one for group in groups for one in group]
     judged = [(float(one.reward), k) for k, group in enumerate(groups) for one in group if one.reward is not None]
@@ -64,6 +68,7 @@ def summary(step: int, groups: Sequence[Sequence[Rollout]], kls: Sequence[float]
         of_right,
         of_wrong,
         sum(one.cut for one in every) / len(every), sum(one.reward is None for one in every), drawn_s,
+        verified_s,
     )  # fmt: skip
 
 
@@ -78,21 +83,38 @@ class PassedAt:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Base and policy on `problems` held-out problems, of each `answers` answers. `crossing` is the least k at which
-    the policy, ahead at 1, is behind: rewards sharpen what the model can do, and so may lose by many answers."""
+class AnsweredProblem:
+    """A held-out problem, its answer, and what the base and the policy said to it."""
 
-    problems: int
+    prompt: str
+    answer: str
+    before: tuple[Rollout, ...]
+    now: tuple[Rollout, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Base and policy on held-out problems after a step: how many of each problem's `answers` are right, before and
+    now. `seen` is what they said, where it is known."""
+
+    step: int
     answers: int
+    before: tuple[int, ...]
+    now: tuple[int, ...]
     passed: tuple[PassedAt, ...]
+    seen: tuple[AnsweredProblem, ...] = ()
 
     @property
     def crossing(self) -> int | None:
+        """The least k at which the policy, ahead at 1, is behind: rewards sharpen what the model can do, and so may
+        lose by many answers."""
         ahead = self.passed[0].policy.mean > self.passed[0].base.mean
         return next((one.k for one in self.passed if one.policy.mean < one.base.mean), None) if ahead else None
 
 
-def held_out(before: Sequence[int], now: Sequence[int], answers: int) -> HeldOut:
+def held_out(
+    before: Sequence[int], now: Sequence[int], answers: int, step: int = 0, seen: Sequence[AnsweredProblem] = ()
+) -> HeldOut:
     """The comparison, from the right answers of each problem by the base and by the policy, of `answers` each."""
     sizes = [k for k in (2**i for i in range(answers.bit_length())) if k <= answers]
     found = []
@@ -100,4 +122,4 @@ def held_out(before: Sequence[int], now: Sequence[int], answers: int) -> HeldOut
         sides = [[pass_at(k, right, answers) for right in of] for of in (before, now)]
         base, policy = (mean(side).within(0.0, 1.0) for side in sides)
         found.append(PassedAt(k, base, policy, compare(*sides)))
-    return HeldOut(len(before), answers, tuple(found))
+    return HeldOut(step, answers, tuple(before), tuple(now), tuple(found), tuple(seen))

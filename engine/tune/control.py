@@ -64,14 +64,19 @@ Request = Complete | Compare
 @dataclass(slots=True)
 class TrainControl:
     """The handle on a run. Written by any thread, read by the loop's before a step; each write is one reference,
-    so a signal handler may write too. `reading` is the loop's: trained tokens of this step, of so many, or before the
-    first step questions to the base, while it is `asking`; these it tells `report`, too, on its own thread."""
+    so a signal handler may write too. `reading` is the loop's: trained tokens of this step, of so many, or while there
+    is a `stage`, which is no step, what that goes through; these it tells `report`, too, on its own thread."""
 
     paused: bool = False
     stopped: bool = False
     reading: tuple[int, int] = (0, 0)
-    asking: bool = False
+    stage: str = ""
     report: Report = silent
+
+    def tell(self, stage: str, number: int, count: int) -> None:
+        """Say how far the loop is in something that is no step."""
+        self.stage, self.reading = stage, (number, count)
+        self.report(stage, number, count)
 
     def pause(self) -> None:
         """Wait after the step that is being taken."""
@@ -229,7 +234,7 @@ class TrainingPlan:
     model: str = ""
     lines: tuple[str, ...] = ()  # all of it in words
     pace: tuple[str, ...] = ()  # rows, batches and steps, and what a step costs, in words
-    past: tuple[Stepped | Validated, ...] = ()  # of a run that goes on
+    past: tuple[Stepped | Validated | Rewarded | HeldOut, ...] = ()  # of a run that goes on
     prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
     chat: bool = True  # they go through the chat template, as the rows did
     vocabulary: tuple[bytes, ...] = ()  # piece of each id

@@ -16,19 +16,27 @@ from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.installation import adding
 from likely.engine.json_reader import check, parse
-from likely.engine.rewards.figures import Rewarded, Rollout
+from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
 from likely.engine.whole_file import read_whole, refuse_pipe
 
 FILE = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"  # of rewards: each answer that was drawn, with its step
-KINDS = {"stepped": Stepped, "validated": Validated}
-LISTS: dict[object, object] = {tuple[float, ...]: [float], float | None: (float, None)}  # how JSON has them
+KINDS: dict[str, Any] = {
+    "stepped": Stepped, "validated": Validated, "rewarded": Rewarded,
+}  # fmt: skip
+LISTS: dict[object, object] = {  # how JSON has them
+    tuple[float, ...]: [float], tuple[int, int, int]: [int], float | None: (float, None),
+}  # fmt: skip
+HELD_OUT = {"step": int, "answers": int, "before": [int], "now": [int]}  # what all of a `HeldOut` follows from
 SCHEMAS = {
     kind: {f.name + ("" if f.default is MISSING else "?"): LISTS.get(f.type, f.type) for f in fields(kind)}
     for kind in KINDS.values()
 }
+
+
+Recorded = Stepped | Validated | Rewarded | HeldOut
 
 
 class Metrics:
@@ -48,11 +56,12 @@ class Metrics:
             for path in (self.path, run.folder / ROLLOUTS):
                 _trim(path, run.counters.step)
 
-    def write(self, event: Stepped | Validated | Rewarded, drawn: Sequence[Rollout] = ()) -> None:
+    def write(self, event: Recorded, drawn: Sequence[Rollout] = ()) -> None:
         """Write an event, and answers that were drawn in its step. DataError where the disk is full."""
         if self.path is None:
             return
-        line = {"event": type(event).__name__.lower(), **asdict(event)}
+        known = {name: getattr(event, name) for name in HELD_OUT} if isinstance(event, HeldOut) else asdict(event)
+        line = {"event": type(event).__name__.lower(), **known}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)  # somebody has removed it: what was learned is kept
             with open(self.path, "a", encoding="utf-8") as file:
@@ -72,13 +81,15 @@ class Metrics:
             self.board.close()
 
 
-def read(folder: Path) -> list[Stepped | Validated]:
+def read(folder: Path) -> list[Recorded]:
     """The events of the run in `folder` so far, oldest first: what a chart of a resumed run begins with."""
-    events: list[Stepped | Validated] = []
+    events: list[Recorded] = []
     for line in _lines(folder / FILE):
-        kind = KINDS.get(str(line.pop("event", "")))
-        with suppress(ValueError, TypeError):  # another version's, or damaged: a chart lacks a point
-            if kind is not None:
+        name = str(line.pop("event", ""))
+        with suppress(ValueError, TypeError, IndexError):  # another version's, or damaged: a chart lacks a point
+            if name == "heldout":
+                events.append(held_out(**check(line, HELD_OUT)))
+            elif (kind := KINDS.get(name)) is not None:
                 known = check(line, SCHEMAS[kind])
                 events.append(kind(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}))
     return events

@@ -1,11 +1,10 @@
-"""Held-out problems after learning from rewards: pass@1..k of base and policy, by answers drawn with the same seeds."""
+"""Held-out problems while rewards are learned: pass@1..k of base and policy, by answers drawn with the same seeds."""
 
-from collections.abc import Iterator
-
-from likely.engine.rewards.figures import HeldOut, held_out
+from likely.engine.made import BEST
+from likely.engine.rewards.figures import AnsweredProblem, HeldOut, Rollout, held_out
 from likely.engine.tune import rollouts
-from likely.engine.tune.control import Ended, Event, TrainControl
-from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.control import TrainControl
+from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.validation import drawn
 
@@ -13,27 +12,38 @@ PROBLEMS = 64  # that are looked at, at most
 HELD = 1 << 30  # in the place of a step in the key of what is drawn: no step comes so far
 
 
-def compared(events: Iterator[Event], run: TrainingRun, control: TrainControl) -> Iterator[Event]:
-    """The events of a training; before its end, where it learned from rewards and came to one, the `HeldOut`.
+def look(run: TrainingRun, control: TrainControl) -> HeldOut | None:
+    """Base and policy on the held-out problems; keeps the weights if they are the best so far by pass@1.
 
-    None without held-out problems, or where `control` stops it: all is saved by then.
+    None without such problems, and where `control` stops it. What the base says is drawn once a run.
     """
-    for event in events:
-        well = isinstance(event, Ended) and event.reason in ("done", "patience")
-        if well and run.config.goal.drawn and run.config.verdict and (found := _held_out(run, control)) is not None:
-            yield found
-        yield event
-
-
-def _held_out(run: TrainingRun, control: TrainControl) -> HeldOut | None:
     rows = drawn(run.rows.test, PROBLEMS) or drawn(run.rows.valid, PROBLEMS)
-    before, now = list[int](), list[int]()
+    c, counters, seen = run.config, run.counters, list[AnsweredProblem]()
     for i, row in enumerate(rows):
+        control.tell("answering held-out problems", i, len(rows))
         if control.stopped:
-            return None
+            break
         assert isinstance(row, TrainingSample)
         each = rollouts.problem(run, row)
-        for side, base in ((before, True), (now, False)):
-            answers = rollouts.draw(run, each, run.config.eval_answers, (HELD, i), base=base)
-            side.append(sum(one.right for one in answers))
-    return held_out(before, now, run.config.eval_answers) if rows else None
+        if i == len(run.held):
+            run.held.append(tuple(rollouts.draw(run, each, c.eval_answers, (HELD, i), base=True)))
+        before = run.held[i]
+        now = before if not counters.step else tuple(rollouts.draw(run, each, c.eval_answers, (HELD, i)))
+        seen.append(AnsweredProblem(each.prompt, each.answer, before, now))
+    control.stage = ""
+    if not rows or len(seen) < len(rows):
+        return None
+    were, are = ([_right(of.before) for of in seen], [_right(of.now) for of in seen])
+    found = held_out(were, are, c.eval_answers, counters.step, seen)
+    missed = 1 - found.passed[0].policy.mean
+    if counters.best is None or missed < counters.best:
+        counters.best, counters.best_step, counters.waited = missed, counters.step, 0
+        if counters.step:
+            write(run, run.folder / BEST)
+    else:
+        counters.waited += 1
+    return found
+
+
+def _right(answers: tuple[Rollout, ...]) -> int:
+    return sum(one.right for one in answers)

@@ -16,6 +16,7 @@ from likely.engine.adapters.sites import trainable
 from likely.engine.answers.comparison import same_number, same_words
 from likely.engine.answers.extraction import is_number
 from likely.engine.answers.program import RIGHT, Verifier, VerifierError
+from likely.engine.decode.texts import GrownText
 from likely.engine.errors import DataError, ParameterError, TemplateError
 from likely.engine.rewards.advantages import advantages, weights
 from likely.engine.rewards.figures import Rewarded, Rollout, summary
@@ -94,9 +95,18 @@ def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
 
 def draw(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[Rollout]:
     """n answers to a problem with their rewards, by the model as it is now, or as it was before training."""
+    return judged(run, each, said(run, each, n, key, base=base))
+
+
+def said(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[GrownText]:
+    """n answers to a problem, by the model as it is now, or as it was before training."""
+    seed = int(np.random.SeedSequence([run.config.seed, *key]).generate_state(1)[0])
+    return texts(run, each.ids, run.config.tokens, n=n, recipe=Recipe(), seed=seed, base=base)
+
+
+def judged(run: TrainingRun, each: RewardProblem, drawn: Sequence[GrownText]) -> list[Rollout]:
+    """Answers with their rewards."""
     c = run.config
-    seed = int(np.random.SeedSequence([c.seed, *key]).generate_state(1)[0])
-    drawn = texts(run, each.ids, c.tokens, n=n, recipe=Recipe(), seed=seed, base=base)
     verdicts: dict[str, float | None] = {}
     for text in drawn:
         if text.reason != "length" and text.text not in verdicts:  # equal texts are judged once
@@ -130,8 +140,10 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
     rows = [run.rows.train[i] for i in indices]
     assert all(isinstance(row, TrainingSample) for row in rows)
     problems = [problem(run, row) for row in rows]  # type: ignore[arg-type]
-    groups = [draw(run, each, c.answers, (t, i)) for each, i in zip(problems, indices, strict=True)]
+    drawn = [said(run, each, c.answers, (t, i)) for each, i in zip(problems, indices, strict=True)]
     drawn_s = time.perf_counter() - began
+    groups = [judged(run, each, texts) for each, texts in zip(problems, drawn, strict=True)]
+    verified_s = time.perf_counter() - began - drawn_s
     every = [one for group in groups for one in group]
     lost = sum(one.reward is None for one in every)
     if lost > MISSING * len(every):
@@ -164,7 +176,7 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
         if w and one.ids
     ]
     run.drawn = [one for group in groups for one in group]
-    return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s)
+    return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s, verified_s)
 
 
 def _before(

@@ -63,6 +63,7 @@ class TrainingRun:
     rewording: "Rewording | None" = None
     rewarded: Rewarded | None = None  # figures of what the last step drew
     drawn: Sequence[Rollout] = ()  # that itself
+    held: list[tuple[Rollout, ...]] = field(default_factory=list)  # the base's answers to each held-out problem
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first

@@ -15,7 +15,8 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
-from likely.engine.tune import batches, contrast, optimisers, rehearsal, rewording, rollouts, state, step
+from likely.engine.rewards.figures import HeldOut
+from likely.engine.tune import batches, contrast, optimisers, passed, rehearsal, rewording, rollouts, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
@@ -72,35 +73,50 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     except _Stopped:
         control.stop()
     settle(run)
-    with closing(metrics), reusing(run.model):
-        while counters.step < run.steps:
-            yield from _held(run, control)
-            if control.stopped:
-                end = Ended("stopped", counters.step)
-                break
-            drawn = [next(order) for _ in range(c.accumulate)]
-            stepped = _step(run, [indices for _, indices in drawn], per_epoch, control)
-            if isinstance(stepped, Ended):
-                end = stepped
-                break
-            metrics.write(stepped)
-            yield stepped
-            if run.rewarded is not None:
-                metrics.write(run.rewarded, run.drawn)
-                yield run.rewarded
-            t, last = stepped.step, stepped.step == run.steps
-            if run.rows.valid and not c.goal.drawn and (last or (c.eval_every and t % c.eval_every == 0)):
-                checked = validate(run)
-                metrics.write(checked)
-                yield checked
-                if c.patience and counters.waited >= c.patience:
-                    end = Ended("patience", t, f"best at step {counters.best_step}")
+    with closing(metrics):
+        with reusing(run.model):
+            if c.goal.drawn and c.eval_every and not counters.step:  # what it begins at, and what the base says
+                yield from _checked(run, control, metrics)
+            while counters.step < run.steps:
+                yield from _held(run, control)
+                if control.stopped:
+                    end = Ended("stopped", counters.step)
                     break
-            if not last and c.save_every and t % c.save_every == 0:
-                yield save(run)
-    yield save(run, ended=end.reason != "stopped") if end.reason not in FAILED else _go_back(run)
-    renew(run.base)
+                drawn = [next(order) for _ in range(c.accumulate)]
+                stepped = _step(run, [indices for _, indices in drawn], per_epoch, control)
+                if isinstance(stepped, Ended):
+                    end = stepped
+                    break
+                metrics.write(stepped)
+                yield stepped
+                if run.rewarded is not None:
+                    metrics.write(run.rewarded, run.drawn)
+                    yield run.rewarded
+                t, last = stepped.step, stepped.step == run.steps
+                due = not c.goal.drawn if last else c.eval_every and t % c.eval_every == 0
+                if due:
+                    yield from _checked(run, control, metrics)
+                    if c.patience and counters.waited >= c.patience:
+                        end = Ended("patience", t, f"best at step {counters.best_step}")
+                        break
+                if not last and c.save_every and t % c.save_every == 0:
+                    yield save(run)
+        yield save(run, ended=end.reason != "stopped") if end.reason not in FAILED else _go_back(run)
+        renew(run.base)
+        if c.goal.drawn and c.verdict and end.reason == "done":  # last, as it may take long and all is saved by now
+            yield from _checked(run, control, metrics)
     yield end if end.reason != "done" else replace(end, step=counters.step)
+
+
+def _checked(run: TrainingRun, control: TrainControl, metrics: Metrics) -> Iterator[Validated | HeldOut]:
+    """The look at rows that are not trained on, where there are such."""
+    if run.config.goal.drawn:
+        found: Validated | HeldOut | None = passed.look(run, control)
+    else:
+        found = validate(run) if run.rows.valid else None
+    if found is not None:
+        metrics.write(found)
+        yield found
 
 
 class _Stopped(Exception):
@@ -113,8 +129,7 @@ def _begin(run: TrainingRun, control: TrainControl) -> None:
     def told(stage: str, number: int, count: int) -> None:
         if control.stopped:
             raise _Stopped
-        control.asking, control.reading = True, (number, count)
-        control.report(stage, number, count)
+        control.tell(stage, number, count)
 
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
@@ -124,7 +139,7 @@ def _begin(run: TrainingRun, control: TrainControl) -> None:
         run.rehearsed = rehearsal.rehearsed(run, told)
     if run.config.reword > 0 and run.rewording is None:
         run.rewording = rewording.begin(run)
-    control.asking = False
+    control.stage = ""
 
 
 def _go_back(run: TrainingRun) -> Saved:
@@ -176,6 +191,8 @@ def _step(run: TrainingRun, drawn: Sequence[Sequence[int]], per_epoch: int, cont
     noise = _noise_scale(counters, sums, norm)
     rate = step.update(run, gradients, norm, t)
     seconds = time.perf_counter() - began
+    if (drew := run.rewarded) is not None:
+        run.rewarded = replace(drew, updated_s=seconds - drew.drawn_s - drew.verified_s)
     counters.step, counters.batch = t, counters.batch + c.accumulate
     counters.tokens += int(sums[4])
     counters.smooth = smooth

@@ -43,9 +43,9 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
         done, count = training.control.reading
-        asking = training.control.asking
-        read = f" · {done:,} of {count:,} {'questions' if asking else 'tokens'}" if count else ""
-        what = "asking the base" if asking else "the first step"
+        stage = training.control.stage
+        read = f" · {done:,} of {count:,}{'' if stage else ' tokens'}" if count else ""
+        what = stage or "the first step"
         return RunStatus(f"{glyphs.live} {what}{since}{read}", share, f"of {steps:,}", training.plan.pace)
     if course.step >= steps and training.state == "training":
         return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())

@@ -194,7 +194,7 @@ class TuneScreen(View):
                 if event.row:
                     self.answers.show([drift.row(event)], follow=False)
                 for known in past:
-                    self.course.take(known)
+                    self._take(known)
             case Stepped() | Validated():
                 self.course.take(event)
             case Completion():

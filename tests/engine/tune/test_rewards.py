@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from likely.engine.adapters.config import configure
 from likely.engine.adapters.sites import trainable
 from likely.engine.answers.vote import pass_at
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.rewards.figures import Rewarded, held_out
+from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 from likely.engine.tune import rollouts
 from likely.engine.tune.control import Ended, Stepped, TrainControl
+from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
@@ -147,15 +149,36 @@ def test_what_rewards_cannot_honour_is_refused(options: dict[str, Any], line: st
 def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path: Path) -> None:
     rows = str(written(tmp_path / "rows.jsonl", ROWS))
     words = ["tune", rows, "-M", str(model), "--objective", "reward", "--steps", "8", "--rate", "0.01", "--batch", "2",
-             "--tokens", "8", "--eval-answers", "4", "--test", rows, "--valid", "0",
+             "--tokens", "8", "--eval-answers", "4", "--eval-every", "5", "--test", rows, "--valid", "0",
              "--out", str(tmp_path / "o")]  # fmt: skip
     done = CliRunner().invoke(likely, [*words, "--json"])
     assert done.exit_code == 0, done.output
-    last = json.loads(done.stdout.splitlines()[-1])
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    looks, last = [each for each in told if each["event"] == "held_out"], told[-1]
+    assert [each["step"] for each in looks] == [0, 5, 8] and last["measured_at"] == 8
+    assert looks[0]["policy"] == looks[0]["base"] == last["base"] and looks[-1]["policy"] == last["policy"]
+    timed = [each["drawn_s"] + each["verified_s"] + each["updated_s"] for each in told if each["event"] == "rewarded"]
+    assert sum(timed) == pytest.approx([each["elapsed_s"] for each in told if each["event"] == "stepped"][-1])
     assert {*last["base"]} == {*last["policy"]} == {"pass@1", "pass@2", "pass@4"} and last["problems"] == 6
     assert last["policy"]["pass@1"] > last["base"]["pass@1"]
     refused = CliRunner().invoke(likely, [*words, "--screen"])
     assert refused.exit_code == 2 and "no view of rewards" in refused.output
+
+
+@pytest.mark.slow(2)
+def test_a_run_that_gets_no_better_ends_and_what_was_held_out_is_read_again(model: Path, tmp_path: Path) -> None:
+    rows = str(written(tmp_path / "held.jsonl", ROWS))
+    how = {"rate": 1e-12, "steps": 9, "eval_every": 2, "patience": 2, "eval_answers": 4, "test": rows}
+    told = list(train(opened(tmp_path, model, **how)))
+    looks = [event for event in told if isinstance(event, HeldOut)]
+    assert isinstance(told[-1], Ended) and (told[-1].reason, told[-1].step) == ("patience", 4)
+    assert [(each.step, each.now == each.before) for each in looks] == [(0, True), (2, True), (4, True)]
+    for each, right in zip(looks[-1].seen, looks[-1].before, strict=True):
+        assert {one.right for one in each.now if one.text == each.answer} <= {True}
+        assert sum(one.right for one in each.before) == right and len(each.now) == 4
+    again = [event for event in read(tmp_path / "out") if isinstance(event, Rewarded | HeldOut)]
+    assert again == [replace(event, seen=()) if isinstance(event, HeldOut) else event
+                     for event in told if isinstance(event, Rewarded | HeldOut)]  # fmt: skip
 
 
 def test_pass_at_k_is_compared_on_the_same_problems_and_says_where_it_crosses() -> None:
