@@ -4,6 +4,7 @@ Ours is what stands around it: damage is one line, AWQ and GPTQ are read by `mod
 AWQ), and numbers get the type that is asked for where the class lets them. mlx-lm is imported for such a model only.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.precision import Precision
 from likely.engine.sources.hf_folder import FLOATS, settled
 from likely.engine.sources.model_info import packed_by, quantization_of, weight_files
+from likely.engine.sources.older_names import older_names
 from likely.engine.whole_file import refuse_pipe
 from likely.metal import mx
 from likely.metal.device import device
@@ -79,6 +81,10 @@ def _quoted(config: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         kind, method = config["model_type"], packed_by(config)
         what = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if missing := re.fullmatch(r"\S+ missing \d+ required positional arguments?: (.*)", what):
+            what = "its configuration lacks " + ", ".join(re.findall(r"'(\w+)'", missing[1]))
+            if "rope_parameters" in config:
+                what += ", which transformers 5 leaves out: a revision saved before it, or by mlx-lm, has them"
         raise CheckpointError(
             f"mlx-lm's {kind} does not take this checkpoint{f' packed by {method}' if method else ''}: {what}"
         ) from error
@@ -115,7 +121,7 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
     if translated:
         layouts.settings(config)
         setting = {"quantization": {"group_size": 128, "bits": 4}}  # each matrix has its own
-    setting |= _older_names(config)
+    setting |= older_names(config)
 
     def classes(config: dict[str, Any]) -> tuple[Any, Any]:
         model_class, args_class = _classes(config)
@@ -132,25 +138,6 @@ def _loaded(folder: Path, config: Mapping[str, Any]) -> Any:
     if translated:
         del model.sanitize
     return model
-
-
-def _older_names(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Rotations that transformers 5 saves as `rope_parameters`, under the names of before where those are missing: a
-    class that knows these alone turns by its default, without a word."""
-    inner, rope = config.get("text_config"), config.get("rope_parameters")
-    said: dict[str, Any] = {"text_config": inner | _older_names(inner)} if isinstance(inner, dict) else {}
-    if not isinstance(rope, dict):
-        return said
-    far, near = (rope.get(f"{reach}_attention") for reach in ("full", "sliding"))  # where layers differ
-    one = far if isinstance(far, dict) else rope
-    older = {"rope_theta": one.get("rope_theta")}
-    older["rope_scaling"] = one if one.get("rope_type", one.get("type", "default")) != "default" else None
-    if isinstance(near, dict):
-        older["rope_local_base_freq"] = near.get("rope_theta")
-    else:
-        older["partial_rotary_factor"] = one.get("partial_rotary_factor")
-    here = {name: value for name, value in older.items() if config.get(name) is None}
-    return said | {name: value for name, value in here.items() if value is not None or name == "rope_scaling"}
 
 
 def _classes(config: dict[str, Any]) -> tuple[Any, Any]:

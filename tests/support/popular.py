@@ -32,6 +32,7 @@ GEMMA = {"num_hidden_layers": 4, "sliding_window": 8, "layer_types": ["sliding_a
 SLIDING = {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}  # fmt: skip
+QUARTER = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25}}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4}
 
 
@@ -69,8 +70,8 @@ POPULAR = (
     Popular("Qwen3", "qwen3", {}),
     Popular("Qwen3 MoE", "qwen3_moe", SPARSE),
     Popular("Qwen3-Next", "qwen3_next", SPARSE | SHARED | LINEAR | {"partial_rotary_factor": 0.25}),
-    Popular("Qwen3.5", "qwen3_5", LINEAR, "qwen3_5_text", "pictures"),
-    Popular("Qwen3.5 MoE", "qwen3_5_moe", SPARSE | SHARED | LINEAR, "qwen3_5_moe_text", "pictures"),
+    Popular("Qwen3.5", "qwen3_5", LINEAR | QUARTER, "qwen3_5_text", "pictures"),
+    Popular("Qwen3.5 MoE", "qwen3_5_moe", SPARSE | SHARED | LINEAR | QUARTER, "qwen3_5_moe_text", "pictures"),
     Popular("Gemma 2", "gemma2", {"sliding_window": 64, "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0,
         "final_logit_softcapping": 30.0, "tie_word_embeddings": True, "hidden_act": "gelu_pytorch_tanh"}),
     Popular("Gemma 3", "gemma3_text", {"sliding_window": 8, "sliding_window_pattern": 2, "query_pre_attn_scalar": 16,
@@ -90,7 +91,7 @@ POPULAR = (
         "llama_4_scaling_beta": 0.1}}, "ministral3", "pictures"),
     Popular("Mixtral", "mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2}),
     Popular("Phi-4, Phi-4-mini, Phi-3.5", "phi3", {"original_max_position_embeddings": 128}),
-    Popular("gpt-oss", "gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2} | SLIDING),
+    Popular("gpt-oss", "gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2, "rope_scaling": YARN} | SLIDING),
     Popular("GLM-4.5, GLM-4.6, GLM-4.7", "glm4_moe", ROUTED | {
         "rope_scaling": None, "use_qk_norm": True, "partial_rotary_factor": 0.5, "attention_bias": False}),
     Popular("GLM-4.7-Flash", "glm4_moe_lite", LATENT | ROUTED),
@@ -117,7 +118,7 @@ POPULAR = (
         "mamba_d_state": 8, "mamba_d_conv": 4, "mamba_n_groups": 1, "mamba_conv_bias": True,
         "position_embedding_type": "nope"}),
     Popular("OLMo 2", "olmo2", {}),
-    Popular("OLMo 3", "olmo3", SLIDING),
+    Popular("OLMo 3", "olmo3", {"rope_scaling": YARN} | SLIDING),
     Popular("EXAONE 4", "exaone4", {"sliding_window": 8, "sliding_window_pattern": "LG", "rope_scaling": None}),
     Popular("Hunyuan dense (0.5B to 7B)", "hunyuan_v1_dense", {}),
     Popular("Hunyuan Large, A13B", "hunyuan", EXPERTS | {
@@ -139,6 +140,14 @@ POPULAR = (
     Popular("StarCoder 2", "starcoder2", {"norm_epsilon": 1e-5, "hidden_act": "gelu", "sliding_window": 64,
         "tie_word_embeddings": True}, without=("rms_norm_eps",)),
 )  # fmt: skip
+_LINEAR = {"layer_types": ["linear_attention", "full_attention"]}
+NEWER = {  # model_type: what transformers 5 says otherwise
+    "qwen3_next": _LINEAR, "qwen3_5": _LINEAR, "qwen3_5_moe": _LINEAR, "gemma3_text": SLIDING, "cohere2": SLIDING,
+    "exaone4": SLIDING | {"sliding_window_pattern": 2}, "nemotron_h": {"hybrid_override_pattern": "M*-E"},
+    "minimax_m2": {"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    "gemma4": {"global_head_dim": 32, "use_double_wide_mlp": True, "final_logit_softcapping": 30.0},
+    "seed_oss": {"attention_bias": False},
+}  # fmt: skip
 NOBODY = {  # model_type: models that neither we nor mlx-lm have a class for
     "falcon": "Falcon 7B, 40B", "mpt": "MPT", "bloom": "BLOOM", "opt": "OPT", "t5": "T5, FLAN-T5",
     "phi4_multimodal": "Phi-4-multimodal", "zamba2": "Zamba 2", "arcee": "AFM 4.5B",

@@ -230,35 +230,6 @@ def test_an_architecture_can_name_another_class_than_its_type(tmp_path: Path) ->
     assert difference(load(folder).model(X), load_model(folder)[0](X)) < 1e-4
 
 
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
-OLMO = SMALL | {"model_type": "olmo3", "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}
-NEXT = QWEN | EXPERTS | {
-    "model_type": "qwen3_next", "num_experts": 4, "decoder_sparse_step": 1, "mlp_only_layers": [],
-    "shared_expert_intermediate_size": 32, "linear_conv_kernel_dim": 4,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("config", "older", "newer"),
-    [
-        (SEED, {"rope_theta": 1e6}, {"rope_theta": 1e6, "rope_type": "default"}),
-        (GPT_OSS, {"rope_theta": 1e5, "rope_scaling": YARN}, YARN | {"rope_theta": 1e5}),
-        (NEXT, {"rope_theta": 1e6, "partial_rotary_factor": 0.5}, {"rope_theta": 1e6, "partial_rotary_factor": 0.5}),
-        (OLMO, {"rope_theta": 1e6, "rope_scaling": YARN}, {"full_attention": YARN | {"rope_theta": 1e6},
-                                                         "sliding_attention": {"rope_theta": 1e6}}),
-    ],
-    ids=lambda value: value.get("model_type", ""),
-)  # fmt: skip
-def test_rotations_are_those_that_transformers_5_has_saved(
-    config: dict[str, Any], older: dict[str, Any], newer: dict[str, Any], tmp_path: Path
-) -> None:
-    """Classes that look for the names of before would turn by their defaults."""
-    theirs, nameless = reference(config | older), {k: v for k, v in config.items() if not k.startswith("rope")}
-    folder = tiny.write_folder(tmp_path / "m", nameless | {"rope_parameters": newer}, flat(theirs.parameters()))
-    assert difference(load(folder).model(X), theirs(X)) < 1e-5
-    assert difference(reference(config | {"partial_rotary_factor": 0.25})(X), theirs(X)) > 1e-3, "it shows"
-
-
 def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     """Of an architecture of mlx-lm's and of one of ours."""
     folder = tmp_path / "m"
@@ -282,6 +253,10 @@ def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
         (SEED, {"rope_theta": [1e4]}, "seed_oss does not take this checkpoint: rope"),  # in its first pass
         (SEED, {"quantization": AFFINE | {"lm_head": {"group_size": False}}}, "group_size must be .* got False"),
         (SEED, {"num_hidden_layers": 3}, "seed_oss does not take this checkpoint: Missing"),
+        (SEED, {"model_type": "apertus", "rope_parameters": {}},
+         "apertus does not .*: its configuration lacks mlp_bias, attention_bias, post_norm, qk_norm, which trans"),
+        (SEED, {"model_type": "cohere2", "rope_parameters": {}, "layer_types": ["full_attention", "sliding_attention"]},
+         "layer_types: mlx-lm's cohere2 has one that sees all each so many layers, not these"),
     ):  # fmt: skip
         refused(tiny.write_folder(folder, config | said, llama if config is LLAMA else seed), line)
     beside = tiny.write_folder(folder, SEED, seed) / "hf_quant_config.json"
