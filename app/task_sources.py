@@ -54,14 +54,17 @@ def sources(
     shots: int | None = None,
     cluster: str | None = None,
     mapped: Sequence[str] = (),
+    remembered: Sequence[str] = (),
 ) -> list[TaskSource]:
     """Every task that is named, with what options say in place of its own lines, then the text file. `mapped` are
-    THEIRS=OURS of the columns of files of rows.
+    THEIRS=OURS of the columns of files of rows; without any those that an adapter was trained with, which need not be
+    of these files.
 
     DataError for what is not there or malformed, before a model is loaded; ParameterError for two of one name.
     """
     loaded: list[TaskSource] = []
-    columns, keys = read_map(mapped, COLUMNS), set[str]()
+    used = mapped or remembered
+    columns, keys = read_map(used, COLUMNS), set[str]()
     for name in names:
         path = expanded(name)
         own = named(name) if name.startswith(PREFIX) else generated(name) or shipped(name)
@@ -78,9 +81,10 @@ def sources(
                 raise DataError(f"there is no task {name}: give a file ({', '.join(task_files.SUFFIXES)}), or {there}")
             read, where = task_files.read(path, names=columns), str(path.absolute())
             keys |= task_files.columns(path) if columns else set()
-        place = {"task": where, "shots": shots, "cluster": cluster, **({"map": list(mapped)} if mapped else {})}
+        place = {"task": where, "shots": shots, "cluster": cluster, **({"map": list(used)} if used else {})}
         loaded += [TaskSource(_changed(task, shots, cluster), place) for task in read]
-    check_map(columns, keys)
+    if mapped:
+        check_map(columns, keys)
     if text is not None:
         TextFile(text).read()
         loaded.append(TaskSource(TextFile(text), {"text": str(text.absolute())}))

@@ -182,7 +182,7 @@ def command(
             weighed = [(str(made.place(folder).absolute()), w) for folder, w in map(weighed_adapter, adapters)]
             evaluator = Evaluator(
                 store,
-                lambda model: _open(model, adapters, activation_bits),
+                lambda model: _open_told(model, adapters, activation_bits, task_sources, protocol),
                 protocol,
                 limit,
                 fresh,
@@ -190,7 +190,7 @@ def command(
                 sys.stderr.isatty(),
                 weighed,
             )
-            task_sources = sources(tasks, text, shots, cluster, mapped)
+            task_sources = sources(tasks, text, shots, cluster, mapped, _remembered(models, adapters))
             _check_asked(task_sources, protocol, seeded=bool(protocol.paths or kinds or protocol.draws))
             held = sources((validation,), None, shots, cluster, mapped) if validation is not None else []
             _check_held(held, task_sources)
@@ -297,6 +297,35 @@ def _open(model: str, adapters: Sequence[str], activation_bits: int | None = Non
     session = open_session(model, adapters=adapters, whole=True, activation_bits=activation_bits)
     weighed = [weighed_adapter(adapter) for adapter in adapters]
     return session, " ".join([weights(session), *(f"{files(made.place(f))}={w}" for f, w in weighed)])
+
+
+def _open_told(
+    model: str,
+    adapters: Sequence[str],
+    activation_bits: int | None,
+    task_sources: "Sequence[TaskSource]",
+    protocol: Protocol,
+) -> "tuple[Session, str]":
+    """`_open`, and a line where an adapter is asked otherwise than it was trained: without the chat template."""
+    from likely.app.evaluator import is_adapter
+    from likely.engine.evaluate.tasks import Question, Task
+
+    session, identity = _open(model, adapters, activation_bits)
+    questions = any(isinstance(s.source, Task) and s.source.form is Question for s in task_sources)
+    trained = bool(adapters) or is_adapter(model)
+    if questions and trained and not protocol.chat and session.tokenizer.chat_template is not None:
+        tell("questions are asked without the chat template, by which `likely tune` trains: --chat asks as it does")
+    return session, identity
+
+
+def _remembered(models: Sequence[str], adapters: Sequence[str]) -> tuple[str, ...]:
+    """The columns' names, THEIRS=OURS, that the first adapter which has any was trained with."""
+    from likely.app.evaluator import is_adapter
+    from likely.engine.adapters.stored import read_config
+
+    folders = filter(is_adapter, [*models, *(weighed_adapter(adapter)[0] for adapter in adapters)])
+    schemas = {"map?": ([str], None)}
+    return next((tuple(m) for f in folders if (m := read_config(made.place(f), schemas).get("map"))), ())
 
 
 def _check_asked(task_sources: "Sequence[TaskSource]", protocol: Protocol, *, seeded: bool) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -165,8 +166,19 @@ def test_columns_of_a_table_that_were_renamed_once_are_known_to_whoever_takes_th
     assert code == 0 and "frage asks, antwort is learned; not read: nr; semicolons part the columns" in err, err
     assert likely("fuse", out, "--out", tmp_path / "fused", "--force").code == 0
     assert likely("posterior", "laplace", out).code == 0
-    code, printed, err = likely("eval", table, "-M", model, *maps, "--limit", 1, "--items", "--json")
-    assert code == 0 and json.loads(printed.splitlines()[0])["task"] == "fragen", err
+    for of in (("-M", out), ("-M", model, "-A", out)):
+        code, printed, err = likely("eval", table, *of, "--limit", 1, "--items", "--json")
+        assert code == 0 and json.loads(printed.splitlines()[0])["task"] == "fragen", err
+        assert "template" not in err
+    spoken = Path(shutil.copytree(model, tmp_path / "spoken"))
+    (spoken / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    for chat in ((), ("--chat",)):
+        err = likely("eval", table, "-M", spoken, "-A", out, "--limit", 1, *chat).err
+        assert ("without the chat template, by which `likely tune` trains: --chat" in err) == (not chat), err
+    own = tmp_path / "rows.csv"  # the names that were remembered need not be of this file
+    own.write_text("question,answer\n" + "a,b\n" * 2)
+    assert likely("eval", own, "-M", out, "--limit", 1).code == 0
+    assert "write frage=question" in likely("eval", table, "-M", model, "--map", "question=frage").err
     code, printed, err = likely("reason", "-M", model, "--file", table, *maps, "-n", 2, "--limit", 1, "--json",
                                 "--max-tokens", 2)  # fmt: skip
     assert code == 0 and json.loads(printed)["problems"] == 1, err
