@@ -196,9 +196,15 @@ def _run() -> int:
 
 
 def _helped(error: click.UsageError) -> click.UsageError:
-    """The error, and what to do about it where it is about too many arguments."""
-    if error.ctx is None or not error.message.startswith("Got unexpected extra argument"):
-        return error
-    options = [option for param in error.ctx.command.params if param.name == "model" for option in param.opts]
-    named = f"; a model is named with {options[0]}" if options and options[0].startswith("-") else ""
-    return click.UsageError(f"{error.message}. Quote words that belong together{named}.", error.ctx)
+    """The error, and what to do about it where a model stands where none is taken: as a word, or after `-m`."""
+    params = error.ctx.command.params if error.ctx is not None else []
+    named = next((param.opts[0] for param in params if param.name in ("model", "models")), "")
+    model = f"a model is named with {named}" if named.startswith("-") else ""
+    if error.message.startswith("Got unexpected extra argument"):
+        return click.UsageError(
+            f"{error.message}. Quote words that belong together{model and f'; {model}'}.", error.ctx
+        )
+    of = getattr(error, "option_name", "") or "".join(getattr(getattr(error, "param", None), "opts", ())[-1:])
+    if model and of == "-m" and "not in the range" not in error.message:
+        return click.UsageError(f"{error.format_message().rstrip('.')}; {model}.", error.ctx)
+    return error

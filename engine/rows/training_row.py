@@ -168,7 +168,9 @@ def read_map(entries: Sequence[str], also: Sequence[str] = ()) -> dict[str, str]
     for entry in entries:
         theirs, equals, mine = entry.partition("=")
         if theirs in ours and equals and mine and mine not in ours:
-            raise ParameterError(f"--map is COLUMN=NAME, the file's own name first: write {mine}={theirs}, got {entry!r}")
+            raise ParameterError(
+                f"--map is COLUMN=NAME, the file's own name first: write {mine}={theirs}, got {entry!r}"
+            )
         if not equals or mine not in ours:
             raise ParameterError(f"--map must be COLUMN=NAME with a name of {', '.join(sorted(ours))}, got {entry!r}")
         names[theirs] = mine

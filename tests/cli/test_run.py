@@ -300,6 +300,9 @@ def test_what_the_first_person_with_a_mac_is_asked_to_run_exists(monkeypatch: py
         (("run", "smollm2", "Hi"), "Quote words that belong together; a model is named with --model."),
         (("run", "Why", "is", "it?"), "Quote words that belong together; a model is named with --model."),
         (("pull", "one", "two"), "Quote words that belong together.\n"),
+        (("tune", "rows.jsonl", "-m", "smollm2"), "No such option '-m'; a model is named with --model.\n"),
+        (("run", "Hi", "-m", "smollm2"), "is not a valid integer range; a model is named with --model.\n"),
+        (("run", "Hi", "-m", "0"), "0 is not in the range x>=1.\n"),
     ],
 )
 def test_too_many_arguments_say_what_to_do(likely: Likely, args: tuple[str, ...], hint: str) -> None:
