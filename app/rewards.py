@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from likely.app.units import bits, finite
+from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, PassedAt, Rewarded
 
 
@@ -34,6 +35,27 @@ def held_out(found: HeldOut) -> str:
     """Held-out problems during a training, in a line."""
     first = found.passed[0]
     return f"held out pass@1 {first.policy.mean:.3f}, base {first.base.mean:.3f} ({_rise(first)})"
+
+
+def warning(event: RewardWarning) -> str:
+    """A figure that went wrong, and what may help."""
+    before, now = event.before, event.now
+    match event.name:
+        case "held_out":
+            return (
+                f"held-out pass@1 fell from {before:.2f} to {now:.2f} while the reward rose: it learns the problems by "
+                "heart, or what the verifier overlooks; best/ holds the best, --kl 0.01 or a lower --rate helps"
+            )
+        case "entropy":
+            return (
+                f"entropy fell from {bits(before):.2f} to {bits(now):.3f} bits a token, under a tenth: its answers are "
+                "alike by now, and what it does not try it cannot learn; a lower --rate or --kl 0.01 keeps it wider"
+            )
+        case _:
+            return (
+                f"wrong answers grew from {before:.0f} to {now:.0f} tokens, more than right ones: --share each makes "
+                "long ones cheap, a lower --tokens ends them sooner"
+            )
 
 
 def _rise(one: PassedAt) -> str:

@@ -57,6 +57,7 @@ def follow(
     """
     from likely.app import rewards
     from likely.app.verdict import as_json as verdict_json
+    from likely.engine.rewards.course import RewardWarning
     from likely.engine.rewards.figures import HeldOut, Rewarded
     from likely.engine.tune.control import Ended, Saved, Stepped, Validated
     from likely.engine.tune.verdict import TrainingVerdict
@@ -77,6 +78,14 @@ def follow(
             progress.show("", 0, 0)
             if not done:  # at the end its figures are said whole
                 click.echo(f"step {event.step} · {rewards.held_out(event)}", err=True)
+        elif leads and isinstance(event, RewardWarning):
+            line, unit_of = rewards.warning(event), {"entropy": PER_TOKEN, "length": "tokens"}.get(event.name)
+            if as_json:
+                units = dict.fromkeys(("before", "now"), unit_of) if unit_of else {}
+                click.echo(json_line({"event": "warning", **asdict(event), "line": line}, **units))
+            else:
+                progress.show("", 0, 0)
+                click.echo(f"step {event.step} · warning: {line}", err=True)
         elif leads and as_json and isinstance(event, Rewarded):
             units = {"kl": "nats an answer", "entropy": PER_TOKEN}
             click.echo(json_line({"event": "rewarded", **asdict(event)}, **units))

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
@@ -234,7 +235,7 @@ class TrainingPlan:
     model: str = ""
     lines: tuple[str, ...] = ()  # all of it in words
     pace: tuple[str, ...] = ()  # rows, batches and steps, and what a step costs, in words
-    past: tuple[Stepped | Validated | Rewarded | HeldOut, ...] = ()  # of a run that goes on
+    past: tuple[Stepped | Validated | Rewarded | HeldOut | RewardWarning, ...] = ()  # of a run that goes on
     prompts: tuple[str, ...] = ()  # the beginnings of a few rows, not trained on where there are such
     chat: bool = True  # they go through the chat template, as the rows did
     vocabulary: tuple[bytes, ...] = ()  # piece of each id
@@ -247,4 +248,4 @@ class TrainingPlan:
 
 
 Answer = Completion | Compared | Refused
-Event = Stepped | Rewarded | HeldOut | Validated | Saved | Paused | TrainingVerdict | Ended
+Event = Stepped | Rewarded | HeldOut | RewardWarning | Validated | Saved | Paused | TrainingVerdict | Ended

@@ -16,6 +16,7 @@ from likely.engine.adapters.stored import write_whole
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.installation import adding
 from likely.engine.json_reader import check, parse
+from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out
 from likely.engine.tune.control import Stepped, Validated
 from likely.engine.tune.run import TrainingRun
@@ -24,7 +25,7 @@ from likely.engine.whole_file import read_whole, refuse_pipe
 FILE = "metrics.jsonl"
 ROLLOUTS = "rollouts.jsonl"  # of rewards: each answer that was drawn, with its step
 KINDS: dict[str, Any] = {
-    "stepped": Stepped, "validated": Validated, "rewarded": Rewarded,
+    "stepped": Stepped, "validated": Validated, "rewarded": Rewarded, "rewardwarning": RewardWarning,
 }  # fmt: skip
 LISTS: dict[object, object] = {  # how JSON has them
     tuple[float, ...]: [float], tuple[int, int, int]: [int], float | None: (float, None),
@@ -36,7 +37,7 @@ SCHEMAS = {
 }
 
 
-Recorded = Stepped | Validated | Rewarded | HeldOut
+Recorded = Stepped | Validated | Rewarded | HeldOut | RewardWarning
 
 
 class Metrics:

@@ -15,10 +15,11 @@ from likely.engine.errors import DataError
 from likely.engine.lock import claimed
 from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
-from likely.engine.rewards.figures import HeldOut
+from likely.engine.rewards.course import RewardCourse, RewardWarning
+from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout
 from likely.engine.tune import batches, contrast, optimisers, passed, rehearsal, rewording, rollouts, state, step
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
-from likely.engine.tune.metrics import Metrics
+from likely.engine.tune.metrics import Metrics, read
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.state import Counters
@@ -73,10 +74,14 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     except _Stopped:
         control.stop()
     settle(run)
+    course = RewardCourse()
+    for past in read(run.folder) if c.goal.drawn and counters.step else ():
+        if isinstance(past, Rewarded | HeldOut | RewardWarning):
+            course.take(past)
     with closing(metrics):
         with reusing(run.model):
             if c.goal.drawn and c.eval_every and not counters.step:  # what it begins at, and what the base says
-                yield from _checked(run, control, metrics)
+                yield from _checked(run, control, metrics, course)
             while counters.step < run.steps:
                 yield from _held(run, control)
                 if control.stopped:
@@ -90,12 +95,11 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
                 metrics.write(stepped)
                 yield stepped
                 if run.rewarded is not None:
-                    metrics.write(run.rewarded, run.drawn)
-                    yield run.rewarded
+                    yield from _told(run.rewarded, course, metrics, run.drawn)
                 t, last = stepped.step, stepped.step == run.steps
                 due = not c.goal.drawn if last else c.eval_every and t % c.eval_every == 0
                 if due:
-                    yield from _checked(run, control, metrics)
+                    yield from _checked(run, control, metrics, course)
                     if c.patience and counters.waited >= c.patience:
                         end = Ended("patience", t, f"best at step {counters.best_step}")
                         break
@@ -104,19 +108,31 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
         yield save(run, ended=end.reason != "stopped") if end.reason not in FAILED else _go_back(run)
         renew(run.base)
         if c.goal.drawn and c.verdict and end.reason == "done":  # last, as it may take long and all is saved by now
-            yield from _checked(run, control, metrics)
+            yield from _checked(run, control, metrics, course)
     yield end if end.reason != "done" else replace(end, step=counters.step)
 
 
-def _checked(run: TrainingRun, control: TrainControl, metrics: Metrics) -> Iterator[Validated | HeldOut]:
+def _checked(run: TrainingRun, control: TrainControl, metrics: Metrics, course: RewardCourse) -> Iterator[Event]:
     """The look at rows that are not trained on, where there are such."""
     if run.config.goal.drawn:
-        found: Validated | HeldOut | None = passed.look(run, control)
-    else:
-        found = validate(run) if run.rows.valid else None
-    if found is not None:
-        metrics.write(found)
-        yield found
+        if (looked := passed.look(run, control)) is not None:
+            yield from _told(looked, course, metrics)
+    elif run.rows.valid:
+        checked = validate(run)
+        metrics.write(checked)
+        yield checked
+
+
+def _told(
+    event: Rewarded | HeldOut, course: RewardCourse, metrics: Metrics, drawn: Sequence[Rollout] = ()
+) -> Iterator[Event]:
+    """An event of rewards, and the warnings that it is the first to show; all of it is written."""
+    metrics.write(event, drawn)
+    yield event
+    for warning in course.take(event):
+        course.take(warning)
+        metrics.write(warning)
+        yield warning
 
 
 class _Stopped(Exception):

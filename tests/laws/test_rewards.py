@@ -4,6 +4,8 @@ The policy is a table in float64: two letters and an end, at most three tokens, 
 with exactly one 0 are right. Its numbers stand in the literature's formulas; scores are central differences' own.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from math import comb
 
@@ -11,6 +13,8 @@ import numpy as np
 import pytest
 
 from likely.engine.rewards.advantages import advantages, weights
+from likely.engine.rewards.course import RewardCourse, RewardWarning
+from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 
 END, PREFIXES = 2, [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
 LOGITS = np.array([[np.sin(1 + 1.7 * s + 2.3 * v) for v in range(3)] for s in range(7)])
@@ -121,3 +125,42 @@ def test_a_price_of_kl_in_the_reward_leads_to_the_tilted_reference() -> None:
     worth = REWARD - beta * (best - ref)  # at the optimum every answer is worth the same, beta log Z
     assert worth == pytest.approx(0.637852863943, abs=1e-11)
     assert advantages(worth) == pytest.approx(np.zeros(15), abs=1e-12)
+
+
+def course(steps: int = 40, **figures: Callable[[int], float]) -> list[Rewarded]:
+    """Steps whose figures follow from their number; what is not named stays as it is."""
+    calm = Rewarded(0, 0.5, 0.4, 0.6, (1, 2, 1), 0.1, 1.0, 30.0, 30.0, 0.0, 0, 1.0)
+    return [replace(calm, step=t, **{name: f(t) for name, f in figures.items()}) for t in range(1, steps + 1)]
+
+
+RISING, NOISE = (lambda t: 0.4 + t / 100), (lambda t: 30 + 9 * np.sin(12.9898 * t))
+GOOD, BAD = [3, 4, 4, 3, 4, 2, 4, 3] * 2, [1, 2, 0, 1, 2, 1, 0, 1] * 2  # right of 4 answers to each problem
+
+
+@pytest.mark.parametrize(
+    ("steps", "looks", "name"),
+    [
+        (course(reward=RISING), [(0, BAD), (20, GOOD), (40, BAD)], "held_out"),
+        (course(reward=lambda t: 0.9 - t / 100), [(0, BAD), (20, GOOD), (40, BAD)], ""),  # both fall: not overfitted
+        (course(reward=RISING), [(0, BAD), (20, BAD), (40, GOOD)], ""),
+        (course(reward=RISING), [(0, GOOD), (40, [*GOOD[1:], 2])], ""),  # one answer less
+        (course(entropy=lambda t: 2 * np.exp(-t / 8)), [], "entropy"),
+        (course(entropy=lambda t: 2 - t / 25), [], ""),
+        (course(length_wrong=lambda t: NOISE(t) + t), [], "length"),
+        (course(length_wrong=NOISE), [], ""),
+        (course(length_wrong=lambda t: 30 + t, length_right=lambda t: 30 + t), [], ""),  # both: it reasons longer
+        (course(5, entropy=lambda t: 9.0 ** (1 - t)), [], ""),  # too few
+    ],
+)
+def test_a_warning_is_given_once_where_its_figures_say_so(
+    steps: list[Rewarded], looks: list[tuple[int, list[int]]], name: str
+) -> None:
+    known, given = RewardCourse(), list[RewardWarning]()
+    events = [*steps, *(held_out(BAD, now, 4, step) for step, now in looks)]
+    for event in sorted(events, key=lambda each: (each.step, isinstance(each, HeldOut))):
+        for warning in known.take(event):
+            known.take(warning)
+            given.append(warning)
+    assert [each.name for each in given] == [name] * bool(name)
+    if name == "held_out":
+        assert (given[0].before, given[0].now) == (np.mean(GOOD) / 4, np.mean(BAD) / 4)
