@@ -83,7 +83,8 @@ def _whole(opened: "Tuning") -> str:
         words.append(f"{duration(beside.asking_s)} asking the base first")
     if round(beside.looking_s):
         words.append(f"{duration(beside.looking_s)} looking at what it learns")
-    return duration(opened.whole_s) + (f", of it {' and '.join(words)}" if words else "")
+    more = f"; {duration(opened.trial_s)} more if it hardly learns" if round(opened.trial_s) else ""
+    return duration(opened.whole_s) + (f", of it {' and '.join(words)}" if words else "") + more
 
 
 def describe_pretraining(opened: "Pretraining") -> Iterator[str]:

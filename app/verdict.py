@@ -12,6 +12,7 @@ from likely.engine.tune.verdict import PAIRS, TEXTS, OtherAnswers, Reply, RowCha
 
 MANY = 0.25  # share of other answers, more changed than which is worth a word
 SHOWN = 4  # answers that a terminal shows
+BETA = 5  # times the strength that holds pairs to the model of before, or as many times less
 
 
 def sentence(verdict: TrainingVerdict) -> str:
@@ -93,6 +94,9 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
         else:
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
             yield f"it is still learning its rows: {shlex.join(again)} --resume {passes}"
+        if rows.form == PAIRS and config.goal.reference:
+            less = f"{shlex.join(again)} --beta {config.beta / BETA:g} {beside}"
+            yield f"its loss is small before its pairs are ranked, as beta holds it to the model of before: {less}"
     by_heart = rows.learned and held is not None and held.form == rows.form and not held.learned
     elsewhere = others is not None and others.changed.mean > MANY
     wrong = ["it has its rows by heart and not what they say"] * by_heart
@@ -106,6 +110,8 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
     elif config.objective == "sft" and config.kind != "full" and not config.kl:
         pull = 3 * config.rehearsal if config.rehearsal > 0 else PULL
         help_ = f"{shlex.join(again)} --rehearsal {pull:g} {beside} holds it to the base's own answers"
+    elif rows.learned and config.goal.reference:
+        help_ = f"{shlex.join(again)} --beta {BETA * config.beta:g} {beside} holds it to the model of before"
     else:
         return
     yield f"{', and '.join(wrong)}: {help_}"

@@ -183,4 +183,5 @@ def _object(opened: "Tuning") -> dict[str, Any]:
         **plain(opened.plan),
         "asking_s": opened.beside.asking_s,
         "looking_s": opened.beside.looking_s,
+        "trial_s": opened.trial_s,
     }

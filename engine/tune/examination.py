@@ -93,7 +93,7 @@ def examine(run: TrainingRun) -> Iterator[TrainingVerdict | None]:
         yield None
     others = _others(run, asked) if asked else None
     trial = None
-    if not (trained.learned or trained.begun) and trials.possible(run):
+    if not (trained.learned or trained.begun) and trials.possible(run, run.counters.step):
         for found in trials.tried(run, seen):
             trial = found
             yield None

@@ -16,6 +16,7 @@ from likely.engine.tune.validation import drawn
 from likely.engine.tune.verdict import WORDS
 
 TRIED = 2  # answers that are drawn, of the base's own
+PIECE_S = 1e-5  # seconds a token of the vocabulary, whose piece is spelled and compared where questions are reworded
 AGAIN = 0.5  # of the answers before, that are drawn by what was trained too: those that a pass does not say
 
 
@@ -33,12 +34,14 @@ def beside(run: TrainingRun) -> Beside:
 
 
 def _asking_s(run: TrainingRun) -> float:
-    """Seconds in which the base is asked what is to be rehearsed."""
+    """Seconds in which the base is asked what is to be rehearsed, and which words are near those of the rows."""
+    near = run.model.config.vocab_size * PIECE_S if run.config.reword > 0 else 0.0
     if run.session is None or run.config.rehearsal <= 0:
-        return 0.0
+        return near
     every = rehearsal.asked(run, rehearsal.count(run))
     lengths, tokens = [len(ids) + rehearsal.ANSWER for _, ids in every], rehearsal.ANSWER * len(every)
-    return reading_s(run.model, run.config, lengths, 2 * tokens) + tokens * _token_s(run)  # the head there and back
+    there_and_back = reading_s(run.model, run.config, lengths, 2 * tokens)  # through the head
+    return near + there_and_back + tokens * _token_s(run)
 
 
 def _looking_s(run: TrainingRun) -> float:

@@ -25,6 +25,7 @@ from likely.engine.tune import (
     rewording,
     rollouts,
     samples,
+    trials,
     wordings,
 )  # fmt: skip
 from likely.engine.tune.control import TrainingPlan
@@ -58,6 +59,14 @@ class Tuning:
     def whole_s(self) -> float:
         """Seconds that all of it should take."""
         return self.plan.seconds + self.beside.asking_s + self.beside.looking_s
+
+    @property
+    def trial_s(self) -> float:
+        """Seconds more that it takes where it hardly begins to learn: of the trial of a remedy (`trials`)."""
+        run = self.run
+        left = run.steps - run.counters.step
+        tries = left and run.config.verdict and trials.possible(run, run.steps)
+        return trials.STEPS / left * self.plan.seconds if tries else 0.0
 
 
 def open_run(

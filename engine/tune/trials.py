@@ -25,11 +25,11 @@ STEPS = 30
 SHARE = 3  # a trial takes at most one of so many parts of the steps that the training took
 
 
-def possible(run: TrainingRun) -> bool:
-    """Whether there is time for one, and a start to go back to."""
+def possible(run: TrainingRun, steps: int) -> bool:
+    """Whether a training of so many steps leaves time for one, and has a start to go back to."""
     c = run.config
     plain = isinstance(run.trained, lora.Adapter) and c.init == "zero" and not c.warm_start and c.objective == "sft"
-    return plain and run.group is None and run.counters.step >= SHARE * STEPS
+    return plain and run.group is None and steps >= SHARE * STEPS
 
 
 def tried(run: TrainingRun, items: Sequence[TrainingSample | Pair]) -> Iterator[Remedy | None]:

@@ -41,8 +41,10 @@ class RowChange:
 
     @property
     def learned(self) -> bool:
-        """Whether most of the rows are right; of texts whether they cost less than before."""
-        return self.cost.estimate.mean < 0 and (self.form == TEXTS or self.right.mean > 0.5)
+        """Whether most of the rows are right and cost less than before; of texts the latter, and of pairs, whose chosen
+        answers may cost more while they are ranked, the former."""
+        cheaper, most = self.cost.estimate.mean < 0, self.right.mean > 0.5
+        return {TEXTS: cheaper, PAIRS: most}.get(self.form, cheaper and most)
 
     @property
     def begun(self) -> bool:

@@ -59,6 +59,8 @@ def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path:
     assert asks.plan.peak > asks.plan.program + asks.plan.memory.total > 10e6  # this Python, and what it will take
     nothing = opened(tmp_path, rehearsal=0.0, verdict=False, test="")
     assert (nothing.beside.asking_s, nothing.beside.looking_s, nothing.whole_s) == (0, 0, nothing.plan.seconds)
+    tries = opened(tmp_path, rehearsal=0.0, steps=90)
+    assert tries.trial_s == pytest.approx(tries.plan.seconds / 3) and asks.trial_s == nothing.trial_s == 0
     told = list[tuple[str, int, int]]()
     next(train(asks.run, TrainControl(report=lambda *stage: told.append(stage))))
     assert told == [("asking the base", number, 3) for number in range(3)]

@@ -128,6 +128,10 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
         how = Config(init=init, rehearsal=pull)
         (said,) = advice(TrainingVerdict(100, rows(60, 55), None, lost), how, ["tune", "a"])
         assert f"likely tune a {way} --out adapter-2" in said
+    ranked, not_yet = (rows(9, n, cost=4.0, form="pairs") for n in (8, 2))  # ranked, though dearer than before
+    for pairs, beta in ((ranked, "0.5"), (not_yet, "0.02")):
+        *_, said = advice(TrainingVerdict(100, pairs, None, lost), Config(objective="dpo"), ["tune", "a"])
+        assert f"likely tune a --beta {beta} --out adapter-2" in said
     texts = TrainingVerdict(
         9, rows(5, 0, cost=math.log(2), form="texts"), rows(2, 0, cost=math.log(4), form="texts"), None
     )
