@@ -93,7 +93,7 @@ def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Preto
         return [word for word, _ in cutting.pre_tokenize_str(text)]
 
     try:
-        byte_pairs = BytePairs(ids, merges, words, rule.whole_words)
+        byte_pairs = BytePairs(vocabulary, merges, words, rule.whole_words)
     except ValueError as error:
         raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
     whole: dict[str, int] = {}

@@ -26,16 +26,27 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.mark.slow
-@given(texts)
+@given(texts, st.booleans())
 @settings(max_examples=150)
-def test_equals_byte_pair_encoding_by_definition(text: str) -> None:
-    """Short texts by the merges themselves, long ones by the library; with the control tokens by the library alone."""
+def test_equals_byte_pair_encoding_by_definition(text: str, turned: bool) -> None:
+    """Short texts by the merges themselves, long ones by the library; with the control tokens by the library alone.
+    Ids go up as the merges do, or `turned` down."""
     metadata = byte_level()
+    if turned:
+        metadata["tokenizer.ggml.tokens"][259:-2] = reversed(metadata["tokenizer.ggml.tokens"][259:-2])
     tokenizer, expected = from_gguf(metadata), slow_bpe.encode(metadata, text, [r"\p{N}", slow_bpe.GPT2])
     special = tokenizer.encode(text, special=True)
     assert tokenizer.encode(text) == expected
     assert tokenizer.encoder.ends(text)[0] == special
     assert tokenizer.encode(text) == expected
+
+
+def test_a_token_is_made_by_its_merge_alone() -> None:
+    metadata = byte_level()
+    metadata["tokenizer.ggml.tokens"][259:] = ["bc", "ab", "abc", "cc"]
+    metadata |= {"tokenizer.ggml.token_type": [3] * 3 + [1] * 260, "tokenizer.ggml.merges": ["b c", "a b", "ab c", "c c"]}
+    ids = from_gguf(metadata).encode("abc abcc")
+    assert ids == slow_bpe.encode(metadata, "abc abcc", [r"\p{N}", slow_bpe.GPT2])
 
 
 @pytest.mark.slow
