@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likely.engine.arrays import logprobs
-from likely.engine.decode.combine import Combination
 from likely.engine.decode.spelling import spelling
 from likely.engine.errors import NotFinite, ParameterError
 from likely.engine.transforms import (
@@ -143,6 +142,8 @@ def bound(choices: Sequence[Choice], recipe: "Recipe", strategy: "Strategy", beg
     if strategy.RANKS:
         mask = ChoiceMask(tuple(choice.tokens for choice in choices), begin)
         return replace(recipe, transforms=(mask, *recipe.transforms))
+    from likely.engine.decode.combine import Combination
+
     if isinstance(strategy, Combination):
         raise ParameterError(
             f"choices are scored by the model alone, not as {strategy} has it: search with beams there"

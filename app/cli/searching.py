@@ -8,11 +8,8 @@ import click
 from likely.app.cli.table_options import options
 from likely.engine import choices
 from likely.engine.answer_form import AnswerForm
-from likely.engine.decode.beam import CONSTRAINED_PENALTY, EARLY, Beam, DiverseBeam
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategies import parse
-from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.strategy import EARLY, Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.transforms import Constraint
 
@@ -44,11 +41,17 @@ def read_search(values: Mapping[str, Any]) -> Strategy | None:
     """The search that the options ask for."""
     beam, groups = values["beam"], values["groups"]
     if values["stochastic_beam"] is not None:
+        from likely.engine.decode.stochastic_beam import StochasticBeam
+
         return StochasticBeam(values["stochastic_beam"])
     if values["exact_mode"]:
+        from likely.engine.decode.exact import ExactMode
+
         return ExactMode() if values["budget"] is None else ExactMode(values["budget"])
     if beam is None:
         return None
+    from likely.engine.decode.beam import CONSTRAINED_PENALTY, Beam, DiverseBeam
+
     penalty = values["length_penalty"]
     if penalty is None and is_constrained(values):
         penalty = CONSTRAINED_PENALTY

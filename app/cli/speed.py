@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli.table_options import options
-from likely.engine.decode.guessing import Drafting, NGram
 from likely.engine.decode.strategies import forms, parse
 from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import ParameterError
@@ -14,8 +13,17 @@ from likely.engine.errors import ParameterError
 if TYPE_CHECKING:
     from likely.engine.session import Session
 
+
+class StrategyOption(click.Option):
+    """An option whose help names the strategies: all are imported for it, and for nothing less."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        self.help = (self.help or "").replace("FORMS", forms())
+        return super().get_help_record(ctx)
+
+
 speed_options = options(
-    click.option("--strategy", metavar="NAME ...", help=f"How tokens are found: {forms()}."),
+    click.option("--strategy", cls=StrategyOption, metavar="NAME ...", help="How tokens are found: FORMS."),
     click.option("--draft-model", metavar="MODEL", help="A smaller model of the same tokenizer guesses ahead."),
     click.option("--ngram", is_flag=True, help="Guess ahead what followed earlier in the text."),
     click.option("--prefix-cache", is_flag=True, help="Keep what the model remembers of prompts for the next run."),
@@ -47,8 +55,14 @@ def read_strategy(
         raise click.UsageError(
             "--strategy, --draft-model, --ngram, --beam and the like say how tokens are found: choose one of them"
         )
-    parsed = parse(text or "", constrained=constrained) if draft_model is None else Drafting(draft_model)
-    strategy = NGram() if ngram else parsed if search is None else search
+    if draft_model is not None:
+        from likely.engine.decode.guessing import Drafting
+
+        strategy: Strategy = Drafting(draft_model)
+    elif ngram:
+        strategy = parse("ngram")
+    else:
+        strategy = parse(text or "", constrained=constrained) if search is None else search
     if answers is not None:
         try:
             if strategy.SEARCHES:

@@ -16,11 +16,11 @@ import numpy as np
 
 from likely.engine.arrays import top
 from likely.engine.decode.search import Group, NextTokens, Search, SearchNode
+from likely.engine.decode.strategy import EARLY
 from likely.engine.errors import ParameterError
 from likely.engine.transforms.pipeline import hard
 from likely.engine.transforms.transform import within
 
-EARLY = ("false", "true", "never")
 FREE_PENALTY = 1.0  # of a length, by default
 CONSTRAINED_PENALTY = 0.0  # under a constraint: the likeliest text, as exact mode has it, and not the likeliest a token
 

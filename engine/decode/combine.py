@@ -13,15 +13,13 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Waiting
 from likely.engine.decode.guessing import Drafting, NGram, beside
 from likely.engine.decode.sample import Sample
-from likely.engine.decode.strategy import Steps, Strategy
+from likely.engine.decode.strategy import OVER, Steps, Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Sampler
-
-OVER = " > "  # between the text form of a combination and that of the strategy that goes over it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,54 +1,72 @@
 """Registry of the strategies, and the one parser of their text form. No mlx."""
 
 from dataclasses import MISSING, Field, replace
+from importlib import import_module
 from typing import Any, get_args
 
-from likely.engine.decode.beam import CONSTRAINED_PENALTY, GNMT, Beam, DiverseBeam
-from likely.engine.decode.budget import Budget
-from likely.engine.decode.combine import OVER, Combination, Contrast, Guidance, Layers
-from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.guessing import Drafting, NGram
-from likely.engine.decode.power import Power
 from likely.engine.decode.sample import Sample
-from likely.engine.decode.several import Vote
-from likely.engine.decode.stochastic_beam import StochasticBeam
-from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.strategy import OVER, Strategy
 from likely.engine.errors import ParameterError
 
-COMBINATIONS: tuple[type[Combination], ...] = (Contrast, Layers, Guidance)
-KINDS: tuple[type[Strategy], ...] = (
-    *(Sample, NGram, Drafting),
-    *(Beam, GNMT, DiverseBeam, StochasticBeam, ExactMode, Power, Vote, EntropyBranching, Budget),
-    *COMBINATIONS,
-)
-STRATEGIES = {kind.NAME: kind for kind in KINDS}
+STRATEGIES = {  # by its name the class of each, imported where it is asked for: a plain answer waits for no other
+    name: f"likely.engine.decode.{place}"
+    for name, place in {
+        "sample": "sample.Sample",
+        "ngram": "guessing.NGram",
+        "draft": "guessing.Drafting",
+        "beam": "beam.Beam",
+        "gnmt": "beam.GNMT",
+        "diverse": "beam.DiverseBeam",
+        "stochastic": "stochastic_beam.StochasticBeam",
+        "exact": "exact.ExactMode",
+        "power": "power.Power",
+        "vote": "several.Vote",
+        "entropy": "entropy_branching.EntropyBranching",
+        "budget": "budget.Budget",
+        "contrast": "combine.Contrast",
+        "dola": "combine.Layers",
+        "guidance": "combine.Guidance",
+    }.items()
+}
 PLAIN = Sample()
+
+
+def _kind(name: str) -> type[Strategy]:
+    module, _, of = STRATEGIES[name].rpartition(".")
+    found: type[Strategy] = getattr(import_module(module), of)
+    return found
 
 
 def parse(text: str, *, constrained: bool = False) -> Strategy:
     """The strategy of a text form such as `ngram 4`; none said, or `plain`, is `sample`. ParameterError for others.
 
-    Where answers are `constrained`, beams that are told no length penalty have `CONSTRAINED_PENALTY`.
+    Where answers are `constrained`, beams that are told no length penalty have `beam.CONSTRAINED_PENALTY`.
     """
     whole, over, inner = text.partition(OVER)
     if over:
+        from likely.engine.decode.combine import Combination
+
         combination = parse(whole)
         if not isinstance(combination, Combination):
-            raise ParameterError(f"{whole.strip()} combines nothing: {' or '.join(c.NAME for c in COMBINATIONS)} does")
+            names = " or ".join(name for name in STRATEGIES if issubclass(_kind(name), Combination))
+            raise ParameterError(f"{whole.strip()} combines nothing: {names} does")
         return combination.over(parse(inner, constrained=constrained))
     name, _, rest = text.strip().partition(" ")
-    kind = STRATEGIES.get("sample" if name in ("", "plain") else name)
-    if kind is None:
+    name = "sample" if name in ("", "plain") else name
+    if name not in STRATEGIES:
         raise ParameterError(f"{text.strip()!r} is no way of drawing: one of {forms()}")
+    kind = _kind(name)
     wanted = kind.settings()
     words = rest.split(maxsplit=max(len(wanted) - 1, 0)) if wanted else rest.split()
     needed = sum(f.default is MISSING for f in wanted)
     if not needed <= len(words) <= len(wanted):
         raise ParameterError(f"{text.strip()!r} is no way of drawing: expected {kind.form()}")
     values = {field.name: _value(field, word, kind) for field, word in zip(wanted, words, strict=False)}
-    if constrained and issubclass(kind, Beam):
-        values.setdefault("penalty", CONSTRAINED_PENALTY)
+    if constrained:
+        from likely.engine.decode.beam import CONSTRAINED_PENALTY, Beam
+
+        if issubclass(kind, Beam):
+            values.setdefault("penalty", CONSTRAINED_PENALTY)
     return kind(**values)
 
 
@@ -60,12 +78,12 @@ def with_setting(strategy: Strategy, name: str, word: str) -> Strategy:
 
 def forms() -> str:
     """How the text forms are written."""
-    return ", ".join(kind.form() for kind in STRATEGIES.values())
+    return ", ".join(_kind(name).form() for name in STRATEGIES)
 
 
 def offers(models: tuple[str, ...] = ()) -> list[Strategy]:
     """All strategies to choose from, where these models are loaded."""
-    return [strategy for kind in STRATEGIES.values() for strategy in kind.offers(models)]
+    return [strategy for name in STRATEGIES for strategy in _kind(name).offers(models)]
 
 
 def _value(field: "Field[Any]", word: str, kind: type[Strategy]) -> Any:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Sampler
 
+OVER = " > "  # between the text form of a combination and that of the strategy that goes over it
+EARLY = ("false", "true", "never")  # when a beam search is over (`decode.beam`)
 Steps = Generator[Event, bool | None, None]  # what is sent back says whether the event's branch is over
 
 

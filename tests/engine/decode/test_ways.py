@@ -96,7 +96,7 @@ class Likeliest(Strategy):
 
 def test_a_new_strategy_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """With room for as many as there are, it is enumeration: here, and on the command line."""
-    monkeypatch.setitem(STRATEGIES, "likeliest", Likeliest)
+    monkeypatch.setitem(STRATEGIES, "likeliest", f"{__name__}.Likeliest")
     table = few(2, 5)
     table[:, EOS] = -np.inf
     made, strategy = session(table), parse("likeliest 125")

@@ -44,7 +44,10 @@ def test_equals_byte_pair_encoding_by_definition(text: str, turned: bool) -> Non
 def test_a_token_is_made_by_its_merge_alone() -> None:
     metadata = byte_level()
     metadata["tokenizer.ggml.tokens"][259:] = ["bc", "ab", "abc", "cc"]
-    metadata |= {"tokenizer.ggml.token_type": [3] * 3 + [1] * 260, "tokenizer.ggml.merges": ["b c", "a b", "ab c", "c c"]}
+    metadata |= {
+        "tokenizer.ggml.token_type": [3] * 3 + [1] * 260,
+        "tokenizer.ggml.merges": ["b c", "a b", "ab c", "c c"],
+    }
     ids = from_gguf(metadata).encode("abc abcc")
     assert ids == slow_bpe.encode(metadata, "abc abcc", [r"\p{N}", slow_bpe.GPT2])
 
