@@ -6,7 +6,7 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 from dataclasses import replace
 from typing import Any, overload
 
-from likely.metal import cpu_attention, dispatch, kernel, metal_attention, mx, reference
+from likely.metal import cpu_attention, dispatch, kernel, mx, reference
 from likely.metal.errors import KernelError
 from likely.metal.kv import KV, QuantizedRows, check_rows
 from likely.metal.mask import CAUSAL, FULL, Mask
@@ -163,6 +163,8 @@ def _ours(
     emit: Emit | None,
 ) -> tuple[mx.array, AttentionReport]:
     """Attention by our kernels, which have no derivative: plain rows of one segment get the reference's."""
+    from likely.metal import metal_attention
+
     keys, values = kv.keys, kv.values
     quantised = isinstance(keys, QuantizedRows) or isinstance(values, QuantizedRows)
     if kv.cached or quantised or emit is not None or kv.prefix is not None:

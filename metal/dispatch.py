@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from likely.metal import kernel, metal_attention, mx
+from likely.metal import kernel, mx
 from likely.metal.errors import KernelError
 from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
@@ -72,9 +72,15 @@ def path(q: mx.array, kv: KV, mask: Mask, softcap: float | None, *, plain: bool,
     if faster and (plain or masked or softcap is not None):
         measured = faster.get(key(q, kv, mask, softcap, plain=plain))
         wins, lost = wins if measured is None else measured, measured is False
-    if wins and enabled(q.dtype, q.shape[3]) and metal_attention.refusal(q, kv) is None:
+    if wins and enabled(q.dtype, q.shape[3]) and _refusal(q, kv) is None:
         return "ours"
     return "stock" if plain or (masked and (lost or kv.traced)) else "reference"
+
+
+def _refusal(q: mx.array, kv: KV) -> str | None:
+    from likely.metal import metal_attention  # which no CPU needs
+
+    return metal_attention.refusal(q, kv)
 
 
 def enabled(dtype: mx.Dtype, head_size: int) -> bool:
@@ -89,7 +95,7 @@ def _obeyed(path: Path, q: mx.array, kv: KV, mask: Mask, stock: bool) -> Path:
         )
     if path == "ours" and mask.also is not None:
         raise KernelError("attention: our kernels take no mask.also")
-    if path == "ours" and (why := metal_attention.refusal(q, kv)) is not None:
+    if path == "ours" and (why := _refusal(q, kv)) is not None:
         raise KernelError(why)
     return path
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.engine.decode import kernel_draw, kernel_row
 from likely.engine.decode.control import RunControl
 from likely.engine.numerics import require_finite
 from likely.engine.trace.observe import observe
@@ -32,9 +31,11 @@ from likely.engine.transforms import (
     start,
 )
 from likely.engine.transforms.pipeline import hard
+from likely.metal import kernel as kernels
 from likely.metal import mx
 
 if TYPE_CHECKING:
+    from likely.engine.decode import kernel_draw
     from likely.engine.decode.branches import Branches
 
 RECENT = 64  # ids kept in every snapshot, so that a penalty switched on later is replayed exactly
@@ -62,7 +63,7 @@ class Draw:
     states: States  # before the token
     key: Key
     origin: str
-    kernel: kernel_draw.Pass | None = None  # what drew it, in place of `after` and `removed_by`
+    kernel: "kernel_draw.Pass | None" = None  # what drew it, in place of `after` and `removed_by`
 
     @property
     def arrays(self) -> list[Array]:
@@ -147,18 +148,27 @@ class Sampler:
         """
         keys = [(self.seed + number, branches.length) for number in branches.numbers]
         logits: Array = branches.logits()
-        how = kernel_draw.plan(self.recipe, logits.shape[-1], logits.dtype) if forced is None and kernel else None
-        if how is not None:
-            apart = None
-            if branches.length == len(branches.ids[0]) + bool(flying):  # else who looks has to know more than is known
-                apart = partial(kernel_row.apart, flying=flying, texts=branches.ids, recent=RECENT)
-            drawn = kernel_draw.draw(logits, how, keys, apart)
-            return [
-                Draw(by.token, logits[by.row], None, None, self.recipe, states, key, "drawn", by)
-                for by, states, key in zip(drawn, self.states, keys, strict=True)
-            ]
+        asked = forced is None and kernel and kernels.available()
+        if asked and (drawn := self._by_kernel(branches, logits, keys, flying)):
+            return drawn
         rows = _on_host(logits) if self.xp is np else logits.astype(mx.float32)
         return [self._choose(rows[i], key, forced, self.states[i]) for i, key in enumerate(keys)]
+
+    def _by_kernel(
+        self, branches: "Branches", logits: Array, keys: Sequence[Key], flying: Sequence[Array]
+    ) -> list[Draw] | None:
+        from likely.engine.decode import kernel_draw, kernel_row
+
+        how = kernel_draw.plan(self.recipe, logits.shape[-1], logits.dtype)
+        if how is None:
+            return None
+        apart = None
+        if branches.length == len(branches.ids[0]) + bool(flying):  # else who looks has to know more than is known
+            apart = partial(kernel_row.apart, flying=flying, texts=branches.ids, recent=RECENT)
+        return [
+            Draw(by.token, logits[by.row], None, None, self.recipe, states, key, "drawn", by)
+            for by, states, key in zip(kernel_draw.draw(logits, how, keys, apart), self.states, keys, strict=True)
+        ]
 
     def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
         """The draws [B], with another by the transforms in place of each that spilled: the kernel could not draw it."""
