@@ -30,10 +30,12 @@ to 1e-4 of the largest; the likeliest text is the same. No model of the full siz
   packed or windowed cache, no training ([passes](passes.md)).
 - **GGUF**: such a file of it is read too. Folders may be float32, bfloat16, float16, mlx's 2 to 8 bits, mxfp4, mxfp8,
   nvfp4, AWQ or GPTQ; FP8 where mlx-lm's class reads it.
-- **thinks**, **calls**: the marks between which it thinks and calls tools, as the published template has them (named in
-  `tests/support/dialects.py`). The template of a checkpoint decides: Qwen3-Coder and Nemotron Nano 3 call as Qwen3.5
-  does, and models of a family that do not think have no such marks. Empty: its template has none, or none that is read
-  here; of tools it is told in words then, and a grammar binds its calls ([tools](tools.md)). A dash: not looked at.
+- **thinks**, **calls**: the marks between which it thinks and calls tools, as published templates have them: each was
+  compared with the file or, of SmolLM3, OLMo 3 and EXAONE 4, the text that `tests/support/dialects.py` names as its
+  source (`LIKELY_TEMPLATES=FOLDER` has the tests read such files again). The template of a checkpoint decides:
+  Qwen3-Coder and Nemotron Nano 3 call as Qwen3.5 does, and models of a family that do not think have no such marks.
+  Empty: its template has none, or none that is read here; of tools it is told in words then, and a grammar binds its
+  calls ([tools](tools.md)). A dash: not looked at.
 
 """
 LACKING = """
@@ -52,7 +54,7 @@ def row(popular: Popular) -> tuple[str, ...]:
     gguf = "yes" if popular.kind in IN_GGUF else ""
     if popular.kind not in SPOKEN:
         return popular.models, f"`{popular.kind}`", runs, gguf, "-", "-", popular.beside
-    tokenizer = DIALECTS[SPOKEN[popular.kind]].tokenizer
+    tokenizer = DIALECTS[SPOKEN[popular.kind]].tokenizer()
     thinking, calls = thinking_of(tokenizer), call_format(tokenizer)
     between = [marks(found.begin, found.end) if found else "" for found in (thinking, calls and calls.marks)]
     return popular.models, f"`{popular.kind}`", runs, gguf, *between, popular.beside

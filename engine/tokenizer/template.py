@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.errors import ParameterError, TemplateError
+from likely.engine.tokenizer.message_fields import Message, as_read
 
 if TYPE_CHECKING:
     import jinja2
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from likely.engine.sandbox.environment import Sandbox
 
 __all__ = ["ChatTemplate", "Message"]
-
-# {"role": ..., "content": ...}, and what else the template reads: tool_calls, reasoning_content, ...
-Message = Mapping[str, Any]
 
 # What templates may read that is no option.
 _GIVEN = frozenset(("messages", "add_generation_prompt", "bos_token", "eos_token", "unk_token", "pad_token"))
@@ -43,7 +41,8 @@ class ChatTemplate:
         tools: Sequence[Any] | None = None,
         **options: Any,
     ) -> str:
-        """The conversation as text.
+        """The conversation as text. A message is {"role": ..., "content": ...}, and what else templates read, as this
+        one reads it (`engine.tokenizer.message_fields`).
 
         generation_prompt  end with the opening of the assistant's turn
         options            what else the template reads, such as `enable_thinking`
@@ -55,7 +54,8 @@ class ChatTemplate:
         if wanted and (unknown := sorted(wanted - self.variables)):
             reads = ", ".join(sorted(self.variables - _GIVEN)) or "no options"
             raise ParameterError(f"this model's chat template has no {unknown[0]!r}: it reads {reads}")
-        values = {**self.tokens, "documents": None, **options, "messages": messages, "tools": tools}
+        read = as_read(messages, self.source)
+        values = {**self.tokens, "documents": None, **options, "messages": read, "tools": tools}
         return self._run({**values, "add_generation_prompt": generation_prompt})
 
     @cached_property

@@ -77,7 +77,7 @@ FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the t
     ('<param name="', _format("minicpm5", "<function name=", "</function>")),
     ("[TOOL_CALLS]", _format("mistral", "[TOOL_CALLS]", "", "[ARGS]", "[CALL_ID]")),
     ("<atem:function_calls>", _format("muse_spark", "<atem:function_calls>", "</atem:function_calls>")),
-    ("to=functions.", HARMONY),
+    ("<|channel|>commentary", HARMONY),
     ("<tool_call>", JSON),
 )  # fmt: skip
 

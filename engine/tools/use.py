@@ -180,10 +180,10 @@ class ToolUse:
             heard = "\n".join(f"{c.name} gave: {text}" for c, text in zip(answer.calls, texts, strict=True))
             return {"role": "assistant", "content": answer.written}, {"role": "user", "content": heard}
         turn: dict[str, Any] = {"role": "assistant", "content": answer.said}
-        turn["tool_calls"] = [call.message for call in answer.calls]
+        turn["tool_calls"] = calls = [{**call.message, "id": f"call{i:05}"} for i, call in enumerate(answer.calls)]
         if answer.thought:
             turn["reasoning_content"] = answer.thought
-        heads = [{"role": "tool", "name": c.name, "tool_call_id": c.message["id"]} for c in answer.calls]
+        heads = [{"role": "tool", "name": c["function"]["name"], "tool_call_id": c["id"]} for c in calls]
         return turn, *({**head, "content": text} for head, text in zip(heads, texts, strict=True))
 
 

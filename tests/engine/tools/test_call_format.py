@@ -1,6 +1,8 @@
 """Calls in the forms of published templates, read as they are drawn: marks, control tokens and thoughts in between."""
 
+import os
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,16 +11,13 @@ import pytest
 from likely.app.serve.reading import AnswerReader
 from likely.engine.decode.events import Done, Emitted, Stats
 from likely.engine.errors import DataError
-from likely.engine.prompt import Prompt
 from likely.engine.thinking import THINK, thinking_of
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tools.call_format import JSON, call_format
-from likely.engine.tools.tool import ToolCall
-from tests.support.dialects import DIALECTS, Dialect
+from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.tools.use import ToolAnswer, ToolUse
+from tests.support.dialects import CALL, DIALECTS, WEATHER, Dialect
 
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "", "parameters": {
-    "type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}  # fmt: skip
-CALL = ToolCall("weather", {"city": "12", "days": 3})
 MORE = [  # of templates that are not among the dialects: what says which it is, and what a model writes
     ('<function name="a"><param name="b">', '<function name="weather"><param name="city">12</param>\
 <param name="days">3</param></function>'),
@@ -45,7 +44,7 @@ def check(tokenizer: Any, written: str) -> None:
     assert format is not None
     thought = f"{thinking.begin}hm{thinking.longer.removesuffix(thinking.end) or thinking.end}"
     for before, parts in (("", {}), (thought, {"thought": "hm"}), ("so: ", {"said": "so: "})):
-        reader = AnswerReader(1, thinking=thinking, calls=format, tools=(WEATHER,))
+        reader = AnswerReader(1, thinking=thinking, calls=format, tools=(WEATHER.spec,))
         list(reader.read([*drawn(before + written + "<eos>"), Done(0, "eot", Stats(1, 0, 1, 0.0, 0.0))]))
         text = reader.texts[0]
         assert text.calls == [CALL.function]
@@ -55,17 +54,57 @@ def check(tokenizer: Any, written: str) -> None:
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 def test_a_conversation_has_the_marks_of_its_family(dialect: Dialect) -> None:
     """A system's words, a thought, a call and its result are written so, and what the model writes is read so."""
-    tokenizer = dialect.tokenizer
-    called = {"role": "assistant", "content": "", "reasoning_content": "hm", "tool_calls": [CALL.message]}
-    tools = {"tools": (WEATHER,)} if dialect.call else {}
-    turns: list[Any] = [("user", "Rain?"), called, *([("tool", "no")] if dialect.call else [])]
-    messages = Prompt(tuple(turns), system="Be brief.").messages
-    prompt = tokenizer.templates["default"].render(messages, generation_prompt=True, **tools)
-    assert prompt == dialect.conversation
-    if dialect.call:
+    tokenizer = dialect.tokenizer()
+    assert dialect.prompt(tokenizer) == "".join(dialect.pieces)
+    if dialect.written:
         check(tokenizer, dialect.written)
     else:
         assert call_format(tokenizer) is None
+
+
+PUBLISHED = {
+    (name, file): DIALECTS[name]
+    for name in DIALECTS
+    for file in sorted(Path(os.environ.get("LIKELY_TEMPLATES") or "none").rglob(DIALECTS[name].source))
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PUBLISHED, reason="LIKELY_TEMPLATES names no folder of published chat templates")
+@pytest.mark.parametrize(("name", "file"), PUBLISHED, ids=str)
+def test_a_published_template_writes_these_marks(name: str, file: Path) -> None:
+    """In this order, whatever else it says of tools, dates and itself."""
+    tokenizer, at = DIALECTS[name].tokenizer(file.read_text()), 0
+    prompt = DIALECTS[name].prompt(tokenizer)
+    for piece in DIALECTS[name].pieces:
+        assert piece in prompt[at:], prompt
+        at = prompt.index(piece, at) + len(piece)
+    if DIALECTS[name].written:
+        check(tokenizer, DIALECTS[name].written)
+    else:
+        assert call_format(tokenizer) is None
+
+
+def test_a_thought_and_words_before_a_call_are_both_kept_where_there_is_one_place_for_them() -> None:
+    tokenizer = DIALECTS["gpt-oss"].tokenizer()
+    turns = ToolUse.of(tokenizer, [WEATHER]).turns(
+        ToolAnswer("so", "hm", (CALL,), "", 0, ""), [ToolResult("")], tokenizer
+    )
+    assert "analysis<|message|>hm\n\nso<|end|>" in tokenizer.templates["default"].render(turns, generation_prompt=False)
+
+
+def test_two_calls_have_each_its_own_result() -> None:
+    """By their ids, as templates tell them apart; those of a client are made what the template takes."""
+    names = ("weather", "rain")
+    use = ToolUse.of(DIALECTS["kimi"].tokenizer(), [Tool("", name) for name in names])
+    calls = ToolAnswer("", "", tuple(map(ToolCall, names)), "", 0, "")
+    turns = use.turns(calls, [ToolResult(name) for name in names], DIALECTS["kimi"].tokenizer())
+    ids = "{% for m in messages %}{% for c in m.tool_calls %}{{ c.id }} {% endfor %}{{ m.tool_call_id }} {% endfor %}"
+    assert ChatTemplate(ids).render(turns, generation_prompt=False).split() == ["call00000", "call00001"] * 2
+    client = [{**turns[0], "tool_calls": [{**turns[0]["tool_calls"][0], "id": "call_1"}]}, {"tool_call_id": "call_1"}]
+    for mark, wanted in (("<|tool_call_argument_begin|>", r"functions\.weather:0"), ("length 9", "[a-z0-9]{9}")):
+        one, again = ChatTemplate(f"{ids}{{# {mark} #}}").render(client, generation_prompt=False).split()
+        assert one == again and re.fullmatch(wanted, one)
 
 
 @pytest.mark.parametrize(("mark", "written"), MORE)
