@@ -46,6 +46,11 @@ def warning(event: RewardWarning) -> str:
                 f"held-out pass@1 fell from {before:.2f} to {now:.2f} while the reward rose: it learns the problems by "
                 "heart, or what the verifier overlooks; best/ holds the best, --kl 0.01 or a lower --rate helps"
             )
+        case "verdicts":
+            return (
+                f"the verdict was {now:g} on all that was tried, right answers and an empty one among them: where all "
+                "are judged alike nothing is learned; does the verifier read what was said?"
+            )
         case "entropy":
             return (
                 f"entropy fell from {bits(before):.2f} to {bits(now):.3f} bits a token, under a tenth: its answers are "

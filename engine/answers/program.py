@@ -9,6 +9,7 @@ begins in an empty folder that goes with it, with the environment of `KEPT` alon
 may read and write what the user may by its whole name, and may use the network.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -23,10 +24,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from likely.engine.child_python import resident
 from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.whole_file import open_file
 
 RIGHT = 0.5  # the least verdict that says right
 MOST = 1 << 16  # bytes of output that are kept
@@ -65,6 +68,17 @@ class Verifier:
             raise ParameterError("the verifier is an empty command: give a program and its arguments")
         _found(words[0])
         return cls(tuple(words), timeout_s)
+
+    @property
+    def identity(self) -> str:
+        """Another one for another command, or where the program or the first file that it is given has changed: a
+        script, mostly. Files behind that may be what it writes."""
+        digest = hashlib.sha256(json.dumps(self.words).encode())
+        script = next(filter(os.path.isfile, self.words[1:]), None)
+        for path in filter(None, (_found(self.words[0]), script)):
+            with open_file(Path(path)) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
     def __call__(
         self,

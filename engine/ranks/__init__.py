@@ -45,6 +45,10 @@ class Ranks(Protocol):
         """On rank 0, what other ranks have sent by now, each rank's in its order; with `wait`, one value or more."""
         ...
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value (what JSON can hold), by rank, on every rank; every rank calls it, and waits for all."""
+        ...
+
     def in_turn(self, work: Callable[[], T]) -> T:
         """Result of `work`, done by rank 0 before the others begin: what it fetched, they find."""
         ...

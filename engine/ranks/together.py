@@ -85,6 +85,15 @@ class LinkedRanks(Ranks):
             while True:
                 yield self._heard.get_nowait()
 
+    def gather(self, value: Any) -> list[Any]:
+        if not self.leads:
+            self.send([self.rank, value])
+            return list(self.broadcast(None))
+        found = {0: value}
+        while len(found) < self.size:
+            found |= dict(self.heard(wait=True))
+        return list(self.broadcast([found[rank] for rank in range(self.size)]))
+
     def in_turn(self, work: Callable[[], T]) -> T:
         if not self.leads:
             self.broadcast(None)

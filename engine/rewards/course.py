@@ -25,7 +25,8 @@ class RewardWarning:
     """A figure that went wrong by a step: what it was, and what it is.
 
     held_out: pass@1 of the policy, which fell while the reward rose. entropy: nats a token, under a tenth of its start.
-    length: tokens of wrong answers, which grow, and more than those of right ones.
+    length: tokens of wrong answers, which grow, and more than those of right ones. verdicts: the one verdict that a
+    verifier had, before the first step, for right answers and for such as say nothing.
     """
 
     step: int

@@ -1,8 +1,11 @@
 """Held-out problems while rewards are learned: pass@1..k of base and policy, by answers drawn with the same seeds."""
 
+from collections.abc import Sequence
+
 from likely.engine.made import BEST
 from likely.engine.rewards.figures import AnsweredProblem, HeldOut, Rollout, held_out
 from likely.engine.tune import rollouts
+from likely.engine.tune.batches import share
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import TrainingSample
@@ -15,24 +18,28 @@ HELD = 1 << 30  # in the place of a step in the key of what is drawn: no step co
 def look(run: TrainingRun, control: TrainControl) -> HeldOut | None:
     """Base and policy on the held-out problems; keeps the weights if they are the best so far by pass@1.
 
-    None without such problems, and where `control` stops it. What the base says is drawn once a run.
+    None without such problems, and where `control` stops it. What the base says is drawn once a run. Over ranks each
+    draws its share.
     """
     rows = drawn(run.rows.test, PROBLEMS) or drawn(run.rows.valid, PROBLEMS)
-    c, counters, seen = run.config, run.counters, list[AnsweredProblem]()
-    for i, row in enumerate(rows):
-        control.tell("answering held-out problems", i, len(rows))
+    problems = [rollouts.problem(run, row) for row in rows if isinstance(row, TrainingSample)]
+    c, counters, now = run.config, run.counters, list[Sequence[Rollout]]()
+    mine = share(range(len(rows)), *run.place)
+    for n, i in enumerate(mine):
+        control.tell("answering held-out problems", n, len(mine))
         if control.stopped:
             break
-        assert isinstance(row, TrainingSample)
-        each = rollouts.problem(run, row)
-        if i == len(run.held):
-            run.held.append(tuple(rollouts.draw(run, each, c.eval_answers, (HELD, i), base=True)))
-        before = run.held[i]
-        now = before if not counters.step else tuple(rollouts.draw(run, each, c.eval_answers, (HELD, i)))
-        seen.append(AnsweredProblem(each.prompt, each.answer, before, now))
+        if n == len(run.held):
+            run.held.append(tuple(rollouts.draw(run, problems[i], c.eval_answers, (HELD, i), base=True)))
+        new = run.held[n] if not counters.step else rollouts.draw(run, problems[i], c.eval_answers, (HELD, i))
+        now.append(new)
     control.stage = ""
-    if not rows or len(seen) < len(rows):
+    missing = [()] * (len(mine) - len(now))  # where it was stopped
+    sides = (rollouts.everyones(run, problems, [*side, *missing]) for side in (run.held[: len(now)], now))
+    answers = [(tuple(before), tuple(after)) for before, after in zip(*sides, strict=True)]
+    if not all(after for _, after in answers) or not rows:
         return None
+    seen = [AnsweredProblem(each.prompt, each.answer, *both) for each, both in zip(problems, answers, strict=True)]
     were, are = ([_right(of.before) for of in seen], [_right(of.now) for of in seen])
     found = held_out(were, are, c.eval_answers, counters.step, seen)
     missed = 1 - found.passed[0].policy.mean

@@ -8,23 +8,25 @@ drawn. Log-probabilities and KL in nats.
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
+from likely.engine import ranks
 from likely.engine.adapters.sites import trainable
-from likely.engine.answers.comparison import same_number, same_words
-from likely.engine.answers.extraction import is_number
-from likely.engine.answers.program import RIGHT, Verifier, VerifierError
+from likely.engine.answers.program import RIGHT
 from likely.engine.decode.texts import GrownText
 from likely.engine.errors import DataError, ParameterError, TemplateError
 from likely.engine.rewards.advantages import advantages, weights
 from likely.engine.rewards.figures import Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
+from likely.engine.tune.batches import share
 from likely.engine.tune.probes import as_before, texts, words_of
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RewardedAnswer, TrainingSample
+from likely.engine.tune.verdicts import RewardProblem
 from likely.engine.tune.wordings import frame_of
 
 PROBED = 4  # problems whose verdicts are looked at before the first step
@@ -32,45 +34,42 @@ TAGS = "<think></think>", "<answer></answer>", "\\boxed{}", "####"  # forms with
 MISSING = 0.05  # of a step's answers without a verdict: more, and the verifier is at fault
 
 
-@dataclass(frozen=True)
-class RewardProblem:
-    """A prompt and the answer that is right."""
-
-    ids: tuple[int, ...]
-    prompt: str  # the question, without the template around it
-    answer: str
-    where: str
-
-
 def check(run: TrainingRun) -> None:
     """ParameterError for a run that rewards cannot be learned in."""
     if run.session is None:
         raise ParameterError("objective = reward draws answers, which needs a tokenizer: give the run a session")
-    if run.group is not None:
-        raise ParameterError("objective = reward runs in one process, not under mlx.launch")
 
 
-def probe(run: TrainingRun) -> None:
-    """Ask for verdicts on answers that say nothing, before anything is learned from them.
+def probe(run: TrainingRun) -> float | None:
+    """Ask for verdicts on answers that say nothing, before anything is learned from them; one verdict, where all are
+    that, even on the right answers. Over ranks rank 0 asks for all.
 
-    DataError where one of them is right: it is what would be learned.
+    DataError where one of them is right: it is what would be learned; and where there is no verdict on any.
     """
-    for row in run.rows.train[:PROBED]:
-        assert isinstance(row, TrainingSample)
-        each = problem(run, row)
+    rows, given = run.rows.train[:PROBED] if run.leads else (), set[float | None]()
+    problems = [problem(run, row) for row in rows if isinstance(row, TrainingSample)]
+    for each, other in zip(problems, (*problems[1:], *problems[:1]), strict=True):
         nothing = {
             "an empty answer": "",
             "the problem itself": each.prompt,
             "every number to 100": " ".join(map(str, range(101))),
+            "the answer to another problem": other.answer,
             **{f"the bare form {tag}": tag for tag in TAGS},
         }
+        found = run.verdicts.of(each, (*nothing.values(), each.answer))
+        given |= {*found.values()}
+        if {*found.values()} == {None}:
+            raise DataError(f"{each.where}: {run.verdicts.why}; it was asked about the right answer and about others")
         for name, said in nothing.items():
-            value = reward(each, said, run.config.verifier, run.config.timeout)
-            if value is not None and value >= RIGHT and not stands(each.answer, said):
+            value = found[said]
+            if value is not None and value >= RIGHT and said != each.answer and not stands(each.answer, said):
                 raise DataError(
                     f"{each.where}: {name} is judged right ({value:g}), and that is what would be learned: mend the "
                     "verifier"
                 )
+    if (together := _together(run)) is not None:
+        run.verdicts.known = together.broadcast(run.verdicts.known)
+    return given.pop() if len(given) == 1 else None
 
 
 def stands(answer: str, said: str) -> bool:
@@ -105,52 +104,44 @@ def said(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, b
 
 
 def judged(run: TrainingRun, each: RewardProblem, drawn: Sequence[GrownText]) -> list[Rollout]:
-    """Answers with their rewards."""
-    c = run.config
-    verdicts: dict[str, float | None] = {}
-    for text in drawn:
-        if text.reason != "length" and text.text not in verdicts:  # equal texts are judged once
-            verdicts[text.text] = reward(each, text.text, c.verifier, c.timeout)
+    """Answers with their rewards. Which folder the problem is from is left out: the run may go on from another."""
+    verdicts = run.verdicts.of(each, (text.text for text in drawn if text.reason != "length"))
     found = []
     for text in drawn:
         cut = text.reason == "length"  # what has not ended is no answer: unbiased under the limit
         spread = sum(step.entropy or 0.0 for step in text.steps)
         value = 0.0 if cut else verdicts[text.text]
-        found.append(Rollout(each.where, tuple(text.ids), text.text, value, text.logprob, spread, cut))
+        where = each.where.rpartition("/")[2]
+        found.append(Rollout(where, tuple(text.ids), text.text, value, text.logprob, spread, cut))
     return found
-
-
-def reward(each: RewardProblem, said: str, verifier: str, timeout_s: float) -> float | None:
-    """The reward of an answer: what the verifier says, else 1 where it is the row's, as `likely eval` compares; None
-    where there is no verdict."""
-    try:
-        if verifier:
-            return Verifier.of(verifier, timeout_s)(each.prompt, said, answers=[each.answer])
-        return float((same_number if is_number(each.answer) else same_words)(said, each.answer))
-    except VerifierError:
-        return None
 
 
 def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[RewardedAnswer], Rewarded]:
     """The rows of step t: the answers drawn to the problems of these indices, with what each of their tokens counts.
 
-    Answers whose group tells nothing are left out. DataError where the verifier gives too few verdicts.
+    Answers whose group tells nothing are left out. Over ranks each draws and judges its share of the problems and
+    learns from it; what all have drawn is known to all. DataError where the verifier gives too few verdicts.
     """
     c, began = run.config, time.perf_counter()
     rows = [run.rows.train[i] for i in indices]
     assert all(isinstance(row, TrainingSample) for row in rows)
     problems = [problem(run, row) for row in rows]  # type: ignore[arg-type]
-    drawn = [said(run, each, c.answers, (t, i)) for each, i in zip(problems, indices, strict=True)]
+    mine = share(range(len(rows)), *run.place)
+    drawn = [said(run, problems[p], c.answers, (t, indices[p])) for p in mine]
     drawn_s = time.perf_counter() - began
-    groups = [judged(run, each, texts) for each, texts in zip(problems, drawn, strict=True)]
+    own = [judged(run, problems[p], texts) for p, texts in zip(mine, drawn, strict=True)]
     verified_s = time.perf_counter() - began - drawn_s
+    groups = everyones(run, problems, own)
     every = [one for group in groups for one in group]
     lost = sum(one.reward is None for one in every)
     if lost > MISSING * len(every):
+        why = f" ({run.verdicts.why})" if run.verdicts.why else ""
         raise DataError(
-            f"step {t}: the verifier gave no verdict on {lost} of {len(every)} answers; the weights are those of before"
+            f"step {t}: the verifier gave no verdict on {lost} of {len(every)} answers{why}; the weights are those of "
+            "before"
         )
-    base = _before(run, problems, groups)
+    run.verdicts.accept()
+    base = _gathered(run, _before(run, [problems[p] for p in mine], own))
     kls = [
         [one.logprob - was for one, was in zip(group, of, strict=True)] for group, of in zip(groups, base, strict=True)
     ]
@@ -165,30 +156,57 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
         )
         for group, kl, those in zip(groups, kls, known, strict=True)
     ]
-    flat = [(each, one, float(of[i])) for each, group, of in zip(problems, groups, worth, strict=True)
+    flat = [(p, one, float(of[i])) for p, (group, of) in enumerate(zip(groups, worth, strict=True))
             for i, one in enumerate(group) if i in of]  # fmt: skip
     counted = weights([a for _, _, a in flat], [len(one.ids) for _, one, _ in flat], c.share)
     items = [
-        RewardedAnswer(
-            (*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where, float(w)
-        )
-        for (each, one, _), w in zip(flat, counted, strict=True)
-        if w and one.ids
+        RewardedAnswer(**vars(_sample(problems[p], one)), weight=float(w))
+        for (p, one, _), w in zip(flat, counted, strict=True)
+        if w and one.ids and p in mine
     ]
     run.drawn = [one for group in groups for one in group]
     return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s, verified_s)
+
+
+def everyones(
+    run: TrainingRun, problems: Sequence[RewardProblem], own: Sequence[Sequence[Rollout]]
+) -> Sequence[Sequence[Rollout]]:
+    """The answers to each of the problems, of which `own` are those of this rank's share; with their verdicts they are
+    known on all ranks then. Every rank calls it."""
+    if _together(run) is None:
+        return own
+    told = _gathered(run, [[asdict(one) for one in group] for group in own])
+    groups = [[Rollout(**{**one, "ids": tuple(one["ids"])}) for one in group] for group in told]
+    for each, group in zip(problems, groups, strict=True):
+        run.verdicts.hear(each, group)
+    return groups
 
 
 def _before(
     run: TrainingRun, problems: Sequence[RewardProblem], groups: Sequence[Sequence[Rollout]]
 ) -> list[list[float]]:
     """The log-probability of each answer by the model as it was before training."""
-    samples = [
-        TrainingSample((*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where)
-        for each, group in zip(problems, groups, strict=True)
-        for one in group
-    ]
+    samples = [_sample(each, one) for each, group in zip(problems, groups, strict=True) for one in group]
+    if not samples:  # of several ranks this one has no share
+        return []
     base, around = as_before(run)
     with around():
         lost = iter([-float(own.sum()) for own, _ in target_losses(trainable(base.model), samples, run.config)])
     return [[next(lost) for _ in group] for group in groups]
+
+
+def _sample(each: RewardProblem, one: Rollout) -> TrainingSample:
+    """An answer behind its prompt."""
+    return TrainingSample((*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where)
+
+
+def _gathered(run: TrainingRun, own: list[Any]) -> list[Any]:
+    """The parts of a batch that the ranks have made of their shares, in the order of the batch, on each of them."""
+    if (together := _together(run)) is None:
+        return own
+    found = together.gather(own)
+    return [found[p % len(found)][p // len(found)] for p in range(sum(map(len, found)))]
+
+
+def _together(run: TrainingRun) -> ranks.Ranks | None:
+    return ranks.joined() if run.group is not None else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from likely.engine import made
 from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
+from likely.engine.answers.program import Verifier
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.objectives import OBJECTIVES
 from likely.engine.rewards.figures import Rewarded, Rollout
@@ -18,6 +19,7 @@ from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
 from likely.engine.tune.samples import Pair, RehearsedAnswer, TrainingSample
 from likely.engine.tune.state import Counters, State
+from likely.engine.tune.verdicts import Verdicts
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
 from likely.models.config import MaskedDiffusion
@@ -85,11 +87,22 @@ class TrainingRun:
     def leads(self) -> bool:
         return self.group is None or self.group.rank() == 0
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its rank, and of how many."""
+        return (0, 1) if self.group is None else (self.group.rank(), self.group.size())
+
     @cached_property
     def planned(self) -> list[list[int]]:
         """The batches of the first pass over the data, as indices: of long data they take a while to be found."""
         c = self.config
         return batches.plan(self.rows.train, size=c.batch, length=c.length, packing=c.packing, seed=c.seed, epoch=0)
+
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """Verdicts on the answers that it draws. ParameterError where the verifier cannot be started."""
+        c = self.config
+        return Verdicts(Verifier.of(c.verifier, c.timeout) if c.verifier else None)
 
     @property
     def per_epoch(self) -> int:

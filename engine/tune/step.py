@@ -29,32 +29,30 @@ def accumulated(
     control = control or TrainControl()
     control.reading = (0, sum(run.rows.train[i].targets for indices in batches_read for i in indices))
     c = run.config
-    rank, ranks = (0, 1) if run.group is None else (run.group.rank(), run.group.size())
+    rank, ranks = run.place
     total = [0.0] * 7
     ratio = masked.ratio(t, run.steps, c.anneal)
     several = len(batches_read) * ranks > 1
     gradients: dict[str, Array] = {}
     for k, indices in enumerate(batches_read):
         mine = batches.share(indices, rank, ranks)
-        if not mine:
-            continue
         items: Sequence[Any] = [run.rows.train[i] for i in mine]
+        if c.goal.drawn:  # by all ranks, also those that have no share
+            items, run.rewarded = rollouts.rewarded(run, t, indices)
+            total[1] += 1 / ranks  # the weights are of a mean already
+        if not items:  # every group is all right or all wrong, or there is no share: there is nothing to learn
+            continue
         if run.rewording is not None:
             items = [
                 run.rewording.of(item, t, k, i) for i, item in zip(mine, batch_losses.samples_of(items), strict=True)
             ]
-        if c.goal.drawn:
-            items, run.rewarded = rollouts.rewarded(run, t, mine)
-            if not items:  # every group is all right or all wrong: there is nothing to learn
-                total[1] += 1.0
-                continue
         if isinstance(run.trained, lora.Adapter):
             batch_losses.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
         sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
-        if c.goal.drawn:  # the weights are of a mean already, and the sum of losses by them says nothing
-            sums = replace(sums, lost=mx.array(0.0), count=1)
+        if c.goal.drawn:  # the sum of losses by weights of a mean says nothing
+            sums = replace(sums, lost=mx.array(0.0), count=0)
         if run.rehearsed:
             many = rehearsal.beside(len(mine))
             first = ((t - 1) * c.accumulate + k) * rehearsal.beside(len(indices)) + rank * many

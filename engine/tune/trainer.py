@@ -17,7 +17,18 @@ from likely.engine.machine import peak_memory
 from likely.engine.numerics import damaged
 from likely.engine.rewards.course import RewardCourse, RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout
-from likely.engine.tune import batches, contrast, optimisers, passed, rehearsal, rewording, rollouts, state, step
+from likely.engine.tune import (
+    batches,
+    contrast,
+    optimisers,
+    passed,
+    rehearsal,
+    rewording,
+    rollouts,
+    state,
+    step,
+    verdicts,
+)
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics, read
 from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
@@ -69,16 +80,19 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
     )  # fmt: skip
     per_epoch = run.per_epoch
     end = Ended("done", run.steps)
-    try:
-        _begin(run, control)
-    except _Stopped:
-        control.stop()
-    settle(run)
-    course = RewardCourse()
-    for past in read(run.folder) if c.goal.drawn and counters.step else ():
-        if isinstance(past, Rewarded | HeldOut | RewardWarning):
-            course.take(past)
-    with closing(metrics):
+    with closing(metrics), verdicts.opened(run.verdicts, run.folder):
+        alike = None
+        try:
+            alike = _begin(run, control)
+        except _Stopped:
+            control.stop()
+        settle(run)
+        course = RewardCourse()
+        if alike is not None:
+            yield from _warned(RewardWarning(0, "verdicts", alike, alike), course, metrics)
+        for past in read(run.folder) if c.goal.drawn and counters.step else ():
+            if isinstance(past, Rewarded | HeldOut | RewardWarning):
+                course.take(past)
         with reusing(run.model):
             if c.goal.drawn and c.eval_every and not counters.step:  # what it begins at, and what the base says
                 yield from _checked(run, control, metrics, course)
@@ -130,17 +144,22 @@ def _told(
     metrics.write(event, drawn)
     yield event
     for warning in course.take(event):
-        course.take(warning)
-        metrics.write(warning)
-        yield warning
+        yield from _warned(warning, course, metrics)
+
+
+def _warned(warning: RewardWarning, course: RewardCourse, metrics: Metrics) -> Iterator[RewardWarning]:
+    course.take(warning)
+    metrics.write(warning)
+    yield warning
 
 
 class _Stopped(Exception):
     """The control has stopped a run that asks the base."""
 
 
-def _begin(run: TrainingRun, control: TrainControl) -> None:
-    """Ask the base what a run needs of it before its first step, or before it goes on."""
+def _begin(run: TrainingRun, control: TrainControl) -> float | None:
+    """Ask the base what a run needs of it before its first step, or before it goes on; gives the verdict of a verifier
+    that has only one."""
 
     def told(stage: str, number: int, count: int) -> None:
         if control.stopped:
@@ -149,13 +168,13 @@ def _begin(run: TrainingRun, control: TrainControl) -> None:
 
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
-    if run.config.goal.drawn and not run.counters.step:
-        rollouts.probe(run)
+    alike = rollouts.probe(run) if run.config.goal.drawn and not run.counters.step else None
     if run.config.rehearsal > 0 and not run.rehearsed:
         run.rehearsed = rehearsal.rehearsed(run, told)
     if run.config.reword > 0 and run.rewording is None:
         run.rewording = rewording.begin(run)
     control.stage = ""
+    return alike
 
 
 def _go_back(run: TrainingRun) -> Saved:

@@ -101,6 +101,16 @@ def test_rank_0_hears_what_each_rank_sends_in_its_order(company: Company) -> Non
         assert [i for sender, i in heard if sender == rank] == list(range(50))
 
 
+def test_all_know_what_each_rank_has(company: Company) -> None:
+    known: dict[int, list[object]] = {}
+
+    def tell(rank: int) -> None:
+        known[rank] = [company.ranks[rank].gather([i, rank]) for i in range(20)]
+
+    company.run(size := len(company.ranks), tell)
+    assert all(of == [[[i, rank] for rank in range(size)] for i in range(20)] for of in known.values())
+
+
 def test_rank_0_works_first(company: Company) -> None:
     order: list[int] = []
     company.run(len(company.ranks), lambda rank: company.ranks[rank].in_turn(lambda: order.append(rank)))

@@ -1,5 +1,6 @@
 """Learning from rewards: what is drawn is what is trained, what teaches nothing changes nothing, and a kill nothing."""
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -11,30 +12,46 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
+from likely.app.rewards import warning
 from likely.engine.adapters.config import configure
 from likely.engine.adapters.sites import trainable
 from likely.engine.answers.vote import pass_at
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 from likely.engine.tune import rollouts
-from likely.engine.tune.control import Ended, Stepped, TrainControl
+from likely.engine.tune.control import Ended
 from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.row_scores import target_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.trainer import train
+from likely.metal import mx
+from tests import processes
 from tests.engine import tiny
 
 # right where the answer is e, which a model says half of the time
 JUDGE = "import json, sys; print(float(json.loads(sys.stdin.readline())['said'].strip() == 'e'))"
+# the same, and by chance a little more, which it notes in a file; or what stands in a second one
+CHANCE = """
+import json, random, sys
+asked = json.loads(sys.stdin.readline())
+key = [asked["prompt"], asked["said"]]
+notes = [json.loads(line) for line in open(sys.argv[2])] if len(sys.argv) > 2 else []
+known = next((note[2] for note in notes if note[:2] == key), None)
+verdict = (key[1].strip() == "e") + random.random() / 4 if known is None else known
+open(sys.argv[1], "a").write(json.dumps([*key, verdict]) + "\\n")
+print(verdict)
+"""
 SAME = "import sys; sys.stdin.readline(); print(0.3)"
-FOOLED = "import sys; sys.stdin.readline(); print(1.0)"
-NONE = "import sys; sys.exit('not now')"
-ROWS = [{"prompt": f"say {i}", "completion": "e"} for i in range(6)]
+# right about the right answer, and of no opinion about others
+NONE = "import json, sys; said = json.loads(sys.stdin.readline())['said']; print(1) if said == 'e' else sys.exit('no')"
+Rows = list[dict[str, str]]
+ROWS: Rows = [{"prompt": f"say {i}", "completion": "e"} for i in range(6)]
 
 
-def written(path: Path, rows: list[dict[str, str]]) -> Path:
+def written(path: Path, rows: Rows) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -53,9 +70,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model"
 
 
-def opened(folder: Path, model: Path, judge: str = JUDGE, resume: bool = False, **options: Any) -> TrainingRun:
+def opened(
+    folder: Path, model: Path, judge: str = JUDGE, resume: bool = False, rows: Rows = ROWS, **options: Any
+) -> TrainingRun:
     (folder / "judge.py").write_text(judge)
-    how = {"model": str(model), "data": str(written(folder / "rows.jsonl", ROWS)), "objective": "reward", "valid": 0.0,
+    how = {"model": str(model), "data": str(written(folder / "rows.jsonl", rows)), "objective": "reward", "valid": 0.0,
            "answers": 8, "batch": 2, "tokens": 8, "rate": 0.01, "steps": 4, "save_every": 0, "out": str(folder / "out"),
            "schedule": "constant", "verifier": f"{sys.executable} -S {folder / 'judge.py'}", **options}  # fmt: skip
     return open_run(configure(how), lambda *_: None, resume=resume).run
@@ -81,29 +100,97 @@ def test_what_is_drawn_is_what_is_trained(model: Path, tmp_path: Path) -> None:
     assert sum(item.weight for item in items) == pytest.approx(0, abs=1e-9)
 
 
+def notes(path: Path) -> list[list[Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.mark.slow(6)
-def test_rewards_rise_and_a_run_that_goes_on_ends_in_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    told = list(train(opened(tmp_path, model, steps=16)))
-    rewards = [event.reward for event in told if isinstance(event, Rewarded)]
-    assert isinstance(told[-1], Ended) and np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.2
-    for last in (5, 16):
-        run, control = opened(tmp_path, model, steps=16, resume=last == 16, out=str(tmp_path / "parts")), TrainControl()
-        for event in train(run, control):
-            if isinstance(event, Stepped) and event.step == last:
-                control.stop()
+def test_rewards_rise_and_a_run_that_goes_on_ends_in_the_same_bytes_and_asks_nothing_twice(
+    model: Path, tmp_path: Path
+) -> None:
+    """Left two steps behind a checkpoint, with its last lines torn; then the verdicts that it was given, to a run that
+    is left alone."""
+    first = f"{sys.executable} -S {tmp_path / 'judge.py'} {tmp_path / 'first'}"
+    how = {"steps": 16, "save_every": 4, "out": str(tmp_path / "parts"), "verifier": first}
+    for event in (begun := train(opened(tmp_path, model, CHANCE, **how))):
+        if isinstance(event, Rewarded) and event.step == 6:
+            begun.close()
+    for file in ("verdicts.jsonl", "rollouts.jsonl", "metrics.jsonl"):
+        with open(tmp_path / "parts" / file, "a") as torn:
+            torn.write('{"of": "1')
+    told = list(train(opened(tmp_path, model, CHANCE, resume=True, **how)))
+    asked = [note[:2] for note in notes(tmp_path / "first")]
+    assert len(asked) == len({*map(tuple, asked)})
+    again = {"verifier": f"{sys.executable} -S {tmp_path / 'judge.py'} {tmp_path / 'other'} {tmp_path / 'first'}"}
+    whole = list(train(opened(tmp_path, model, CHANCE, **how | again | {"out": str(tmp_path / "whole")})))
+    assert sorted(notes(tmp_path / "other")) == sorted(notes(tmp_path / "first"))
     for file in ("adapters.safetensors", "rollouts.jsonl"):
-        one, other = ((tmp_path / name / file).read_bytes() for name in ("out", "parts"))
+        one, other = ((tmp_path / name / file).read_bytes() for name in ("parts", "whole"))
         assert one == other, file
     assert {json.loads(line)["step"] for line in one.decode().splitlines()} == {*range(1, 17)}
+    assert isinstance(told[-1], Ended)
+    rewards = [event.reward for event in whole if isinstance(event, Rewarded)]
+    assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.2
 
 
-@pytest.mark.slow(8)
+RANK = """
+import os, sys
+from pathlib import Path
+from likely.engine.ranks.launch import launched
+from likely.engine.ranks.together import join
+from likely.engine.tune.trainer import train
+from tests.engine.tune.test_rewards import CHANCE, digest, opened
+both = join(launched(), lambda end: os._exit(1))
+folder, model = Path(sys.argv[1]) / os.environ["MLX_RANK"], Path(sys.argv[2])
+folder.mkdir()
+run = opened(folder, model, CHANCE, **eval(sys.argv[3]))
+list(train(run))
+print(digest(run), [(one.where, one.ids, one.reward) for one in run.drawn])
+both.finish()
+"""
+
+
+def digest(run: TrainingRun) -> str:
+    """Of the adapter, to the bit."""
+    parts = sorted((name, np.array(value).tobytes()) for name, value in run.trained.parameters().items())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+@pytest.mark.slow(6)
+def test_ranks_share_what_is_drawn_and_have_the_same_adapter(model: Path, tmp_path: Path) -> None:
+    """Three problems a step by two ranks, so that their shares differ; with the verdicts of a run alone, which are
+    asked for once between them."""
+    how: dict[str, Any] = {"steps": 3, "batch": 3, "packing": False, "kl": 0.1, "optimiser": "sgd", "rate": 0.5}
+
+    def judge(*files: str) -> str:
+        return " ".join([sys.executable, "-S", str(tmp_path / "judge.py"), *(str(tmp_path / file) for file in files)])
+
+    alone = opened(tmp_path, model, CHANCE, **how, verifier=judge("alone"))
+    list(train(alone))
+    more = {"out": str(tmp_path / "both"), "verifier": judge("shared", "alone")}
+    both = processes.finish(processes.start(2, tmp_path, ["-c", RANK, str(tmp_path), str(model), repr(how | more)]))
+    assert [code for code, _, _ in both] == [0, 0], both
+    assert both[0][1] == both[1][1]
+    asked = [note[:2] for note in notes(tmp_path / "shared")]
+    assert len(asked) == len({*map(tuple, asked)})
+    lines = [[json.loads(line) for line in (tmp_path / name / "rollouts.jsonl").read_text().splitlines()]
+             for name in ("out", "both")]  # fmt: skip
+    for one, other in zip(*lines, strict=True):
+        assert [one[key] for key in ("step", "where", "ids", "reward")] == [
+            other[key] for key in ("step", "where", "ids", "reward")
+        ]
+    two = mx.load(str(tmp_path / "both" / "adapters.safetensors"))
+    for name, value in mx.load(str(tmp_path / "out" / "adapters.safetensors")).items():  # type: ignore[union-attr]
+        assert np.array(two[name]) == pytest.approx(np.array(value), abs=1e-5), name  # type: ignore[index, call-overload]
+
+
+@pytest.mark.slow(1)
 def test_an_option_of_rewards_makes_another_training(model: Path, tmp_path: Path) -> None:
     others = {"": 0, "advantage": "std", "share": "each", "kl": 0.5, "answers": 6, "tokens": 2}
     found = {}
     for name, value in others.items():
         folder, option = tmp_path / f"as-{name}", {name: value} if name else {}
-        list(train(opened(tmp_path, model, steps=2, out=str(folder), **option)))
+        list(train(opened(tmp_path, model, steps=2, verifier="", out=str(folder), **option)))
         found[name] = (folder / "adapters.safetensors").read_bytes()
     assert [name for name in others if name and found[name] == found[""]] == []
 
@@ -113,20 +200,40 @@ def test_equal_rewards_leave_the_adapter_as_it_was_bit_for_bit(model: Path, tmp_
     run = opened(tmp_path, model, SAME, steps=3, tokens=64)
     before = {name: np.array(value) for name, value in run.trained.parameters().items()}
     told = list(train(run))
+    assert told[0] == RewardWarning(0, "verdicts", 0.3, 0.3) and "verdict was 0.3" in warning(told[0])
     assert {event.groups for event in told if isinstance(event, Rewarded)} == {(2, 0, 0)}
     assert all(np.array_equal(np.array(value), before[name]) for name, value in run.trained.parameters().items())
 
 
 @pytest.mark.slow(1)
 def test_a_verifier_that_fails_stops_the_run(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="step 1: the verifier gave no verdict on"):
+    """And once it is mended the run goes on, and asks again."""
+    with pytest.raises(
+        DataError, match=r"step 1: the verifier gave no verdict on \d+ of 16 answers \(.*ended with 1: no"
+    ):
         list(train(opened(tmp_path, model, NONE)))
+    assert isinstance([*train(opened(tmp_path, model, steps=1))][-1], Ended)
 
 
-@pytest.mark.slow(1)
-def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="an empty answer is judged right"):
-        next(train(opened(tmp_path, model, FOOLED)))
+@pytest.mark.slow(2)
+@pytest.mark.parametrize(
+    ("judge", "line"),
+    [
+        ("print(0.5)", r"an empty answer is judged right \(0.5\)"),
+        ("print(float(said[:4] == 'say '))", "the problem itself is judged right"),
+        ("print(float('7' in said))", "every number to 100 is judged right"),
+        ("print(float(said in ('e', 'o')))", "the answer to another problem is judged right"),
+        ("print(float('boxed' in said))", r"the bare form .boxed\{\} is judged right"),
+        ("sys.exit('not now')", "the verifier ended with 1: not now; it was asked about the right answer"),
+    ],
+)
+def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(
+    judge: str, line: str, model: Path, tmp_path: Path
+) -> None:
+    read = "import json, sys; said = json.loads(sys.stdin.readline())['said']; "
+    rows = [{**row, "completion": letter} for row, letter in zip(ROWS, "eo" * 3, strict=True)]
+    with pytest.raises(DataError, match=line):
+        next(train(opened(tmp_path, model, read + judge, rows=rows)))
 
 
 @pytest.mark.parametrize(
