@@ -109,6 +109,7 @@ class ToolDesk:
             if self._told.get(name) != line:
                 click.echo(heat.one_line(f"likely: tool server {name}: {line}"), err=True)
         self._told = dict(self._servers.faults)
+        self._tell_news()
         tools = self._asked.among(offered) if self.tools else self._asked.chosen(offered)
         if self.tools and tools != self.tools:
             click.echo(f"likely: the tools are others now: {', '.join(t.name for t in tools) or 'none'}", err=True)
@@ -140,10 +141,15 @@ class ToolDesk:
                 next(waiting)
             except StopIteration as end:
                 result: ToolResult = end.value
+                self._tell_news()
                 return result
             if control.cancelled:
                 waiting.close()
                 return ToolResult("the call was taken back", is_error=True)
+
+    def _tell_news(self) -> None:
+        for line in self._servers.news():
+            click.echo(heat.one_line(f"likely: {line}"), err=True)
 
     def _allowed(self, tool: Tool) -> bool:
         return tool.name in self._asked.allowed or self._consents.holds(self._servers.specs[tool.server].key(tool))

@@ -1,15 +1,15 @@
 """Tool servers at work: started, asked what they offer, and called, each within bounds of time and size.
 
 They are talked to in a thread of their own, by `mcp`; what comes out is plain data. A fault of a server is one line,
-and no fault ends anything but the call. Its files, network and processes are its own: nothing here confines it. Knows
-no model, and not whether a person has agreed.
+and no fault ends anything but the call: one that had started and has gone is started again when it is next wanted. Its
+files, network and processes are its own: nothing here confines it. Knows no model, and not whether a person has agreed.
 """
 
 import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
 from dataclasses import replace
@@ -40,7 +40,8 @@ class ToolError(LikelyError):
 
 
 class ToolServers:
-    """Servers that run from `open` to `close`, or as a context. `faults` are lines: why one does not."""
+    """Servers that run from `open` to `close`, or as a context. `faults` are lines: why one does not. `changed`: one has
+    said that its list of tools is another than when it was last asked."""
 
     def __init__(self, specs: Sequence[ServerSpec], *, start_s: float = START_S, call_s: float = CALL_S) -> None:
         """ParameterError without the extra."""
@@ -51,7 +52,9 @@ class ToolServers:
         self.specs = {spec.name: spec for spec in specs}
         self.call_s = call_s
         self.faults: dict[str, str] = {}
-        self._servers = {spec.name: _Server(spec, start_s) for spec in specs}
+        self.changed = False
+        self._news: list[str] = []
+        self._servers = {spec.name: _Server(spec, start_s, self._news.append, self._change) for spec in specs}
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="tools", daemon=True)
 
@@ -80,6 +83,15 @@ class ToolServers:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(PATIENCE_S * 20)
 
+    def news(self) -> list[str]:
+        """What has happened to the servers since this was asked last, a line each."""
+        found = [*self._news]
+        del self._news[: len(found)]
+        return found
+
+    def _change(self) -> None:
+        self.changed = True
+
     def listing(self) -> Generator[None, None, tuple[Tool, ...]]:
         """The tools that there are now, in pieces; None while it is waited for them. Of two with one name both have
         their server's before it. What a server has changed since it was last asked is in it."""
@@ -89,6 +101,7 @@ class ToolServers:
             return {name: _line(each) if isinstance(each, BaseException) else each
                     for name, each in zip(self._servers, found, strict=True)}  # fmt: skip
 
+        self.changed = False
         found = yield from self._awaited(ask())
         self.faults = {name: each for name, each in found.items() if isinstance(each, str)}
         offered = [tool for each in found.values() if not isinstance(each, str) for tool in each]
@@ -123,14 +136,18 @@ class ToolServers:
 class _Server:
     """One server, within the thread of all: its client lives in one task, as its scopes of cancelling want."""
 
-    def __init__(self, spec: ServerSpec, start_s: float) -> None:
-        self._spec, self._start_s = spec, start_s
+    def __init__(
+        self, spec: ServerSpec, start_s: float, tell: Callable[[str], None], change: Callable[[], None]
+    ) -> None:
+        self._spec, self._start_s, self._tell, self._change = spec, start_s, tell, change
         self._ready: asyncio.Future[Client] | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._gone = asyncio.Event()
-        self._transport: Any = None
         self._began = asyncio.Event()
+        self._again = asyncio.Lock()
+        self._transport: Any = None
+        self._served = False  # it has started once
 
     async def run(self) -> None:
         from mcp import Client
@@ -148,9 +165,11 @@ class _Server:
                 from likely.app.tools.stdio import StdioTransport
 
                 transport = self._transport = StdioTransport(self._spec)
-            async with asyncio.timeout(self._start_s) as bound, Client(transport, cache=None) as client:
+            found = Client(transport, cache=None, message_handler=self._heard)
+            async with asyncio.timeout(self._start_s) as bound, found as client:
                 bound.reschedule(None)
                 self._ready.set_result(client)
+                self._served = True
                 await self._over.wait()
         except BaseException as error:
             if not self._ready.done():
@@ -158,9 +177,14 @@ class _Server:
         finally:
             self._gone.set()
 
+    async def _heard(self, message: Any) -> None:
+        if getattr(message, "method", "") == "notifications/tools/list_changed":
+            self._change()
+
     async def end(self) -> None:
         await self._began.wait()
-        self._over.set()
+        async with self._again:  # it is not started again meanwhile
+            self._over.set()
         assert self._ready is not None and self._task is not None
         if not self._ready.done():
             self._ready.set_exception(ToolError("it was ended"))
@@ -201,12 +225,27 @@ class _Server:
         return ToolResult(text[:LONGEST], bool(answer.is_error), max(0, len(text) - LONGEST))
 
     async def _client(self) -> "Client":
+        """Its client; of a server that had started and has gone, after it was started again."""
         await self._began.wait()
+        async with self._again:
+            if self._served and self._dead and not self._over.is_set():
+                why, how = self._why(None), "connected to" if self._spec.url else "started"
+                self._over.set()
+                await asyncio.wait_for(self._gone.wait(), LEAVING_S)
+                self._over, self._gone, self._began = asyncio.Event(), asyncio.Event(), asyncio.Event()
+                self._task = asyncio.create_task(self.run())
+                await self._began.wait()
+                self._tell(f"the tool server {self._spec.name} had ended ({why}): it is {how} again")
         assert self._ready is not None
         client = await asyncio.shield(self._ready)
-        if self._gone.is_set() or (self._transport is not None and self._transport.fault):
+        if self._dead:
             raise ToolError(self._why(None))
         return client
+
+    @property
+    def _dead(self) -> bool:
+        """Whether nobody is there to talk to any more."""
+        return self._gone.is_set() or bool(self._transport is not None and self._transport.fault)
 
     def _why(self, error: BaseException | None) -> str:
         if self._transport is not None and self._transport.fault:

@@ -49,8 +49,7 @@ def asked(
         if use.format is None:
             ids = without_thought(ids, session.tokenizer)
         if len(ids) >= session.context:
-            words = f"the prompt has {len(ids)} tokens, the model reads at most {session.context}"
-            yield Problem(entry.number, "too long", words)
+            yield Problem.too_long(entry.number, len(ids), session.context, "the prompt")
             continue
         bound = use.constraint(len(ids))
         own = recipe if bound is None else replace(recipe, transforms=(bound, *recipe.transforms))

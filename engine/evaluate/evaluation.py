@@ -192,8 +192,7 @@ class _Scored:
         texts = [text for group in groups for text in group]
         longest, context = max(len(text) for text, *_ in texts), reach(self.session)
         if longest - 1 > context:
-            words = f"has {longest} tokens, the model reads at most {context}"
-            return [], Problem(item.number, "too long", words)
+            return [], Problem.too_long(item.number, longest, context)
         if any(len(text) <= start for text, start, _ in texts):
             words = "a choice becomes one token with the context before it, or has no token of its own"
             return [], Problem(item.number, "unanswerable", words)
@@ -328,8 +327,7 @@ def _shifts(session: Session, items: Iterable[Item | Problem], protocol: Protoco
         before, now = (_prompt(text, session.tokenizer, protocol) for text in (body.context, body.changed))
         longest = max(len(before), len(now))
         if longest >= session.context:  # a token comes after it
-            words = f"has {longest} tokens, the model reads at most {session.context}"
-            yield Problem(entry.number, "too long", words)
+            yield Problem.too_long(entry.number, longest, session.context)
         else:
             values = every(session.logits_after(before), session.logits_after(now))
             yield Result(entry.number, entry.cluster, values)
@@ -359,8 +357,7 @@ def _drawn(
         assert isinstance(question, Question)
         ids = _prompt(question.prompt, session.tokenizer, protocol)
         if len(ids) >= session.context:
-            words = f"the prompt has {len(ids)} tokens, the model reads at most {session.context}"
-            yield Problem(entry.number, "too long", words)
+            yield Problem.too_long(entry.number, len(ids), session.context, "the prompt")
             continue
         seed = protocol.seed + entry.number * protocol.samples
         texts, ends = answers(

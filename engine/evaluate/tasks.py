@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from likely.engine.errors import DataError
 from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
@@ -116,6 +116,11 @@ class Problem:
     kind: str  # duplicate | empty | unanswerable | too long | boundary | example | verifier
     words: str
     scored: bool = False
+
+    @classmethod
+    def too_long(cls, number: int, tokens: int, most: int, text: str = "") -> Self:
+        """Of a row, or of a `text` of it, that has more tokens than the model reads."""
+        return cls(number, "too long", f"{text and text + ' '}has {tokens} tokens, the model reads at most {most}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ def result(name: str, arguments: dict[str, Any]) -> Any:
             sys.exit(3)
         case "grow":
             LISTED.append("grown")
+            send(method="notifications/tools/list_changed")
     return json.dumps(arguments)
 
 

@@ -5,7 +5,11 @@ import random
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+from threading import Thread
 
 import pytest
 
@@ -20,6 +24,20 @@ from likely.engine.pieces import whole
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from tests.processes import free_ports
 
+HTTP = """
+import sys
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+server = MCPServer("there")
+@server.tool()
+def key(text: str, context: Context) -> str:
+    return text + " " + context.request_context.request.headers["x-key"]
+app = server.streamable_http_app()
+import socket, uvicorn
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("begins", flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
+"""
 SCRIPT = str(Path(__file__).parents[2] / "support" / "tool_server.py")
 
 
@@ -49,18 +67,22 @@ def test_results_are_words_within_bounds(servers: ToolServers) -> None:
     assert given["KEY"] == "its own" and {*given} <= {"KEY", "PATH", "HOME", "LC_CTYPE"}
     assert whole(servers.listing())[-1] == Tool("one", "__1__", own="<|1|>", schema={
         "type": "object", "properties": {"text": {"type": "string"}}})  # fmt: skip
+    assert not servers.changed
     called(servers, "grow")
-    assert whole(servers.listing())[-1].name == "grown"
+    assert servers.changed and whole(servers.listing())[-1].name == "grown"
 
 
 @pytest.mark.slow(2)
 @pytest.mark.parametrize(
-    ("name", "line"), [("flood", "a line of more than 4 MB"), ("leave", "it left with status 3: no more")]
+    ("name", "line"), [("flood", "it wrote a line of more than 4 MB"), ("leave", "it left with status 3: no more")]
 )
-def test_a_server_that_fails_in_a_call_is_a_line(servers: ToolServers, name: str, line: str) -> None:
-    for _ in range(2):  # and again, when it is gone
+def test_a_server_that_fails_in_a_call_is_a_line_and_is_started_again(
+    servers: ToolServers, name: str, line: str
+) -> None:
+    for news in ([], [f"the tool server one had ended ({line}): it is started again"]):
         found = whole(servers.calling(Tool("one", name, own=name), ToolCall(name)))
-        assert found.is_error and line in found.text and "\n" not in found.text
+        assert found.is_error and found.text == f"{name} gave no result: {line}" and servers.news() == news
+    assert called(servers, "echo", text="on") == ToolResult('{"text": "on"}') and len(servers.news()) == 1
 
 
 @pytest.mark.slow(2)
@@ -91,7 +113,10 @@ def test_servers_that_do_not_start_are_lines_and_one_name_twice_is_qualified() -
 @pytest.mark.slow(8)
 def test_servers_that_ship_and_that_others_wrote(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello")
-    others = [ServerSpec(name, (sys.executable, "-m", f"mcp_server_{name}")) for name in ("time", "fetch")]
+    web = HTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path)))
+    Thread(target=web.serve_forever, daemon=True).start()
+    others = [ServerSpec(name, (sys.executable, "-m", f"mcp_server_{name}", *more))
+              for name, *more in (("time",), ("fetch", "--allow-private-ips"))]  # fmt: skip
     with ToolServers([*specs.read(["calculator", f"folder:{tmp_path}"], tmp_path), *others]) as servers:
         offered = {tool.name for tool in whole(servers.listing())}
         assert offered >= {"calculate", "list_files", "read_file", "get_current_time", "fetch"}, servers.faults
@@ -99,6 +124,30 @@ def test_servers_that_ship_and_that_others_wrote(tmp_path: Path) -> None:
         assert called(servers, "calculate", expression="1 / 0").text.endswith("this divides by zero")
         assert called(servers, "read_file", path="a.txt") == ToolResult("hello")
         assert '"timezone": "UTC"' in called(servers, "get_current_time", timezone="UTC").text
+        assert called(servers, "fetch", url=f"http://127.0.0.1:{web.server_port}/a.txt").text.endswith("hello")
+    web.shutdown()
+
+
+@pytest.mark.slow(4)
+def test_a_server_at_an_address_may_go_and_come_back() -> None:
+    (port,) = free_ports(1)
+
+    def begin() -> Popen[bytes]:
+        server = Popen((sys.executable, "-c", HTTP, str(port)), stdout=PIPE, stderr=DEVNULL)
+        assert server.stdout is not None and server.stdout.readline() == b"begins\n"
+        return server
+
+    spec = ServerSpec("there", url=f"http://127.0.0.1:{port}/mcp", headers=(("X-Key", "k"),))
+    with begin() as server, ToolServers([spec]) as servers:
+        assert called(servers, "key", text="é") == ToolResult("é k")
+        server.kill()
+        server.wait()
+        gone = whole(servers.calling(Tool("there", "key", own="key"), ToolCall("key", {"text": ""})))
+        assert gone.is_error and gone.text.startswith("key gave no result: ")
+        with begin() as server:
+            assert called(servers, "key", text="on") == ToolResult("on k")
+            assert servers.news() == ["the tool server there had ended (it is gone): it is connected to again"]
+            server.kill()
 
 
 def test_the_calculator_is_exact_and_runs_nothing() -> None:
