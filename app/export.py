@@ -17,7 +17,7 @@ from typing import Any
 from likely.app import heat
 from likely.app.recipes import drawn_by
 from likely.app.recipes import words as recipe_words
-from likely.app.rows import figures_from, figures_row, reason_from, reason_row
+from likely.app.rows import choice_from, choice_row, figures_from, figures_row, reason_from, reason_row
 from likely.engine.conversation import Conversation, Fork, Message, Node
 from likely.engine.errors import DataError, LikelyError
 from likely.engine.json_reader import check, parse
@@ -38,7 +38,7 @@ HEADER = {
 NODE = {
     "id": str, "fork": list, "role": str, "text": str, "joins": bool, "seed": int, "finish": str,
     "label": str, "figures?": {str: (float, str)}, "model?": str, "prompt?": [int], "denoising?": [dict],
-    "reasons?": [list],
+    "reasons?": [list], "choice?": (dict, None),
     "steps": [dict],
 }  # fmt: skip
 
@@ -213,6 +213,7 @@ def jsonl(talk: Conversation) -> Iterator[str]:
                     for (id, unit), reasons in talk.reasons.items()
                     if id == node.id
                 ],
+                "choice": None if node.choice is None else choice_row(node.choice),
                 "steps": [step_row(step, recipes[step.recipe]) for step in node.steps],
             }
         )
@@ -239,6 +240,7 @@ def _conversation(values: list[Any], id: str) -> Conversation:
             row["finish"] or ("interrupted" if steps else ""), row["label"],
             figures_from(row.get("figures", {})), row.get("model", ""), _prompt(row.get("prompt", ())),
             _denoising(row.get("denoising")),
+            None if row.get("choice") is None else choice_from(row["choice"]),
         )  # fmt: skip
     talk = Conversation(
         id, header["title"], header["kind"], header["model"], header["system"], recipe_from_row(header["recipe"]),

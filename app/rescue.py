@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 BY_NUMBER = (
-    "session", "node", "chosen", "recipe", "snapshot", "pipeline", "asked", "reason", "mark", "rating", "run", "pruned",
-    "vocabulary",
+    "session", "node", "chosen", "recipe", "snapshot", "pipeline", "asked", "reason", "mark", "rating", "run", "choice",
+    "pruned", "vocabulary",
 )  # fmt: skip
 LAST = 1 << 62  # no row of ours has a greater number
 MOST_S = 4.0  # seconds that are spent on the places that cannot be read

@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,9 @@ import numpy as np
 from likely.engine.errors import DataError
 from likely.engine.inside.looks import Attribution
 from likely.engine.inside.why import Omission, Reason, Why
+from likely.engine.json_reader import parse
+from likely.engine.tools.told import CallField, ToolChoice
+from likely.engine.tools.tool import ToolLaw
 from likely.engine.trace import file
 from likely.engine.trace.fields import FIELDS
 from likely.engine.trace.step import Recipe, TokenStep
@@ -103,6 +107,36 @@ def reason_from(row: Mapping[str, Any]) -> Reason:
 
 def _rounded(values: np.ndarray) -> Any:
     return values.astype(np.float64).round(6).tolist()
+
+
+def choice_row(choice: ToolChoice) -> dict[str, Any]:
+    """A choice of a tool as JSON takes it, in nats."""
+    return asdict(choice)
+
+
+def choice_from(row: Mapping[str, Any]) -> ToolChoice:
+    """The inverse of `choice_row`. ValueError, KeyError or TypeError for what is none."""
+    law = row["law"]
+    if law is not None:
+        law = ToolLaw(**law | {"tools": tuple((str(name), float(p)) for name, p in law["tools"])})
+    calls = tuple((str(name), tuple(map(_field, fields))) for name, fields in row["calls"])
+    numbers = [] if law is None else [p for _, p in law.tools] + [law.other, law.none, law.undecided]
+    numbers += [field.logprob for _, fields in calls for field in fields]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("a choice of a tool without numbers")
+    return ToolChoice(law, int(row["at"]), calls)
+
+
+def _field(row: Mapping[str, Any]) -> CallField:
+    first, last = row["tokens"]
+    return CallField(str(row["name"]), str(row["text"]), (int(first), int(last)), float(row["logprob"]))
+
+
+def read_choice(text: str) -> ToolChoice | None:
+    """A choice in a row of the database; None where it is damaged."""
+    with suppress(ValueError, TypeError, KeyError, IndexError):
+        return choice_from(parse(text))
+    return None
 
 
 def pack_reasons(reasons: Sequence[Reason]) -> bytes:

@@ -24,6 +24,7 @@ from likely.app.database import change, open_database, renew
 from likely.app.rescue import damaged
 from likely.app.rows import (
     STEP,
+    choice_row,
     figures_from,
     figures_row,
     pack,
@@ -31,6 +32,7 @@ from likely.app.rows import (
     pack_pieces,
     pack_prompt,
     pack_reasons,
+    read_choice,
     step_from,
     step_row,
     unpack,
@@ -43,6 +45,7 @@ from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.errors import DataError
 from likely.engine.inside.why import Reason
 from likely.engine.json_reader import parse
+from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.file import recipe_from_row, recipe_row
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
@@ -67,10 +70,12 @@ class Summary:
 P = ParamSpec("P")
 R = TypeVar("R")
 Row = tuple[Any, ...]
+Written = tuple[int, str, ToolChoice | None]  # a node's tokens, its end, its choice of a tool
 _TIME = "max(0, min(4e9, ifnull(CAST({} AS REAL), 0)))"  # whatever a damaged row holds
 _MENDING = Lock()
 OF_ONE = (  # tables of a conversation's rows
     "node", "chosen", "step", "snapshot", "pipeline", "asked", "reason", "mark", "pruned", "rating", "run",
+    "choice",
 )  # fmt: skip
 _HOLES = ",".join("?" * len(STEP.split()))
 
@@ -104,7 +109,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notice = ""
-        self._written: dict[tuple[str, str], tuple[int, str]] = {}  # (session, node) -> tokens and finish on disk
+        self._written: dict[tuple[str, str], Written] = {}  # what is on disk, by session and node
         self._sides: dict[str, tuple[set[Row], set[Row]]] = {}  # session -> marks and pruned ways on disk
         self._recipes: dict[Recipe, int] = {}
         self._reasons: dict[str, Mapping[tuple[str, int], tuple[Reason, ...]]] = {}  # on disk, by session
@@ -203,14 +208,14 @@ class Store:
         return set(marks), set(pruned)
 
     def _save_node(
-        self, db: sqlite3.Connection, session: str, node: Node, written: dict[tuple[str, str], tuple[int, str]]
+        self, db: sqlite3.Connection, session: str, node: Node, written: dict[tuple[str, str], Written]
     ) -> None:
         if node.joins and node.fork.at is None and node.drawn and not node.steps and not node.finish:
             return  # what goes on with an answer may come to nothing, and would say that it was interrupted
-        key = (session, node.id)
-        done, finish = written.get(key, (-1, ""))
-        if done == len(node.steps) and finish == node.finish:
+        key, state = (session, node.id), (len(node.steps), node.finish, node.choice)
+        if written.get(key) == state:
             return
+        done = written[key][0] if key in written else -1
         if done < 0:
             db.execute(
                 "INSERT INTO node VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
@@ -241,7 +246,9 @@ class Store:
             db.execute("DELETE FROM said WHERE session=? AND node=?", key)
             text = node.text or "".join(step.text for step in node.steps if not step.special)
             db.execute("INSERT INTO said (text, session, node) VALUES (?,?,?)", (text, *key))
-        written[key] = (len(node.steps), node.finish)
+        if node.choice is not None:
+            db.execute("INSERT OR REPLACE INTO choice VALUES (?,?,?)", (*key, json.dumps(choice_row(node.choice))))
+        written[key] = state
 
     def _recipe_id(self, db: sqlite3.Connection, recipe: Recipe) -> int:
         if recipe not in self._recipes:
@@ -292,6 +299,7 @@ class Store:
                 ("pruned", "parent, at, option"),
                 ("rating", "node, figures"),
                 ("run", "node, model, prompt, denoising"),
+                ("choice", "node, row"),
             ):
                 name = "id" if table == "session" else "session"
                 into = f"{table} (session, {columns})" if table == "step" else table  # whose columns were added to
@@ -331,6 +339,7 @@ class Store:
         rated = dict(self._db.execute("SELECT node, figures FROM rating WHERE session=?", (session,)))
         runs = self._db.execute("SELECT node, model, prompt FROM run WHERE session=?", (session,))
         known = {node: (str(model), unpack_prompt(prompt)) for node, model, prompt in runs}
+        choices = dict(self._db.execute("SELECT node, row FROM choice WHERE session=?", (session,)))
         nodes: dict[str, Node] = {}
         for id, parent, at, role, text, joins, seed, finish, label in self._db.execute(
             "SELECT id, parent, at, role, text, joins, seed, finish, label FROM node WHERE session=? ORDER BY rowid",
@@ -346,7 +355,9 @@ class Store:
                 id, Fork(parent, at), role, text, drawn, bool(joins), seed, finish, label, figures,
                 *known.get(id, ("", ())),
             )  # fmt: skip
-            self._written[session, id] = (len(drawn), finish)
+            if id in choices:
+                nodes[id] = replace(nodes[id], choice=read_choice(choices[id]))
+            self._written[session, id] = (len(drawn), finish, nodes[id].choice)
         chosen = {
             Fork(parent, at): option
             for parent, at, option in self._db.execute(

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
 from likely.engine.inside.why import Reason
+from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 
@@ -57,6 +58,7 @@ class Node:
     model: str = ""  # that drew or measured its tokens; "" of words, and where that is not known
     prompt: tuple[int, ...] = ()  # of the first node of a message: the ids that its run read before it, where known
     denoising: tuple[Trace, ...] = ()  # the runs that filled it by diffusion, one more for each change by a person
+    choice: ToolChoice | None = None  # that it made where tools were offered
 
     @property
     def drawn(self) -> bool:
@@ -313,6 +315,10 @@ class Conversation:
     def rate(self, node: str, figures: Mapping[str, float]) -> "Conversation":
         """With a search's rating of the text that ends in a node."""
         return self._with({**self.nodes, node: replace(self.nodes[node], figures=MappingProxyType(dict(figures)))})
+
+    def chose(self, node: str, choice: ToolChoice) -> "Conversation":
+        """With the choice of a tool, or none, that an answer made."""
+        return self._with({**self.nodes, node: replace(self.nodes[node], choice=choice)})
 
     # -- a run of several branches: each grows a node of its own; `nodes` says which, by number -----------------------
 

@@ -39,7 +39,7 @@ from likely.engine.pool import Pool
 from likely.engine.prefix import Prefixes
 from likely.engine.thinking import ThoughtSpan, end_of, opens
 from likely.engine.trace.observe import observe
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.trace.step import Recipe, TokenStep, unmeasured
 from likely.metal import mx
 from likely.models.native import drawing
 
@@ -282,7 +282,7 @@ class Session:
         texts[-1] += detokenizer.flush()
         steps = []
         if start == 0:
-            steps.append(with_text(self.tokenizer, _first(ids[0]), texts[0], 0.0))
+            steps.append(with_text(self.tokenizer, unmeasured(ids[0]), texts[0], 0.0))
         with self.measured.held(known) as branches:
             reused = min(branches.length, len(known))
             for done in branches.read(known[reused:]):
@@ -382,7 +382,3 @@ class Session:
                 f"the prompt has {len(ids)} tokens and this model reads at most {self.context}: "
                 "shorten it or choose a model with a longer context"
             )
-
-
-def _first(token: int) -> TokenStep:
-    return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, 0, origin="given")

@@ -326,7 +326,7 @@ def _tell_results(session: "Session", prompt: "Prompt", messages: int, as_json: 
         return
     from likely.engine.tools.told import hearing
 
-    for heard in whole(hearing(session, prompt, messages)):
+    for heard in whole(hearing(session, prompt, messages)).results:
         if as_json:
             click.echo(json_line({"heard": asdict(heard)}))
             continue

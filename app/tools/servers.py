@@ -40,8 +40,8 @@ class ToolError(LikelyError):
 
 
 class ToolServers:
-    """Servers that run from `open` to `close`, or as a context. `faults` are lines: why one does not. `changed`: one has
-    said that its list of tools is another than when it was last asked."""
+    """Servers that run from `open` to `close`, or as a context. `faults` are lines: why one does not. `changed`: one
+    has said that its list of tools is another than when it was last asked."""
 
     def __init__(self, specs: Sequence[ServerSpec], *, start_s: float = START_S, call_s: float = CALL_S) -> None:
         """ParameterError without the extra."""
@@ -84,7 +84,7 @@ class ToolServers:
             self._thread.join(PATIENCE_S * 20)
 
     def news(self) -> list[str]:
-        """What has happened to the servers since this was asked last, a line each."""
+        """Lines of what has happened to the servers since this was asked last."""
         found = [*self._news]
         del self._news[: len(found)]
         return found

@@ -1,4 +1,4 @@
 """Tools that a model may call: what is offered, what it calls, and how its template has it write that.
 
-Reads: inside, tokenizer, trace, transforms.
+Reads: decode, inside, tokenizer, trace, transforms.
 """

@@ -1,6 +1,6 @@
 """Surprise of a call, argument by argument, and of its result: what a model chose, and what it expected to hear.
 
-Knows no server. Log-probabilities in nats.
+Plain data but for `hearing`, which reads the result. Knows no server. Log-probabilities in nats.
 """
 
 import json
@@ -9,14 +9,15 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from likely.engine.decode.text_stream import with_text
 from likely.engine.prompt import Prompt
 from likely.engine.tokenizer.template import Message
 from likely.engine.tokenizer.turns import turns
-from likely.engine.tools.tool import ToolCall
+from likely.engine.tools.tool import ToolCall, ToolLaw
+from likely.engine.trace.step import TokenStep, unmeasured
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
-    from likely.engine.trace.step import TokenStep
 
 MEASURED = 2048  # tokens of a result
 
@@ -33,12 +34,33 @@ class CallField:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """A choice of an answer's: `law` over what it could have called, None where the template does not show how a call
+    begins; `at` is the token, of its own, before which it was open; and what it called then, by name, argument by
+    argument."""
+
+    law: ToolLaw | None
+    at: int
+    calls: tuple[tuple[str, tuple[CallField, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """A result as the model reads it: its tokens, and log p of those that were measured, in nats."""
 
     tokens: int
     measured: int
     logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class HeardResults:
+    """Results in the prompt that ends with them: the ids `before` the first, and the `steps` from there to the end of
+    the last. What the template writes between two is among these, not measured."""
+
+    before: tuple[int, ...] = ()
+    steps: tuple[TokenStep, ...] = ()
+    results: tuple[Heard, ...] = ()
 
 
 def call_fields(
@@ -71,24 +93,34 @@ def _forms(value: Any) -> list[str]:
     return [form for form in dict.fromkeys(forms) if form]
 
 
-def hearing(session: "Session", prompt: Prompt, messages: int) -> Generator[int, None, tuple[Heard, ...]]:
-    """How surprising the last `messages` of a prompt are, of which an answer's results are: without their headers. In
-    pieces, as tokens are read; of a long one the beginning is measured. None where there is no template, or one that
-    leaves them out."""
+def hearing(session: "Session", prompt: Prompt, messages: int) -> Generator[int, None, HeardResults]:
+    """The last `messages` of a prompt, of which an answer's results are, token by token, and how surprising they are,
+    without their headers. In pieces, as tokens are read; of a long one the beginning is measured. Nothing where there
+    is no template, or one that leaves them out."""
     tokenizer, told = session.tokenizer, prompt.told(session.tokenizer)
     if tokenizer.chat_template is None or not messages:
-        return ()
+        return HeardResults()
 
     def render(part: Sequence[Message], generation_prompt: bool) -> str:
         return tokenizer.render(part, generation_prompt=generation_prompt, **told)
 
     text, spans = turns(render, prompt.messages)
     ids, ends = tokenizer.encoder.ends(text)
-    found = list[Heard]()
-    for span in spans[-messages:]:
-        first, last = bisect_right(ends, span.start), bisect_left(ends, span.stop) + 1
-        if span.start < span.stop:
-            end = min(last, first + MEASURED)
-            steps: list[TokenStep] = yield from session.scoring(ids[:end], start=first)
-            found.append(Heard(last - first, end - first, sum(step.logprob or 0.0 for step in steps)))
-    return tuple(found)
+    places = [
+        (bisect_right(ends, span.start), bisect_left(ends, span.stop) + 1)
+        for span in spans[-messages:]
+        if span.start < span.stop
+    ]
+    if not places:
+        return HeardResults()
+    begin, stop, found, measured = places[0][0], places[-1][1], list[Heard](), dict[int, TokenStep]()
+    for first, last in places:
+        end = min(last, first + MEASURED)
+        steps = yield from session.scoring(ids[:end], start=first)
+        measured |= {step.position: step for step in steps}
+        found.append(Heard(last - first, end - first, sum(step.logprob or 0.0 for step in steps)))
+    detokenizer, own = tokenizer.detokenizer(special=True), list[TokenStep]()
+    for at in range(begin, stop):
+        written = detokenizer.push(ids[at]) + (detokenizer.flush() if at == stop - 1 else "")
+        own.append(with_text(tokenizer, measured.get(at) or unmeasured(ids[at], at), written, 0.0))
+    return HeardResults(tuple(ids[:begin]), tuple(own), tuple(found))

@@ -25,7 +25,7 @@ from likely.engine.thinking import (
 )
 from likely.engine.tokenizer.template import Message
 from likely.engine.tools.call_format import JSON, CallFormat, call_format
-from likely.engine.tools.told import CallField, Heard, call_fields, hearing
+from likely.engine.tools.told import HeardResults, ToolChoice, call_fields, hearing
 from likely.engine.tools.tool import Tool, ToolCall, ToolLaw, ToolResult
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Constraint
@@ -204,11 +204,10 @@ def plain_words(text: str, tokenizer: ControlledVocabulary) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CallsRead:
-    """An answer, the law over what it could have called, and of each of its calls the arguments with their surprise."""
+    """An answer, and the choice that it made."""
 
     answer: ToolAnswer
-    law: ToolLaw | None
-    fields: tuple[tuple[CallField, ...], ...]
+    choice: ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +215,7 @@ class ResultsHeard:
     """The turns that an answer and its calls' results are in the next prompt, and how surprising these are there."""
 
     messages: tuple[Message, ...]
-    heard: tuple[Heard, ...]
+    heard: HeardResults
 
 
 def reading(
@@ -227,7 +226,8 @@ def reading(
     answer = use.answer(ids, steps, "", session.tokenizer)
     law = yield from use.choosing(session, ids, steps, answer)
     written, logprobs = [step.written for step in steps], [step.logprob for step in steps]
-    return CallsRead(answer, law, tuple(call_fields(call, written, logprobs, answer.choice) for call in answer.calls))
+    called = [(call.name, call_fields(call, written, logprobs, answer.choice)) for call in answer.calls]
+    return CallsRead(answer, ToolChoice(law, answer.choice, tuple(called)))
 
 
 def hearing_results(

@@ -73,6 +73,11 @@ class TokenStep:
         return self.piece.decode(errors="replace") if self.special else self.text
 
 
+def unmeasured(token: int, position: int = 0) -> TokenStep:
+    """A token that stands in a text and of which no distribution is known."""
+    return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """Pieces of the tokens of a trace, as much as a trace knows; the `Vocabulary` that transforms ask."""

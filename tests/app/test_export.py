@@ -41,7 +41,8 @@ def talk(**more: Any) -> Conversation:
              step("first", None))  # fmt: skip
     made = Conversation("c", title="Sky <1>", model="m", system=" be & brief ", seed=3, created=1.0, updated=2.0)
     made = made.add(Node("u", Fork(), "user", text=" why?\n"))
-    return replace(made.add(Node("a", Fork("u"), "assistant", "", steps, finish="eot")), **more)
+    made = made.add(Node("a", Fork("u"), "assistant", "", steps, finish="eot")).chose("a", test_store.CHOICE)
+    return replace(made, **more)
 
 
 def test_json_lines_hold_everything(tmp_path: Path) -> None:

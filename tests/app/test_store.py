@@ -12,12 +12,16 @@ from likely.app.store import Store
 from likely.engine.conversation import Conversation, Fork, Node
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Stats
 from likely.engine.errors import DataError
+from likely.engine.tools.told import CallField, ToolChoice
+from likely.engine.tools.tool import ToolLaw
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature, TopP
 from tests.support.everyday import everyday
 from tests.support.limits import file_size_limit
 
+LAW = ToolLaw((("add", 0.25), ("sub", 0.5)), 0.125, 0.0625, 0.0625, 9)
+CHOICE = ToolChoice(LAW, 2, (("add", (CallField("a", "3", (3, 4), -0.75),)), ("sub", ())))
 RECIPE = Recipe((TopP(0.9), Temperature(0.7)))
 
 
@@ -120,8 +124,11 @@ def test_duplicate_and_rename(store: Store) -> None:
     store.duplicate("c", "d")
     store.rename("d", "Twin")
     assert store.load("d").title == "Twin" and store.snapshot("d", "a", 1) is not None
+    store.save(talk().chose("a", CHOICE))  # which comes after the end of an answer
+    store.duplicate("c", "e")
     assert store.load("d").nodes["a"].prompt == (1, 7)
-    assert [s.id for s in store.sessions("w77")] and len(store.sessions()) == 2
+    assert [store.load(id).nodes["a"].choice for id in "cde"] == [CHOICE, None, CHOICE]
+    assert [s.id for s in store.sessions("w77")] and len(store.sessions()) == 3
 
 
 def test_bookmarks_pruned_ways_and_the_order_come_back_and_are_taken_back(store: Store) -> None:

@@ -1,12 +1,14 @@
 """Tools in the chat: calls that wait for a yes, results that are read, what is taken back."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from likely.app.units import bits
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -52,17 +54,27 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
         read = ["".join(engine.tokenizer.piece(token).decode() for token in ids) for ids in asked]
         assert read[0] == "<|user|>Why?<|im_end|><|model|>"
         assert any(text.endswith('<|user|>{"text": "blue"}<|im_end|><|model|>') for text in read)
-        screen.press("tab", "up", "up")
-        assert "measured as a whole" in screen.text
+        screen.press("tab", "up")
+        assert re.search(r"TOKEN +blue +.* raw %", screen.text)  # the result, token by token
         screen.press("enter")
         assert "a tool's result stays as it came" in screen.text
         (kept,) = screen.kept
-        assert [message.role for message in kept.messages()] == ["user", "assistant", "tool", "assistant"] * 2
-        assert kept.messages()[2].last.figures["p no call"] == 0.5
+        said = kept.messages()
+        assert [message.role for message in said] == ["user", "assistant", "tool", "assistant"] * 2
+        assert said[2].text == '{"text": "blue"}' and all(step.logprob is not None for step in said[2].steps)
     with Screen(tmp_path, ScriptedEngine(scripts=(" Again.",)), resume=kept.id) as screen:
+        screen.press("tab", "ctrl+home", "right", "right")  # the first call: what else could have been called is known
+        assert "CHOICE  echo  4.3 bits" in screen.text and re.search(r"no call +\S+ +50.00 +1.0", screen.text)
+        assert re.search(r"▶ echo +\S+ +5.00 +4.3", screen.text)
+        (field,) = said[1].last.choice.calls[0][1]
+        screen.press(*["right"] * field.tokens[0])
+        assert re.search(rf"▶ +text = +\S+ +\S+ +{bits(-field.logprob):.1f}\b", screen.text)
+        screen.press("t")
+        assert "TOKEN" in screen.text and "CHOICE" not in screen.text
+        screen.press("escape")
         screen.say("Once more")  # without tools: what was called is read all the same
         assert "Again." in screen.text
-        first = screen.models[0].calls[0][1]
+        first = next(ids for verb, ids in screen.models[0].calls if verb == "generate")
         read = "".join(screen.models[0].tokenizer.piece(token).decode() for token in first)
         assert read.count('<|user|>{"text": "blue"}<|im_end|>') == 2
 
@@ -101,3 +113,23 @@ def test_a_model_that_calls_without_end_is_stopped(tmp_path: Path, servers: Path
         until(screen, "it called 8 times in a row")
         (kept,) = screen.kept
         assert [message.role for message in kept.messages()].count("tool") == 8
+
+
+def test_a_long_result_is_folded_and_a_list_that_changes_is_told(tmp_path: Path, servers: Path) -> None:
+    long = ECHO.replace("blue", "light " * 90 + "end")
+    with Screen(tmp_path, ScriptedEngine(scripts=(long, " Yes.", ECHO.replace("echo", "grow"), " No."))) as screen:
+        screen.say(f"/tools {servers}")
+        until(screen, "tools: echo, codes")
+        screen.say("Why?")
+        until(screen, "is to be called")
+        screen.press("enter")
+        until(screen, "Yes.")
+        assert screen.text.count('light end"}') == 1  # in the call
+        screen.press("tab", "z")
+        assert screen.text.count('light end"}') == 2 and "▾ result" in screen.text
+        screen.press("z", "escape")
+        assert screen.text.count('light end"}') == 1 and "z shows all" in screen.text
+        screen.say("And red?")
+        until(screen, "grow of scripted is to be called")
+        screen.press("enter")
+        until(screen, "the tools are others now: echo")

@@ -26,7 +26,7 @@ from likely.engine.posterior.uncertainty import Uncertainty
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.tools.call_format import JSON
-from likely.engine.tools.told import Heard
+from likely.engine.tools.told import HeardResults, ToolChoice, call_fields
 from likely.engine.tools.tool import Tool, ToolLaw, ToolResult
 from likely.engine.tools.use import CallsRead, ResultsHeard, ToolUse
 from likely.engine.trace.observe import observe
@@ -253,13 +253,17 @@ class ScriptedEngine:
         answer = ToolUse(tuple(tools), JSON).answer(ids, steps, "", self.tokenizer)
         law = ToolLaw(tuple((tool.name, 0.5 / len(tools)) for tool in tools), 0.0, 0.5, 0.0, 1)
         yield None
-        return CallsRead(answer, law, ((),) * len(answer.calls))
+        written, logprobs = [step.written for step in steps], [step.logprob for step in steps]
+        called = [(call.name, call_fields(call, written, logprobs, answer.choice)) for call in answer.calls]
+        return CallsRead(answer, ToolChoice(law, answer.choice, tuple(called)))
 
     def hearing_results(self, prompt: Prompt, tools: Any, answer: Any, results: Sequence[ToolResult]) -> Any:
-        """Each result has three tokens, of two bits in all."""
+        """The results are the tokens of their texts, behind the prompt."""
         yield 1
         turns = ToolUse(tuple(tools), JSON).turns(answer, results, self.tokenizer)
-        return ResultsHeard(turns, tuple(Heard(3, 3, -2 * math.log(2)) for _ in results))
+        before = self.tokenizer.chat([dict(said) for said in prompt.messages])
+        own = self.tokenizer.encode("".join(result.text for result in results))
+        return ResultsHeard(turns, HeardResults(tuple(before), tuple(self.score([*before, *own])[len(before) :])))
 
     def _search(self, ids: Sequence[int], control: RunControl, plan: Sequence[tuple[Any, ...]]) -> Iterator[Event]:
         """Branches as a plan says, a turn each: `pace` is called before every one of them."""

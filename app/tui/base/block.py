@@ -1,4 +1,4 @@
-"""One message on the screen: its tokens, and the rows they make.
+"""One message on the screen: its tokens, the rows they make, and which of them are folded away.
 
 The rows come in parts, each laid out only when it is looked at. A part ends with a line break, where wrapping begins
 anew, so all of them together are the rows of the whole; of one that was not laid out yet, the rows are estimated.
@@ -7,7 +7,7 @@ Plain Python; how a row looks is the widget's.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from likely.engine.thinking import ThoughtSpan, of_mark
 WORD = re.compile(r"\s*\S+|\s+")
 END_MARK = "∎"
 HEADING_ROWS = 2  # a blank row, then who speaks
+BEGINNING, LINES = 400, 8  # characters and lines of a tool's result that are shown where it is folded
 PART = 64  # tokens of a part at least: it goes on to the next line break
 RAGGED = 4  # columns that a row leaves free on average, since words stay whole
 
@@ -51,7 +52,8 @@ class Part:
 
 @dataclass
 class MessageBlock:
-    """One message: its heading, its tokens in rows, and where its thinking is folded away."""
+    """One message: its heading, its tokens in rows, and where a thought, or what a tool's result goes on with, is
+    folded away."""
 
     key: str  # id of the message's first node
     who: str
@@ -72,6 +74,7 @@ class MessageBlock:
     parts: list[Part] = field(default_factory=lambda: [Part(0, 0)])
     laid: int = 0  # tokens that were laid out, each time anew: what the work is counted in
     _thought: ThoughtSpan = field(default_factory=ThoughtSpan)
+    _rest: int = 0  # the first token behind the beginning of a result
     _lead: int = 0  # the first token that shows something
     _tops: list[int] | None = None  # the row at which each part begins
 
@@ -81,6 +84,7 @@ class MessageBlock:
         """Hold these tokens and no others."""
         self.tokens, self._thought = list(tokens), ThoughtSpan(self.opened)
         self._think(0)
+        self._rest = _beginning(self.tokens)
         self._divide()
 
     def open_thought(self) -> None:
@@ -95,11 +99,18 @@ class MessageBlock:
         return self._thought.span if self.who == "model" else None
 
     @property
+    def folding(self) -> tuple[int, int] | None:
+        """The tokens that a fold hides, a half-open range: of an answer its thought, of a tool's result its rest."""
+        if self.who == "tool":
+            return (self._rest, len(self.tokens)) if self._rest < len(self.tokens) else None
+        return self.thinking
+
+    @property
     def thought_ended(self) -> bool:
         return self._thought.closed
 
     def fold(self, folded: bool) -> None:
-        """Fold the thinking away, or show it."""
+        """Fold away what can be, or show it."""
         self.folded = folded
         self._divide()
 
@@ -152,8 +163,10 @@ class MessageBlock:
     def shown(self, token: int) -> str:
         """The text of a token as it is laid out: empty where it is hidden."""
         it = self.tokens[token]
-        if self.thinking is not None and self.thinking[0] <= token < self.thinking[1]:
-            return "" if self.folded or (it.special and not of_mark(it.text)) else it.text
+        if self.folded and self._foldable(token):
+            return ""
+        if self.thinking is not None and self._foldable(token):
+            return "" if it.special and not of_mark(it.text) else it.text
         if it.special and not self.specials:
             return END_MARK if token == len(self.tokens) - 1 and self.scored and not it.given else ""
         # a reply begins with a space or line breaks that say nothing
@@ -162,8 +175,11 @@ class MessageBlock:
     def visible(self, token: int) -> bool:
         """Whether the cursor stops at a token: those hidden on purpose are passed over."""
         it = self.tokens[token]
-        folded = self.folded and self.thinking is not None and self.thinking[0] <= token < self.thinking[1]
+        folded = self.folded and self._foldable(token)
         return not folded and (not it.special or bool(self.shown(token)))
+
+    def _foldable(self, token: int) -> bool:
+        return self.folding is not None and self.folding[0] <= token < self.folding[1]
 
     def sharers(self, token: int) -> range:
         """The tokens whose bytes make the first character of a token, itself the last: one cell stands for them all."""
@@ -188,12 +204,12 @@ class MessageBlock:
 
     @property
     def head_rows(self) -> int:
-        """Rows above the body: the heading, and the line that stands for thinking."""
+        """Rows above the body: the heading, and the line that stands for what can be folded."""
         return HEADING_ROWS + self.fold_rows
 
     @property
     def fold_rows(self) -> int:
-        return int(self.thinking is not None)
+        return int(self.folding is not None)
 
     @property
     def body_rows(self) -> int:
@@ -314,6 +330,16 @@ class MessageBlock:
         lines = "".join(map(self.shown, range(part.first, part.end))).split("\n")
         rows = sum(max(-(-cell_len(line) // room), 1) for line in lines)
         return rows - (index < len(self.parts) - 1)
+
+
+def _beginning(tokens: Sequence[ShownToken]) -> int:
+    """How many tokens are shown of a result that is folded: whole lines, as a rule."""
+    size = lines = 0
+    for count, token in enumerate(tokens):
+        if size >= BEGINNING or lines >= LINES:
+            return count
+        size, lines = size + len(token.text), lines + token.text.count("\n")
+    return len(tokens)
 
 
 def words(text: str) -> list[ShownToken]:

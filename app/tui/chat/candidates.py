@@ -61,6 +61,7 @@ class CandidateTable:
     doubt: Uncertainty | None = field(default=None, kw_only=True)  # where an adapter has a posterior
     moved: str = field(default="", kw_only=True)  # what changed of how tokens are drawn, here and since
     OF: ClassVar[str] = "next token"  # over the names
+    NAMES: ClassVar[int] = 10  # cells of a name
     HEADS: ClassVar[tuple[str, ...]] = ("raw %", "after %")  # over the figures before and after
     BAR: ClassVar[tuple[str, str]] = ("after sampling", "raw")  # what bar and tick are
 

@@ -14,6 +14,7 @@ from likely.app.tui.chat.candidates import LN2, CandidateTable, Names, Outcome
 from likely.app.tui.chat.search_choice import SearchChoice
 from likely.engine.inside.why import Reason
 from likely.engine.prompt import Prompt
+from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms.pipeline import hard
 
@@ -124,6 +125,8 @@ class Subject:
     stale: str = ""
     exact: Callable[[], Inspection] | None = None
     reasons: tuple[Reason, ...] = ()  # that are kept of why it was said
+    choice: ToolChoice | None = None  # of a tool, or none, that was made there
+    unit: int = 0  # of its node, that it is
 
 
 @dataclass(frozen=True, slots=True)

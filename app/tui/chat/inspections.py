@@ -16,6 +16,7 @@ from likely.app.tui.chat.candidates import CandidateTable, Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.inspection import Inspection, Subject, entropies
 from likely.app.tui.chat.search_choice import choice
+from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import TokenStep
 
 
@@ -50,7 +51,19 @@ class Inspections:
         cursor_at = cursor.token if cursor is not None else None
         kept = self.session.conversation.reasons
         reasons = kept.get(self.unit(place), ()) if kept and place is not None else ()
-        return Subject(at, self.around(place), cursor_at, instead, model, waits, exact=exact, reasons=reasons)
+        choice, unit = self._choice(place, live=cursor is None)
+        return Subject(at, self.around(place), cursor_at, instead, model, waits,
+                       exact=exact, reasons=reasons, choice=choice, unit=unit)  # fmt: skip
+
+    def _choice(self, place: TokenPlace | None, *, live: bool) -> tuple[ToolChoice | None, int]:
+        """The choice of a tool that a token is of, and which of its node's that is: where it was open, all of a call,
+        and an answer that has just ended."""
+        if place is None or (live and self.session.running):
+            return None, 0
+        node, unit = self.unit(place)
+        choice = self.session.conversation.nodes[node].choice
+        here = choice is not None and (live or unit == choice.at or (unit > choice.at and bool(choice.calls)))
+        return (choice if here else None), unit
 
     def unit(self, place: TokenPlace) -> tuple[str, int]:
         """The node and the unit of it that a token is."""

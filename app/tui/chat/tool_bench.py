@@ -4,12 +4,11 @@ No widgets: the chat view asks the person and the engine.
 """
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 from likely.app.tools import specs
 from likely.app.tools.consent import Consents
@@ -20,7 +19,7 @@ from likely.engine.beside import begun
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.tools.call_format import JSON
-from likely.engine.tools.tool import Tool, ToolCall, ToolLaw, ToolResult
+from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.tools.use import CallsRead, ToolUse
 
 
@@ -49,6 +48,7 @@ class ToolBench:
         self.tools: tuple[Tool, ...] = ()
         self.called: CalledAnswer | None = None
         self.reads = False  # whether an answer's calls are being read
+        self.lists = False  # whether the servers are being asked what they offer
         atexit.register(self.servers.close)
         self._back = Event()  # a call is to be taken back
 
@@ -102,17 +102,3 @@ def offering(
     use = ToolUse(tuple(tools), JSON if calls else None)
     bound = asked if calls else replace(asked, form=AnswerForm("json-schema", "tools", use.grammar))
     return use.told(prompt), bound
-
-
-def law_figures(law: ToolLaw | None) -> dict[str, float]:
-    """The law as figures of a node."""
-    if law is None:
-        return {}
-    rest = {"no call": law.none, "other call": law.other}
-    return {f"p {name}": p for name, p in {**dict(law.tools), **rest}.items() if p >= 0.005}
-
-
-def law_words(figures: Mapping[str, Any]) -> str:
-    """The law in a node's figures, in words, the likeliest first."""
-    shares = sorted(((p, name[2:]) for name, p in figures.items() if name.startswith("p ")), reverse=True)
-    return ", ".join(f"{name} {p:.0%}" for p, name in shares[:3])

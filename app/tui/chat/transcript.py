@@ -4,7 +4,7 @@ And the way between a token that is seen and the tree: which fork it leaves, wha
 of what is under way.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from likely.app import recipes
@@ -13,17 +13,17 @@ from likely.app.tui.base.block import MessageBlock, ShownToken, words
 from likely.app.tui.base.context import before
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
-from likely.app.tui.chat.tool_bench import law_words
+from likely.app.tui.chat.tool_choice import law_words
 from likely.app.units import bits, proof
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.scores import perplexity, total
 from likely.engine.thinking import end_of, is_mark, opens
 from likely.engine.thought_information import ThoughtInformation, part_figures
+from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 
 WHO = {"user": "you", "tool": "tool"}  # of what the model did not write
-FOLDED = 400  # characters of a tool's result that are shown
 EDITED = "edited"  # how an answer ends that a person wrote anew
 ENDS = ("cancelled", "length", "interrupted", "pruned", EDITED)  # that are said
 
@@ -88,8 +88,7 @@ class Transcript:
         block.render(self.markdown and not yours)
         shown = self._known[key] = ShownMessage(message, block, steps)
         block.folded, block.opened = self.folds.get(block.key, True), self.opens(message.segments[0].node.prompt)
-        text = message.text if message.role != "tool" else folded(message.text)
-        block.fill(self.tokens(shown) if steps else words(text))
+        block.fill(self.tokens(shown) if steps else words(message.text))
         return shown
 
     def opens(self, prompt: Sequence[int]) -> bool:
@@ -155,7 +154,8 @@ class Transcript:
         if shown.message.role == "user":
             return (branch,)
         if shown.message.role == "tool":
-            return _result_notes(shown.message.last.figures, branch)
+            asked = self.conversation.nodes.get(fork.node)
+            return _result_notes(asked.choice if asked is not None else None, shown.steps, branch)
         steps, span = shown.steps, shown.block.thinking
         if span is not None and span[0] < span[1] <= len(steps):
             shown.block.thought_s = steps[span[1] - 1].elapsed_s - (steps[span[0] - 1].elapsed_s if span[0] else 0.0)
@@ -296,18 +296,12 @@ class Transcript:
         return self.context_before(TokenPlace(place.block, count)), count - min(place.token, count)
 
 
-def folded(text: str) -> str:
-    """The beginning of a tool's result, and how much more the model reads."""
-    shown = "\n".join(text[:FOLDED].split("\n")[:8])
-    return text if shown == text else f"{shown} … and {len(text) - len(shown):,} characters more"
-
-
-def _result_notes(figures: Mapping[str, float], branch: str) -> tuple[str, ...]:
+def _result_notes(choice: ToolChoice | None, steps: Sequence[TokenStep], branch: str) -> tuple[str, ...]:
     """Notes beside a tool's result, shorter and shorter: how likely it was to be called, and how surprising it was."""
-    heard = (
-        f"{figures['heard tokens']:.0f} tok {bits(figures['heard nats']):.1f} bits" if "heard nats" in figures else ""
-    )
-    law = law_words(figures)
+    measured = [step.logprob for step in steps if step.logprob is not None]
+    cut = f" of its first {len(measured)}" if len(measured) < len(steps) else ""
+    heard = f"{len(steps)} tok {bits(-sum(measured)):.1f} bits{cut}" if steps else ""
+    law = "" if choice is None or choice.law is None else law_words(choice.law)
     lines = ((branch, law, heard), (branch, law), (law,), (branch,))
     return tuple(dict.fromkeys(" · ".join(filter(None, line)) for line in lines))
 

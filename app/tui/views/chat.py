@@ -124,8 +124,7 @@ class ChatScreen(View, Steering):
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer, self.caption = self.query_one(Composer), self.query_one("#diffusion-formula", Caption)
         self.titler = Titler(self.host.engine.submit)
-        self.composer.prompts = self.host.prompts
-        self.composer.commands = partial(slash.suggest, self)
+        self.composer.prompts, self.composer.commands = self.host.prompts, partial(slash.suggest, self)
         self.composer.busy, self.composer.room = lambda: self.chat.running, lambda: self.chat.room()
         self.composer.example = lambda: "" if self.chat.diffuses else self.pane.example
         self.composer.turn = self.pane.turn_example
@@ -205,7 +204,8 @@ class ChatScreen(View, Steering):
         self.host.save(self.chat.conversation)
 
     def tick(self) -> None:
-        """Once a second: what was drawn is handed to the saver, and its trouble is shown; and how a training stands."""
+        """Once a second: what was drawn is handed to the saver; its trouble, a training, and tools are looked at."""
+        tooling.tick(self)
         if self.chat.running:
             self.chat.keep()
             self.save()
@@ -509,7 +509,7 @@ class ChatScreen(View, Steering):
 
     def numbers(self) -> Mapping[str, Value]:
         """Of the answers that are whole."""
-        drawn = [node for node in self.chat.conversation.nodes.values() if node.steps and node.finish]
+        drawn = [n for n in self.chat.conversation.nodes.values() if n.role == "assistant" and n.steps and n.finish]
         if not drawn:
             return {"answers": 0.0}
         steps = drawn[-1].steps

@@ -97,6 +97,10 @@ class Steering:
             self.pane.view.move_to(place)
             self.inspector.explain(True)
 
+    def action_choice(self: ChatParts) -> None:
+        """Show the choice of a tool in the place of the candidates, or these again."""
+        self.inspector.turn_choice()
+
     def on_why_sheet_panel_asked(self: ChatParts) -> None:
         self.inspector.explain(False)
         self.pane.view.focus()

@@ -10,7 +10,7 @@ from likely.app.calls import call
 from likely.app.tool_calls import hear_results, read_calls
 from likely.app.tools.consent import MAX_CALLS, Consent
 from likely.app.tui.base.context import before
-from likely.app.tui.chat.tool_bench import CalledAnswer, ToolBench, law_figures, law_words
+from likely.app.tui.chat.tool_bench import CalledAnswer, ToolBench
 from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Pick
 from likely.app.units import bits
@@ -46,11 +46,36 @@ def choose(screen: ChatParts, words: str) -> None:
 
     def listed(tools: tuple[Tool, ...]) -> None:
         bench.tools = screen.chat.tools = tools
+        bench.lists = False
         faults = " · ".join(f"{name}: {line}" for name, line in bench.servers.faults.items())
         bound = "" if facts.calls else " · its template has no calls: a grammar binds the answers"
         names = ", ".join(tool.name for tool in tools) or "no server offers a tool"
         screen.hints.say(f"tools: {names}{bound}{faults and ' · ' + faults}", alarm=bool(faults))
 
+    bench.lists = True
+    _later(screen, bench, bench.listed(), listed)
+
+
+def tick(screen: ChatParts) -> None:
+    """Once a second: where a server has said that its tools are others, they are listed again."""
+    bench = screen.bench
+    if bench is not None and bench.servers.changed and not bench.lists and bench.called is None:
+        _list_again(screen, bench, lambda: None)
+
+
+def _list_again(screen: ChatParts, bench: ToolBench, then: Callable[[], None]) -> None:
+    """Ask the servers what they offer now, and say what has happened to them."""
+
+    def listed(tools: tuple[Tool, ...]) -> None:
+        bench.lists, before, news = False, bench.tools, bench.servers.news()
+        bench.tools = screen.chat.tools = tools
+        if tools != before:
+            news.append(f"the tools are others now: {', '.join(tool.name for tool in tools) or 'none'}")
+        if news:
+            screen.hints.say(" · ".join(news), alarm=True)
+        then()
+
+    bench.lists = True
     _later(screen, bench, bench.listed(), listed)
 
 
@@ -101,11 +126,13 @@ def stop(screen: ChatParts) -> bool:
 
 
 def _read(screen: ChatParts, bench: ToolBench, node: str, found: CallsRead) -> None:
-    words = law_words(law_figures(found.law))
+    screen.chat.change(lambda talk: talk.chose(node, found.choice), keeps_run=True)
+    screen.save()
+    if screen.chat.running or screen.chat.conversation.leaf is not screen.chat.conversation.nodes[node]:
+        return  # the answer is being drawn again
+    screen.inspector.inspect()
     if found.answer.problem and not found.answer.said:
         screen.hints.say(found.answer.problem, alarm=True)
-    elif words:
-        screen.hints.say(f"the choice: {words}")
     if not found.answer.calls:
         screen.answered(False)
         return
@@ -126,7 +153,7 @@ def _go_on(screen: ChatParts, bench: ToolBench) -> None:
         return
     asked = called.next
     if asked is None:
-        _hear(screen, bench, called)
+        _list_again(screen, bench, lambda: _hear(screen, bench, called))  # a call may have changed what there is
         return
     tool = bench.tool(asked)
     if tool is None:
@@ -146,7 +173,7 @@ def _go_on(screen: ChatParts, bench: ToolBench) -> None:
 
 def _ask(screen: ChatParts, bench: ToolBench, called: CalledAnswer, tool: Tool, asked: ToolCall) -> None:
     """Ask the person whether a call may be made."""
-    costs = {field.name: bits(-field.logprob) for field in called.read.fields[len(called.results)]}
+    costs = {field.name: bits(-field.logprob) for field in called.read.choice.calls[len(called.results)][1]}
     rows: list[tuple[str, str]] = []
     for name, value in asked.arguments.items():
         text = json.dumps(value, ensure_ascii=False)
@@ -191,6 +218,8 @@ def _hear(screen: ChatParts, bench: ToolBench, called: CalledAnswer) -> None:
     """Put the results into the conversation, and have the model go on."""
     chat, facts = screen.chat, screen.host.engine.current
     node = chat.conversation.nodes.get(called.node)
+    if bench.called is not called:
+        return
     if facts is None or node is None or chat.conversation.leaf is not node:
         stop(screen)
         return
@@ -214,12 +243,10 @@ def _put(screen: ChatParts, called: CalledAnswer, results: tuple[ToolResult, ...
     if leaf is None or leaf.id != called.node or chat.running:
         return
     lines = [f"{each}\n{heard_text(result)}" for each, result in zip(called.read.answer.calls, results, strict=True)]
-    figures = law_figures(called.read.law)
-    if heard.heard:
-        figures["heard tokens"] = float(sum(one.measured for one in heard.heard))
-        figures["heard nats"] = -sum(one.logprob for one in heard.heard)
-    label, fork = json.dumps(heard.messages, ensure_ascii=False), Fork(called.node)
-    node = Node(chat.new_id(), fork, "tool", text="\n".join(lines), label=label, finish="eot", figures=figures)
+    label, fork, own = json.dumps(heard.messages, ensure_ascii=False), Fork(called.node), heard.heard
+    text = "" if own.steps else "\n".join(lines)  # a template that leaves results out says nothing of their tokens
+    node = Node(chat.new_id(), fork, "tool", text, own.steps, finish="eot", label=label, model=chat.model,
+                prompt=own.before)  # fmt: skip
     chat.change(lambda talk: talk.add(node))
     chat.answer(Fork(node.id))
     screen.begun(True)

@@ -17,7 +17,6 @@ from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import Glyphs, Look, bar, full_at
 from likely.app.tui.chat.candidates import BANNED, Candidate, CandidateTable
 
-NAME = 10
 RAW, AFTER, SPREAD = 6, 8, 6  # cells of the two figures, and of "±" where it is known
 MORE = 9, 10  # of those that may stand in the place of the second
 ROOMY = 34  # columns from which on both have room
@@ -36,6 +35,7 @@ class Candidates(LineWidget, can_focus=True):
         Binding("f", "force", "Force next", id="candidates.force"),
         Binding("x", "ban", "Ban", id="candidates.ban"),
         Binding("v", "near", "Nearest", id="candidates.near"),
+        Binding("t", "choice", "Tools", id="candidates.choice"),
         *(Binding(str(n), f"take({n})", f"Take {n}", id=f"candidates.take_{n}") for n in range(1, 10)),
     ]
 
@@ -49,6 +49,9 @@ class Candidates(LineWidget, can_focus=True):
 
     class NearAsked(Message):
         """A person wants the nearest tokens in their place, or them again."""
+
+    class ChoiceAsked(Message):
+        """A person wants the choice of a tool in their place, or them again."""
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -83,7 +86,8 @@ class Candidates(LineWidget, can_focus=True):
             lines.append(columns(view, self.look, width))
         for i in shown:
             picked = i == self.picked and self.has_focus
-            lines.append(row(rows[i], self.look, self.glyphs, width, scale, picked=picked, doubted=doubted))
+            look, names = self.look, view.NAMES
+            lines.append(row(rows[i], look, self.glyphs, width, scale, picked=picked, doubted=doubted, names=names))
         if compact:
             return lines
         lines.append(self._legend(view, width))
@@ -129,6 +133,8 @@ class Candidates(LineWidget, can_focus=True):
         """Heading and columns in one, on the ground of a bar."""
         look, glyphs = self.look, self.glyphs
         raw, after = f"{glyphs.tick} {view.HEADS[0]}", f"{glyphs.blocks[-1]} {view.HEADS[-1]}"
+        if not view.BAR[1]:
+            raw, after = f"{glyphs.blocks[-1]} {view.HEADS[0]}", f"   {view.HEADS[-1]}"
         raw += "".join(f" {head}" for head in view.HEADS[1:-1])
         doubted = view.doubt is not None and width >= ROOMY + SPREAD
         spread = f"{'±'.rjust(SPREAD - 2)}  " if doubted else ""
@@ -146,6 +152,7 @@ class Candidates(LineWidget, can_focus=True):
         """The legend: bar, tick and dotted mark."""
         look, glyphs = self.look, self.glyphs
         parts = [(glyphs.blocks[-1], look.bar, f" {view.BAR[0]}"), (glyphs.tick, look.tick, f" {view.BAR[1]}")]
+        del parts[1 + bool(view.BAR[1]) :]
         if view.doubt is not None:
             parts.append(("±", look.faint, f" {view.doubt.samples} samples, {view.doubt.elapsed_s:.1f} s"))
         if view.cut_by:
@@ -173,7 +180,7 @@ class Candidates(LineWidget, can_focus=True):
             self.redraw()
 
     def _post(self, verb: str) -> None:
-        if self.selected is not None:
+        if self.selected is not None and self.selected.token >= 0:
             self.post_message(self.Picked(self.selected.token, verb))
 
     def action_branch(self) -> None:
@@ -187,6 +194,9 @@ class Candidates(LineWidget, can_focus=True):
 
     def action_near(self) -> None:
         self.post_message(self.NearAsked())
+
+    def action_choice(self) -> None:
+        self.post_message(self.ChoiceAsked())
 
     def action_take(self, number: int) -> None:
         if self.view is not None and number <= len(self.view.rows):
@@ -235,6 +245,7 @@ def row(
     picked: bool = False,
     number: str = "",
     doubted: bool = False,
+    names: int = CandidateTable.NAMES,
 ) -> Line:
     """One candidate in `width` cells: its mark, its number in the list, name, bar with tick, both figures, and where
     the table is `doubted` and there is room, "±" beside the first."""
@@ -247,13 +258,13 @@ def row(
     after = "" if it.after is None else BANNED if banned else "cut" if it.removed_by else percent(it.after)
     drawn = () if it.drawn is None else ("cut" if it.drawn == 0 else percent(it.drawn),)
     figures = _figures(it.more or (*drawn, after), both)
-    size = max(width - 2 - len(number) - NAME - 2 - len(figures) - (RAW if both else 0), SHORTEST)
+    size = max(width - 2 - len(number) - names - 2 - len(figures) - (RAW if both else 0), SHORTEST)
     share = it.before if it.after is None else 0.0 if it.removed_by else it.after
     ink = look.chosen_bar if it.chosen else look.bar
     segments = [
         Segment(f"{mark} ", look.alarm if banned else look.chosen if it.chosen else look.faint),
         Segment(number, look.faint),
-        Segment(cells.pad(it.name, NAME), look.row if picked else text),
+        Segment(cells.pad(it.name, names), look.row if picked else text),
         Segment(" "),
         *_bar(it, share, size, scale, ink, look, glyphs),
         Segment(" "),

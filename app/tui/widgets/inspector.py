@@ -21,7 +21,7 @@ from likely.app.looks import Inside, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.line_widget import CachedWidget
-from likely.app.tui.chat import neighbours, tallies
+from likely.app.tui.chat import neighbours, tallies, tool_choice
 from likely.app.tui.chat.candidates import CandidateTable, Outcome
 from likely.app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
 from likely.app.tui.chat.inspection import Inspection, Subject, recent
@@ -67,6 +67,7 @@ class Inspector(Vertical, CachedWidget):
         self._strategies = strategies
         self.subject: Callable[[], Subject] = Subject
         self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
+        self.chooses = True  # the choice of a tool is shown, where one was made
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
         self._near: dict[tuple[str, int], Neighbourhood | str | None] = {}  # by model and token; None: asked for
         self._doubts: dict[Hashable, Uncertainty | None] = {}  # by token and adapters; None: asked for
@@ -123,6 +124,11 @@ class Inspector(Vertical, CachedWidget):
         table = at.table(lambda recipe: self.outcomes.get((at.key, recipe)))
         return None if table is None else table.doubted(self._doubts.get(self._doubt_key(at)))
 
+    def _shown(self, subject: Subject) -> CandidateTable | None:
+        """Table in the place of the candidates: a choice of a tool, or these."""
+        found = tool_choice.table(subject.choice, subject.unit) if subject.choice is not None else None
+        return found if self.chooses and not self.near and found is not None else self._table(subject)
+
     def _doubt_key(self, at: Inspection) -> Hashable:
         """A token under the adapters that are on the model; None unless one of them, alone, has a posterior."""
         felt = [adapter for adapter in host(self).engine.attached if adapter.weight]
@@ -148,7 +154,7 @@ class Inspector(Vertical, CachedWidget):
             self.why.show(subject)
         if self.has_class("-covered"):
             return
-        table = self._table(subject)
+        table = self._shown(subject)
         self.candidates.show(table)
         for row in self.entropies:
             row.show(subject.bits, subject.cursor, table.doubt if table is not None else None, subject.stale)
@@ -160,7 +166,7 @@ class Inspector(Vertical, CachedWidget):
         subject = self.subject()
         picks, table = self.candidates.has_focus, self._table(subject)
         selected = self.candidates.selected if picks else None
-        picked = selected.token if selected is not None else None
+        picked = selected.token if selected is not None and selected.token >= 0 else None
         if isinstance(table, neighbours.Neighbours):
             return of_neighbour(table, picked)
         by = subject.at.recipes if subject.at is not None else (self.sampler.sampling.recipe,)
@@ -264,6 +270,17 @@ class Inspector(Vertical, CachedWidget):
         }  # not refusals
         self.inspect()
         self.ask()
+
+    def turn_choice(self) -> None:
+        """Show the choice of a tool in the place of the candidates, or these again."""
+        self.chooses, self.near = self.near or not self.chooses, False
+        if self.subject().choice is None:
+            self.chooses = True
+            host(self).say("no choice of a tool is known here: /tools offers some")
+        self.inspect()
+
+    def on_candidates_choice_asked(self) -> None:
+        self.turn_choice()
 
     def on_candidates_near_asked(self) -> None:
         self.turn_near()

@@ -26,9 +26,12 @@ def heading(block: MessageBlock, width: int, look: Look) -> list[Segment]:
 
 
 def fold(block: MessageBlock, width: int, look: Look, glyphs: Glyphs) -> list[Segment]:
-    """The line that stands for the model's thinking; where that is open, with what is known of it."""
-    start, end = block.thinking or (0, 0)
+    """The line that stands for what can be folded; a thought that is open has what is known of it beside."""
+    start, end = block.folding or (0, 0)
     sign = glyphs.fold if block.folded else glyphs.unfold
+    if block.thinking is None:
+        cut = f" {glyphs.dot} its first {start} are shown, z shows all" if block.folded else ""
+        return [Segment(cells.fit(f"{' ' * GUTTER}{sign} result {glyphs.dot} {end} tokens{cut}", width), look.faint)]
     seconds = f" {glyphs.dot} {block.thought_s:.1f} s" if block.thought_s >= 0.05 else ""
     cut = "" if block.growing or block.thought_ended else f" {glyphs.dot} it has no end: no answer"
     line = f"{' ' * GUTTER}{sign} thinking {glyphs.dot} {end - start} tokens{seconds}{cut}"

@@ -63,6 +63,7 @@ class TranscriptPane(Left):
         Binding("u", "restore", "Bring back", id="token.restore"),
         Binding("i", "inside", "Inside", id="token.inside"),
         Binding("v", "near", "Nearest", id="token.near"),
+        Binding("t", "screen.choice", "Tools", id="token.choice"),
         Binding("g", "screen.goto", "Go", id="token.go"),
         Binding("question_mark", "screen.keys", "Keys", id="token.keys"),
         *(Binding(str(n), f"screen.take({n})", f"Take {n}", id=f"token.take_{n}") for n in range(1, 10)),
@@ -125,9 +126,8 @@ class TranscriptPane(Left):
 
     def action_inside(self, page: str = "", head: tuple[int, int] | None = None, foil: int | None = None) -> None:
         """Open the inside view before the token under the cursor; without a cursor, at the end of the branch."""
-        place = self.place
-        app, talk = host(self), self.transcript.conversation
-        if place is not None and self.shown[place.block].message.role == "assistant":
+        place, app, talk = self.place, host(self), self.transcript.conversation
+        if place is not None and self.shown[place.block].message.role != "user":
             app.looked_into = InspectedPrompt(*self.transcript.read_until(place), page, head, foil)
         elif talk.leaf is not None:
             app.looked_into = InspectedPrompt(before(talk, Fork(talk.leaf.id)))
@@ -249,24 +249,25 @@ class TranscriptPane(Left):
         self.view.move_to(self.view.cursor)
 
     def action_fold(self) -> None:
-        """Fold or unfold the thinking of the message under the cursor, else of the last: a cursor stands on no thought
-        that is folded."""
+        """Fold or unfold the message under the cursor, its thought or its result; where it has none, the last that has:
+        a cursor stands on nothing that is folded."""
         blocks, place = self.view.blocks, self.place
-        if blocks:
-            here = place is not None and blocks[place.block].thinking is not None
-            self._toggle_fold(place.block if here and place is not None else len(blocks) - 1)
+        if place is not None and blocks[place.block].folding is not None:
+            self._toggle_fold(place.block)
+        elif found := [index for index, block in enumerate(blocks) if block.folding is not None]:
+            self._toggle_fold(found[-1])
 
     def on_token_view_fold_toggled(self, event: TokenView.FoldToggled) -> None:
         self._toggle_fold(event.block)
 
     def _toggle_fold(self, index: int) -> None:
         block = self.view.blocks[index]
-        if block.thinking is not None:
+        if block.folding is not None:
             block.fold(not block.folded)
             self.transcript.folds[block.key] = block.folded
             self.transcript.blocks()  # whose notes say more where it is open
             self.view.relay()
-            if not block.folded:
+            if not block.folded and block.thinking is not None:
                 self.weigh(index)
 
     def toggle_specials(self) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from likely.engine.pieces import whole
+from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.tools.choice import CallOpening, choosing
-from likely.engine.tools.told import call_fields
+from likely.engine.tools.told import call_fields, hearing
 from likely.engine.tools.tool import ToolCall
 from tests.support import bigram
 
@@ -56,3 +57,18 @@ def test_an_argument_has_the_surprise_of_its_own_tokens() -> None:
         ("f", '"ab"', (3, 5), -7.0), ("n", "12", (6, 7), -6.0),
     ]  # fmt: skip
     assert not call_fields(ToolCall("g", {"other": 1}), written, [None] * 8)
+
+
+def test_results_are_tokens_of_their_own_each_with_its_surprise(tmp_path: Path) -> None:
+    """Two results behind a prompt, against the table; what the template writes between them is not measured."""
+    table = bigram.random_table(5)
+    session = Session(load(str(bigram.write(tmp_path / "model", table))))
+    turns = (("user", "ab"), ("assistant", "{"), ("user", "xyz"), ("user", "ba"))
+    heard = whole(hearing(session, Prompt(turns), 2))
+    text = "u:ab;a:{;u:xyz;u:ba;"
+    assert [*heard.before, *(step.token for step in heard.steps)] == bigram.ids(text)[: -len(bigram.ids(";"))]
+    assert "".join(step.text for step in heard.steps) == "xyz;u:ba"
+    for one, words in zip(heard.results, ("xyz", "ba"), strict=True):
+        assert one.logprob == pytest.approx(bigram.logprob(table, words, bigram.ids(":")[0]), abs=1e-3)
+    assert sum(step.logprob or 0 for step in heard.steps) == pytest.approx(sum(one.logprob for one in heard.results))
+    assert [step.text for step in heard.steps if step.logprob is None] == [";", "u", ":"]
