@@ -24,11 +24,16 @@ _ENDS = (
     "<eos>",  # Gemma
     "<end_of_turn>",
     "<turn|>",  # Gemma 4
+    "<|tool_response>",  # behind its calls
     "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek
     "<|END_OF_TURN_TOKEN|>",  # Command R
     "<end_of_utterance>",  # SmolVLM
-    "[EOS]",
+    "[EOS]",  # Kimi K2
     "[EOT]",
+    "[|endofturn|]",  # EXAONE
+    "[e~[",  # MiniMax
+    "<seed:eos>",
+    "<SPECIAL_12>",  # Nemotron Nano 2
     "<EOT>",
     *_HARMONY,
 )
@@ -46,6 +51,10 @@ def ends_of_turn(vocabulary: TokenTable) -> frozenset[int]:
 
 
 def _control(vocabulary: TokenTable, names: Iterable[str]) -> frozenset[int]:
-    # Gemma has the text token </s>, which is HTML.
-    ids = (vocabulary.ids.get(name) for name in names)
-    return frozenset(token for token in ids if token is not None and vocabulary.kinds[token] == Kind.CONTROL)
+    ids = ((name, vocabulary.ids.get(name)) for name in names)
+    return frozenset(token for name, token in ids if token is not None and _steers(name, vocabulary.kinds[token]))
+
+
+def _steers(name: str, kind: int) -> bool:
+    # Gemma has the text token </s>, which is HTML; what stands in <|...|> is no text, whatever a checkpoint says of it.
+    return kind == Kind.CONTROL or (kind == Kind.USER_DEFINED and name.startswith("<|"))

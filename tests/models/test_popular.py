@@ -1,5 +1,6 @@
 """Architectures that people use by name, as mlx-lm saves them: opened, read and gone on with as mlx-lm does it."""
 
+import json
 import runpy
 from collections.abc import Callable
 from dataclasses import fields
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from mlx_lm.generate import generate_step
 from mlx_lm.models.cache import make_prompt_cache
 from mlx_lm.utils import dequantize_model, load_model, quantize_model, save_config, save_model
 from transformers import CONFIG_MAPPING
 
+from likely.app.cli import likely
 from likely.engine.errors import CheckpointError
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
@@ -21,9 +24,12 @@ from likely.engine.trace.step import Recipe
 from likely.metal import mx
 from tests.engine import tiny
 from tests.models.oracle import difference, reference
+from tests.support import thinkers
 from tests.support.decoding import run
+from tests.support.dialects import DIALECTS
 from tests.support.everyday import everyday
 from tests.support.popular import NEWER, NOBODY, POPULAR, Popular
+from tests.support.thinkers import Thinker
 
 PROMPT = [*range(97, 111)]
 X = mx.array([PROMPT])
@@ -67,6 +73,30 @@ def test_a_model_that_mlx_lm_saved_is_the_same_here(popular: Popular, format: st
     text = [token for token, _ in generate_step(X[0], theirs, max_tokens=8)]
     found = run(Session(checkpoint), Recipe(greedy=True), prompt=PROMPT, max_tokens=8).tokens[0]
     assert found == text[: len(found)] and (len(found) == 8 or found[-1] == tiny.EOS)
+
+
+STOPS = sorted({stop for dialect in DIALECTS.values() for stop in dialect.stops})
+NAMED = {stop: "generation_config.json" for dialect in DIALECTS.values() for stop in dialect.named}
+
+
+@pytest.mark.parametrize(
+    ("stop", "file", "control"),
+    [
+        *everyday(((stop, NAMED.get(stop, ""), True) for stop in STOPS), 6),
+        *(("<over>", f"{name}config.json", True) for name in ("tokenizer_", "generation_", "")),
+        ("<|im_end|>", "", False),  # a text token to its tokenizer.json
+    ],
+)
+def test_an_answer_ends_at_the_marks_of_its_family(stop: str, file: str, control: bool, tmp_path: Path) -> None:
+    """Which are not in it; those that only a configuration can tell are named there."""
+    folder = thinkers.write(tmp_path / "m", Thinker("a:", (stop,), "", control), f"So.{stop} More.")
+    if file:
+        settings = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+        token = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][stop]
+        settings |= {"eos_token": stop} if file.startswith("tokenizer") else {"eos_token_id": [token]}
+        (folder / file).write_text(json.dumps(settings))
+    done = CliRunner().invoke(likely, ["run", "hi", "-M", str(folder), "-q", "--temp", "0", "-m", "20"])
+    assert done.output == "So.\n"
 
 
 def saved_anew(folder: Path, popular: Popular) -> None:

@@ -81,6 +81,11 @@ class Dialect:
     ends: tuple[str, ...] = ()  # of an answer, beside `end`
     named: tuple[str, ...] = ()  # ends that only a configuration can tell, since they begin something else
 
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """All that may end an answer."""
+        return *filter(None, (self.end.strip(),)), *self.ends, *self.named
+
     def tokenizer(self, template: str = "") -> Any:
         """One that has a template, its own if none is given, and no mark for a token."""
         source = template or self.template
@@ -185,7 +190,7 @@ DIALECTS = {
         "<|channel>thought\n{}\n<channel|>", f"<|tool_call>{GEMMA_CALL}<tool_call|>",
         '<|tool_response>response:weather{value:<|"|>{}<|"|>}<tool_response|>',
         '<|tool_call>call:weather{city:<|"|>12<|"|>,days:3}<tool_call|>', goes_on=True,
-        ends=("<turn|>",),
+        ends=("<turn|>", "<|tool_response>"),
     ),
     "mistral": Dialect("mistralai-Ministral-3-14B-Reasoning-2512.jinja",
         "[SYSTEM_PROMPT]{}[/SYSTEM_PROMPT]", "[INST]{}[/INST]", "", "</s>", "[THINK]{}[/THINK]",
