@@ -91,7 +91,8 @@ def test_what_goes_wrong_keeps_the_text_and_the_model_is_loaded_again(tmp_path: 
     with Screen(tmp_path, engine) as screen:
         screen.say(ASK)
         assert screen.said[1] == " The sky looks blue"
-        assert "the engine stopped" in screen.lines[-1] and "/reload loads" in screen.lines[-1]
+        news = screen.foot
+        assert "the engine stopped" in news and "/reload loads" in news and "crash.txt" in news
         assert "told to fail" in (screen.home / "crash.txt").read_text()
         engine.fail_at = None
         screen.say("/reload")
@@ -174,6 +175,11 @@ def test_a_terminal_is_shrunk_in_mid_answer_and_widened_again(screen: Screen) ->
     assert any("bits" in line for line in screen.lines[-6:-3])  # and in one line
     screen.resize(60, 20)
     assert max(map(len, screen.lines)) <= 60
+    screen.say("/set warmth 2")
+    foot = " ".join(" ".join(screen.lines[-3:]).split())
+    assert "no sampling parameter warmth" in foot and "top_k, top_p" in foot, (
+        foot
+    )  # what is too long for a row has more of them
 
 
 def test_control_characters_never_reach_the_terminal(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 from signal import Signals, raise_signal
 from typing import Any, Self
@@ -161,11 +161,11 @@ class Screen:
         self.burst(*text)
 
     def say(self, *texts: str) -> str:
-        """Write texts one after another, each with enter; gives the line at the bottom."""
+        """Write texts one after another, each with enter; gives what is said at the bottom."""
         for text in texts:
             self.type(text)
             self.press("enter")
-        return self.lines[-1]
+        return self.foot
 
     def paste(self, text: str) -> None:
         self.terminal.paste(text)
@@ -215,6 +215,12 @@ class Screen:
     @property
     def lines(self) -> list[str]:
         return self.text.split("\n")
+
+    @property
+    def foot(self) -> str:
+        """What is said at the bottom: all that is below what is written, else the last line."""
+        below = list(takewhile(lambda line: not line.lstrip().startswith("╰"), self.lines[:-5:-1]))
+        return " ".join(line.strip() for line in reversed(below if len(below) < 4 else below[:1]))
 
     def ink(self, words: str) -> str:
         """How the first place is drawn where these words are seen: inks can be compared."""

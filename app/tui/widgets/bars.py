@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME, LEAST_NAME = 20, 8  # cells of the model's name that facts give way to; where there is little room
 ROOMY = 56  # cells beside the views
+NEWS_ROWS = 3  # of news, at most
 DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
 
 
@@ -176,7 +178,7 @@ class InspectorLine(LineWidget):
 
 
 class Hints(LineWidget):
-    """The keys that act now, or one line of news in their place."""
+    """The keys that act now, or news in their place: a line, or as many as it takes on a narrow screen."""
 
     keys: tuple[tuple[str, str], ...] = ()
     news: str = ""
@@ -191,13 +193,23 @@ class Hints(LineWidget):
         """Show a line instead of the keys; "" brings them back."""
         if (news, alarm) != (self.news, self.alarm):
             self.news, self.alarm = news, alarm
+            self.styles.height = max(1, len(self._rows(self.size.width)))
             self.redraw()
+
+    def on_resize(self) -> None:
+        self.styles.height = max(1, len(self._rows(self.size.width)))
+        super().on_resize()
+
+    def _rows(self, width: int) -> list[str]:
+        """The news in rows, at most three; the last is cut."""
+        room, news = max(1, width - 2), cells.clean(self.news).replace("\n", " ")
+        rows = wrap(news, room) if cells.width(news) == len(news) else [news]
+        return [cells.fit(row, room) for row in [*rows[: NEWS_ROWS - 1], " ".join(rows[NEWS_ROWS - 1 :])] if row]
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         look = self.look
         if self.news:
-            ink = look.alarm if self.alarm else look.text
-            return [[Segment(" " + cells.fit(cells.clean(self.news).replace("\n", " "), width - 2), ink)]]
+            return [[Segment(f" {row}", look.alarm if self.alarm else look.text)] for row in self._rows(width)]
         segments: list[Segment] = []
         last = " ^p palette "
         used, shown = cells.width(last), list(self.keys)
