@@ -68,7 +68,7 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("orpo", options=("beta",), of_pairs=orpo),
     Objective(
         "reward",
-        options=("kl", "answers", "tokens", "advantage", "share", "verifier", "timeout", "eval_answers"),
+        options=("kl", "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers"),
         drawn=True,
     ),
 )

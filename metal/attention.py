@@ -4,6 +4,7 @@ The T queries are the last T valid rows of the chain. Knows nothing of models an
 """
 
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, overload
 
 from likely.metal import cpu_attention, dispatch, kernel, mx, reference
@@ -65,7 +66,9 @@ def attention(
     pass, so that what they see alike is found once. Raises KernelError naming what does not fit.
     """
     _check(q, kv, scale, mask, softcap, sinks)
-    if emit is None and _parts(q, kv, mask):
+    if mask.after and (emit is not None or not _whole(q, kv)):
+        raise KernelError("mask.after is of a whole row without a cache, and makes no reports")
+    if emit is None and (mask.after or _parts(q, kv, mask)):
         return _each(q, kv, scale, mask, softcap, sinks)
     if mask.noised:
         return _noised(q, kv, scale, mask, softcap, sinks, emit)
@@ -92,16 +95,21 @@ def _parts(q: mx.array, kv: KV, mask: Mask) -> bool:
 
     Whole, the reference computes all T x T of them; so do mlx's own kernels, which take no such mask, and derivatives.
     """
-    whole = not kv.cached and kv.prefix is None and kv.positions is None and not kv.ragged
     placed = (mask.block and not mask.noised) or mask.prefix or mask.keep  # positions of the row, not of a document
-    return len(mask.lengths) > 1 and whole and not placed and q.shape[2] == kv.length and dispatch.free()
+    return len(mask.lengths) > 1 and not placed and _whole(q, kv) and dispatch.free()
+
+
+def _whole(q: mx.array, kv: KV) -> bool:
+    """Whether the queries are all of the row, which stands in one segment."""
+    alone = not kv.cached and kv.prefix is None and kv.positions is None and not kv.ragged
+    return alone and q.shape[2] == kv.length
 
 
 def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, sinks: mx.array | None) -> mx.array:
-    """Attention of each document to itself, one after another."""
+    """Attention of each document to itself, and to the one that it goes on from, one after another."""
     assert isinstance(kv.keys, mx.array) and isinstance(kv.values, mx.array)
-    alone = replace(mask, documents=None, lengths=(), also=None)
-    if len(set(mask.lengths)) == 1 and q.shape[0] == 1:  # side by side: one call for all
+    alone = replace(mask, documents=None, lengths=(), after=(), also=None)
+    if len(set(mask.lengths)) == 1 and q.shape[0] == 1 and not mask.after:  # side by side: one call for all
         n, length = len(mask.lengths), mask.lengths[0]
 
         def beside(x: mx.array) -> mx.array:
@@ -113,10 +121,15 @@ def _each(q: mx.array, kv: KV, scale: float, mask: Mask, softcap: float | None, 
         part = KV(beside(kv.keys), beside(kv.values), mx.full((n,), length, dtype=mx.int32), length)
         out = attention(beside(q), part, scale=scale, mask=alone, softcap=softcap, sinks=sinks)
         return out.swapaxes(0, 1).reshape(1, q.shape[1], n * length, -1)
-    outs, low = [], 0
-    for length in mask.lengths:
-        rows = slice(low, low + length)
-        part = KV(kv.keys[:, :, rows], kv.values[:, :, rows], mx.full((q.shape[0],), length, dtype=mx.int32), length)
+    outs, low, starts = [], 0, [0, *accumulate(mask.lengths)]
+    for i, length in enumerate(mask.lengths):
+        rows, seen = slice(low, low + length), length
+        keys, values = kv.keys[:, :, rows], kv.values[:, :, rows]
+        if mask.after and (first := mask.after[i]) >= 0:
+            before = slice(starts[first], starts[first + 1])
+            keys, values = (mx.concatenate([x[:, :, before], x[:, :, rows]], axis=2) for x in (kv.keys, kv.values))
+            seen += mask.lengths[first]
+        part = KV(keys, values, mx.full((q.shape[0],), seen, dtype=mx.int32), seen)
         of = alone if mask.also is None else replace(alone, also=mask.also[:, rows, rows])
         outs.append(attention(q[:, :, rows], part, scale=scale, mask=of, softcap=softcap, sinks=sinks))
         low += length

@@ -29,17 +29,21 @@ class Mask:
     block_start: int = 0  # the position where a block begins
     documents: mx.array | None = None  # int32 [B, positions]: the document of each position
     lengths: tuple[int, ...] = ()  # of the documents, where the host knows that they fill one row in their order
+    after: tuple[int, ...] = ()  # the earlier document that each goes on from and sees whole, or -1; that one has none
     noised: bool = False  # of each document the first half sees its own block there, and blocks before in the second
     also: mx.array | None = None  # bool [B or 1, T, T]: what each of T new rows sees besides, later ones too
     tree: mx.array | None = None  # uint32 [B, T, words]: bit j of query t: it sees the j-th of the T new rows
 
     @staticmethod
-    def of_documents(lengths: Sequence[int]) -> "Mask":
-        """Causal attention within each of the documents of these lengths, which stand one after another in one row."""
+    def of_documents(lengths: Sequence[int], after: Sequence[int] = ()) -> "Mask":
+        """Causal attention within each of the documents of these lengths, which stand one after another in one row.
+
+        `after` says for each which earlier one it goes on from, as answers to a prompt that stands there once, or -1.
+        """
         if len(lengths) == 1:
             return CAUSAL
         ids = [i for i, length in enumerate(lengths) for _ in range(length)]
-        return Mask(documents=mx.array([ids], dtype=mx.int32), lengths=tuple(lengths))
+        return Mask(documents=mx.array([ids], dtype=mx.int32), lengths=tuple(lengths), after=tuple(after))
 
     @staticmethod
     def of_noised(lengths: Sequence[int], block: int) -> "Mask":
@@ -77,6 +81,8 @@ class Mask:
             raise KernelError(f"mask.documents must be int32, got {self.documents.dtype}")
         if self.lengths and (self.documents is None or sum(self.lengths) != self.documents.shape[1]):
             raise KernelError(f"mask.lengths must add up to the positions of mask.documents, got {self.lengths}")
+        if self.after:
+            self._check_after()
         if self.tree is None:
             return
         want = (b, t, (t + 31) // 32)
@@ -86,6 +92,17 @@ class Mask:
             raise KernelError("mask.tree goes with causal attention and a window only")
         if self.window and self.window < t:
             raise KernelError(f"mask.window must be at least the tree's {t} nodes, got {self.window}")
+
+    def _check_after(self) -> None:
+        first = [i < 0 for i in self.after]
+        if len(first) != len(self.lengths) or any(
+            of >= i or not first[of] for i, of in enumerate(self.after) if of >= 0
+        ):
+            raise KernelError(
+                f"mask.after must name, for each document, an earlier one that is first, got {self.after}"
+            )
+        if not self.causal or self.prefix or self.block or self.keep or self.also is not None or self.tree is not None:
+            raise KernelError("mask.after goes with causal attention and a window only")
 
     def bounds(self, first: int, last: int, total: int) -> tuple[int, int]:
         """Positions [low, high) outside of which no query at `first`..`last` sees a key, `keep` left aside."""

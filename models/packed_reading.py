@@ -33,16 +33,19 @@ class PackedReading:
     def config(self) -> ModelConfig:
         return self.model.config
 
-    def hidden(self, tokens: Array, *, mask: Mask | None = None, documents: Sequence[int] = ()) -> Array:
-        """[B, T, C] that `head` takes; `documents` are the lengths of texts that stand in tokens [1, T]."""
+    def hidden(
+        self, tokens: Array, *, mask: Mask | None = None, documents: Sequence[int] = (), after: Sequence[int] = ()
+    ) -> Array:
+        """[B, T, C] that `head` takes; `documents` are the lengths of texts that stand in tokens [1, T], `after` the
+        earlier one that each goes on from, or -1."""
         known = native_graph.differentiable(self.model) if mask is None else None
         if known is None:
-            return self.model.hidden(tokens, mask=mask, documents=documents)
+            return self.model.hidden(tokens, mask=mask, documents=documents, after=after)
         added, factors = known
         ids, shape = np.array(tokens, np.int32).reshape(-1), (*tokens.shape, self.config.width)
         lengths = documents or (tokens.shape[1],) * tokens.shape[0]
         fast = self._fast.with_additions(PackedAdditions(added, self._fast.model.outputs) if added else None)
-        texts = fast.read(ids, lengths, self._keep)
+        texts = fast.read(ids, lengths, self._keep, after)
 
         @mx.custom_function
         def read(*factors: Array) -> Array:

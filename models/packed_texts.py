@@ -23,6 +23,7 @@ class ReadTexts:
     """Texts that were read, for the way back."""
 
     lengths: tuple[int, ...]
+    after: tuple[int, ...]  # the earlier text that each goes on from, or -1
     states: np.ndarray  # [layers + 1, N, C]: the residual stream before the first layer and after each
     hidden: np.ndarray  # [N, C], which `head` takes
     above: int  # the layer from which on the inside is `kept`
@@ -51,9 +52,10 @@ class PackedTexts:
         twin.model = self.model.with_additions(additions)
         return twin
 
-    def read(self, tokens: np.ndarray, lengths: Sequence[int], keep: int = 0) -> "ReadTexts":
+    def read(self, tokens: np.ndarray, lengths: Sequence[int], keep: int = 0, after: Sequence[int] = ()) -> "ReadTexts":
         """Texts of these lengths, which stand in `tokens` [N], read as exactly as with FULL activations.
 
+        `after` as `metal.mask.Mask` has it: the earlier text that each goes on from, or -1.
         Without what is beside the embedding or after layers, and gains. The inside of the uppermost layers is kept, as
         far as `keep` bytes go.
         """
@@ -65,6 +67,7 @@ class PackedTexts:
         above, stream = min(layers, keep // (4 * each)), len(ids) * self.model.config.width
         read = ReadTexts(
             tuple(lengths),
+            tuple(after) or (-1,) * len(lengths),
             self._room("states", (layers + 1) * stream).reshape(layers + 1, len(ids), -1),
             np.empty((len(ids), self.model.config.width), np.float32),
             layers - above,
@@ -87,11 +90,13 @@ class PackedTexts:
     @contextmanager
     def _of_texts(self, read: "ReadTexts") -> Iterator[tuple[list[Any], np.ndarray]]:
         """Arguments of a pass over texts, and room for it."""
-        rows, longest, model = sum(read.lengths), max(read.lengths), self.model.struct
+        rows, texts, model = sum(read.lengths), len(read.lengths), self.model.struct
+        continued = [n + read.lengths[of] for n, of in zip(read.lengths, read.after, strict=True) if of >= 0]
+        longest = max(*read.lengths, *continued, 0)
         self.model.turn(longest)
-        each = (ctypes.c_int * len(read.lengths))(*read.lengths)
-        work = self._room("work", self._library.likely_texts_floats(model, rows, longest))
-        yield [model, rows, len(each), each, read.above, address(read.kept)], work
+        each = ctypes.c_int * texts
+        work = self._room("work", self._library.likely_texts_floats(model, rows, longest, max(continued, default=0)))
+        yield [model, rows, texts, each(*read.lengths), each(*read.after), read.above, address(read.kept)], work
         self._leave(work=work)
 
     @contextmanager
@@ -136,5 +141,5 @@ class PackedTexts:
         rows, model, layers = sum(lengths), self.model.struct, self.model.config.layers
         each = 4 * self._library.likely_kept_floats(model, rows)
         stream = 4 * rows * self.model.config.width
-        inside = 4 * self._library.likely_texts_floats(model, rows, max(lengths)) + stream
+        inside = 4 * self._library.likely_texts_floats(model, rows, max(lengths), 0) + stream
         return (layers + 2) * stream + min(layers, keep // each) * each, inside

@@ -81,11 +81,10 @@ class TableRotation(_Rotation):
             return ((self._same * cos + self.swap * sin)[0, 0],)
         return cos, sin
 
-    def of_documents(self, documents: Sequence[int]) -> Turns:
-        """Cos and sin [1, 1, T, D] of documents of these lengths in one row, each from its own position 0."""
-        zero = mx.array([0])
-        known = {n: self.turns(zero, n, n) for n in set(documents)}
-        cos, sin = (mx.concatenate([known[n][i] for n in documents], axis=2) for i in (0, 1))
+    def of_documents(self, spans: Sequence[tuple[int, int]]) -> Turns:
+        """Cos and sin [1, 1, T, D] of documents in one row, of which each has these positions: a first and an end."""
+        known = {span: self.turns(mx.array([span[0]]), span[1] - span[0], span[1]) for span in set(spans)}
+        cos, sin = (mx.concatenate([known[span][i] for span in spans], axis=2) for i in (0, 1))
         return cos, sin
 
     def __call__(self, x: mx.array, turns: Turns) -> mx.array:
@@ -116,10 +115,10 @@ class KernelRotation(_Rotation):
         at = mx.array([offset], dtype=mx.int32) if isinstance(offset, int) else offset
         return at, self._periods
 
-    def of_documents(self, documents: Sequence[int]) -> Turns:
-        """The turns of documents of these lengths in one row, each from its own position 0."""
-        known = {n: self.turns(0, n, n) for n in set(documents)}
-        return DocumentTurns(tuple(documents), tuple(known[n] for n in documents))
+    def of_documents(self, spans: Sequence[tuple[int, int]]) -> Turns:
+        """The turns of documents in one row, of which each has these positions: a first and an end."""
+        known = {span: self.turns(span[0], span[1] - span[0], span[1]) for span in set(spans)}
+        return DocumentTurns(tuple(end - first for first, end in spans), tuple(known[span] for span in spans))
 
     def __call__(self, x: mx.array, turns: Turns) -> mx.array:
         """x [B, H, T, D] turned."""

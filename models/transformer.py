@@ -65,15 +65,17 @@ class Transformer:
         *,
         mask: Mask | None = None,
         documents: Sequence[int] = (),
+        after: Sequence[int] = (),
     ) -> Array:
         """[B, T, C] after the final norm: what `head` takes.
 
         `mask` takes the place of causal attention in every layer; a layer that slides keeps its window. `documents` are
-        the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone.
+        the lengths of texts that stand one after another in tokens [1, T]: each is read as if alone, or, where `after`
+        names an earlier one for it and not -1, as what follows that.
         """
         if mask is None:
             self.require_causal()
-        x, step, caches, places = self._begin(tokens, cache, documents)
+        x, step, caches, places = self._begin(tokens, cache, documents, after)
         if mask is not None:
             step.mask = mask
         return self.through(x, step, caches, places)
@@ -218,10 +220,12 @@ class Transformer:
         """The dtype of the activations, and of keys and values as they come."""
         return bare(self.norm).weight.dtype  # type: ignore[no-any-return]
 
-    def _begin(self, tokens: Array, cache: Cache | None, documents: Sequence[int] = ()) -> Begun:
+    def _begin(
+        self, tokens: Array, cache: Cache | None, documents: Sequence[int] = (), after: Sequence[int] = ()
+    ) -> Begun:
         b, t = tokens.shape
         if documents:
-            return self._of_documents(self._embedded(tokens), cache, documents)
+            return self._of_documents(self._embedded(tokens), cache, documents, after)
         longest = self.admit(cache, t)
         if cache is None:
             x, step = self.enter(tokens, 0, longest, prepare=False)
@@ -267,23 +271,31 @@ class Transformer:
         x = self.embed(tokens)
         return x if self.config.embed_scale == 1 else x * self.config.embed_scale
 
-    def _of_documents(self, x: Array, cache: Cache | None, documents: Sequence[int]) -> Begun:
-        """The start of a pass over several documents in one row, each from position 0."""
+    def _of_documents(
+        self, x: Array, cache: Cache | None, documents: Sequence[int], after: Sequence[int] = ()
+    ) -> Begun:
+        """The start of a pass over several documents in one row, each from position 0 or the end of another."""
         b, t, _ = x.shape
         if cache is not None or b != 1 or sum(documents) != t or min(documents) < 1:
             raise CacheError(f"documents stand in one row without a cache, and their lengths add up to its {t} tokens")
+        starts = [documents[of] if of >= 0 else 0 for of in after] or [0] * len(documents)
+        spans = [(start, start + n) for start, n in zip(starts, documents, strict=True)]
         if self.positions is not None:
-            self._check_positions(max(documents))
-            x = x + self.positions(mx.concatenate([mx.arange(n) for n in documents]))
-        turns = [rotation.of_documents(documents) for rotation in self.rotations]
+            self._check_positions(max(end for _, end in spans))
+            x = x + self.positions(mx.concatenate([mx.arange(*span) for span in spans]))
+        turns = [rotation.of_documents(spans) for rotation in self.rotations]
         nothing = [None] * len(self.blocks)
         lengths = mx.array([t], dtype=mx.int32)
-        return x, ForwardContext(turns, lengths, Mask.of_documents(documents)), nothing, nothing
+        return x, ForwardContext(turns, lengths, Mask.of_documents(documents, after)), nothing, nothing
 
     def _check_positions(self, length: int) -> None:
         """A table of positions ends; what lies behind it in memory is no position."""
         if length > self.config.learned_positions:
             raise ContextOverflow(f"this model has {self.config.learned_positions} positions, {length} were asked for")
+
+    def continues(self, length: int, longer: int) -> bool:
+        """Whether a text of `length` is turned as the beginning of a `longer` one is."""
+        return self._regime(length) == self._regime(longer)
 
     def crosses(self, cache: Cache, length: int) -> bool:
         """Whether a text of `length` needs other rotary frequencies than the keys in the cache were turned with.

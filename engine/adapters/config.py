@@ -56,6 +56,9 @@ class Config:
     share: str = option(
         "answers", "by what an answer's tokens count: the step's answers, its tokens, each length", choices=SHARES
     )
+    reuse: int = option(
+        1, "updates by each step's answers; those after the first by ratios, clipped to 0.8 and 1.28", low=1, high=16
+    )
     verifier: str = option("", "a program that judges: a line of JSON in, a number out; else as likely eval compares")
     timeout: float = option(10.0, "seconds of the verifier for an answer", low=0.01)
     eval_answers: int = option(16, "answers to each held-out problem, for pass@k", low=1, high=1024)

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from likely.engine.arrays import Array, Namespace
+
+LOWER, HIGHER = 0.2, 0.28  # how far a ratio may be from 1 and still teach (DAPO, arXiv:2503.14476, eq. 10)
 SMALL = 1e-4  # beside a standard deviation, as GRPO has it
 
 
@@ -43,3 +46,14 @@ def weights(advantages: Sequence[float], lengths: Sequence[int], share: str = "a
         counted /= np.maximum(n, 1.0)
     counted *= np.asarray(advantages, np.float64)
     return counted
+
+
+def clipped(change: Array, weights: Array, xp: Namespace) -> Array:
+    """The loss [N] of tokens that are learned from again, whose log-probability has changed by so much since they were
+    drawn: -min(ratio w, clip(ratio) w), so that what has moved far enough is let go (PPO, arXiv:1707.06347, eq. 7).
+
+    Its slope by the log-probability is -w where that has not changed, as that of -w log p.
+    """
+    ratio = xp.exp(change)
+    near = xp.minimum(xp.maximum(ratio, 1 - LOWER), 1 + HIGHER)
+    return -xp.minimum(ratio * weights, near * weights)

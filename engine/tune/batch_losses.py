@@ -11,10 +11,11 @@ from likely.engine.adapters.config import Config
 from likely.engine.adapters.full import FullWeights
 from likely.engine.adapters.lora import Adapter, adapter_layers, disabled
 from likely.engine.objectives import Pairs
+from likely.engine.rewards.advantages import clipped
 from likely.engine.tune import losses, masked
 from likely.engine.tune.batches import Batch, collate
 from likely.engine.tune.memory import checkpointed
-from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.samples import Pair, RewardedAnswer, TrainingSample
 from likely.metal import mx
 from likely.models import Transformer
 from likely.models.packed_reading import PackedReading, packed_of, reading
@@ -27,12 +28,14 @@ KEPT = 1 << 29  # bytes of a pass over packed weights that stay for the way back
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over a batch. For preferences `lost` is of the objective and `right` counts pairs ranked as wanted."""
+    """Sums over a batch. For preferences `lost` is of the objective and `right` counts pairs ranked as wanted.
+    `each` [M]: -log p of every target, or its smoothed loss."""
 
     lost: Array
     count: int
     kl: Array
     right: Array
+    each: Array
 
 
 def samples_of(items: Sequence[TrainingSample | Pair]) -> list[TrainingSample]:
@@ -57,9 +60,15 @@ def batch_of(
 ) -> Batch:
     """The items as one row; what the objective draws of them is a function of the key. `ratio`: `masked.ratio`."""
     if not config.goal.bound:
-        return collate(samples_of(items))
+        return row_of(model, samples_of(items))
     assert model.config.diffusion is not None
     return masked.collate(samples_of(items), model.config.diffusion, key, ratio)
+
+
+def row_of(model: Transformer, samples: Sequence[TrainingSample]) -> Batch:
+    """One row of the samples; answers to one prompt share it, where the model reads it alike before each."""
+    answers, longest = [s for s in samples if isinstance(s, RewardedAnswer)], max(len(s.ids) for s in samples)
+    return collate(samples, apart=not all(model.continues(s.answer_at, longest) for s in answers))
 
 
 def value(model: Transformer, trained: Trained, items: Sequence[TrainingSample | Pair], config: Config) -> Sums:
@@ -96,14 +105,14 @@ def gradient(
         goal = sums.lost
         if rows is not None:
             kl = mx.sum(_losses(model, trained, rows, anchored, keep=keep)[1])
-            return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right
-        return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right
+            return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right, sums.each
+        return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right, sums.each
 
     with checkpointed(model, trained) if config.checkpointing and not packed_of(model) else nullcontext():
-        (_, lost, kl, right), gradients = mx.value_and_grad(total)(real)
+        (_, lost, kl, right, each), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
     count = len(items) if config.goal.of_pairs else batch.trained
-    return Sums(lost, count, kl, right), gradients
+    return Sums(lost, count, kl, right, each), gradients
 
 
 def _reference(model: Transformer, trained: Trained, batch: Batch, config: Config) -> losses.Base | None:
@@ -155,7 +164,7 @@ def _sums(
     lost, kl = _losses(model, trained, batch, reference if config.kl else None, config.label_smoothing, keep)
     goal = config.goal
     if goal.of_pairs is None:
-        return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero)
+        return Sums(mx.sum(weighed(lost, batch)), batch.trained, mx.sum(kl), zero, lost)
     counts = mx.array([float(c) for c in batch.counts]).reshape(2, -1)
     policy = -by_sample(lost, batch).reshape(2, -1)
     before = None
@@ -163,12 +172,13 @@ def _sums(
         assert reference is not None
         before = -by_sample(losses.of_logits(reference, batch.targets), batch).reshape(2, -1)
     loss, margin = goal.of_pairs(Pairs(policy, before, counts), config.beta, mx)
-    return Sums(mx.sum(loss), items, zero, mx.sum(margin > 0).astype(mx.float32))
+    return Sums(mx.sum(loss), items, zero, mx.sum(margin > 0).astype(mx.float32), lost)
 
 
 def read(model: Transformer, batch: Batch, keep: int = 0) -> Array:
     """Hidden states [M, C] from which the batch's targets are said; `keep` as `models.packed_reading` has it."""
-    hidden: Array = reading(model, keep).hidden(batch.tokens, documents=batch.documents, mask=batch.mask)[0][batch.at]
+    read = reading(model, keep).hidden(batch.tokens, documents=batch.documents, after=batch.after, mask=batch.mask)
+    hidden: Array = read[0][batch.at]
     return hidden
 
 
@@ -189,7 +199,9 @@ def constant(model: Transformer, batch: Batch) -> tuple[Array, Array]:
 def weighed(lost: Array, batch: Batch) -> Array:
     """The losses [M] by what they count."""
     lost = lost if batch.weights is None else lost * batch.weights
-    return lost if batch.worth is None else lost * batch.worth
+    if batch.worth is None:
+        return lost
+    return lost * batch.worth if batch.before is None else clipped(-lost - batch.before, batch.worth, mx)
 
 
 def by_sample(lost: Array, batch: Batch) -> Array:

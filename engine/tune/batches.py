@@ -24,7 +24,7 @@ class Batch:
     """Samples as arrays. N tokens, M of them with a target behind them."""
 
     tokens: mx.array  # int32 [1, N]: all ids of each sample but its last
-    documents: tuple[int, ...]  # the samples' lengths, N in all; with `block` each twice
+    documents: tuple[int, ...]  # lengths of the texts, N in all: the samples', with `block` each twice
     at: mx.array  # int32 [M]: positions whose next token is a target
     targets: mx.array  # int32 [M]
     sample: mx.array  # int32 [M]: which sample each belongs to
@@ -32,7 +32,9 @@ class Batch:
     where: tuple[str, ...]
     weights: mx.array | None = None  # float32 [M], of masked diffusion: 1 / t, where all of a sample is seen
     also: mx.array | None = None  # bool [1, N, N]: what is seen besides what came before, where that is not all yet
+    after: tuple[int, ...] = ()  # the text that each goes on from, or -1: of answers whose prompt stands there once
     worth: mx.array | None = None  # float32 [M], of rewards: what each loss counts
+    before: mx.array | None = None  # float32 [M], of answers that are read again: log p as they were drawn
     block: int = 0  # of block diffusion, whose rows are each sample noised and then itself
 
     @property
@@ -50,28 +52,48 @@ class Batch:
         return sum(self.counts)
 
 
-def collate(samples: Sequence[TrainingSample]) -> Batch:
-    """One row of the samples."""
-    tokens, at, targets, of = [], [], [], []
-    start = 0
+def collate(samples: Sequence[TrainingSample], apart: bool = False) -> Batch:
+    """One row of the samples. A prompt of several answers with rewards stands there once, unless `apart`."""
+    texts: list[tuple[int, ...]] = []
+    after, at, targets, of = list[int](), [], [], []
+    asked: dict[tuple[int, ...], tuple[int, int]] = {}  # prompts: the number of the text, its first row
+    rows = 0
+
+    def add(ids: tuple[int, ...], before: int) -> tuple[int, int]:
+        nonlocal rows
+        texts.append(ids)
+        after.append(before)
+        rows += len(ids)
+        return len(texts) - 1, rows - len(ids)
+
     for i, s in enumerate(samples):
-        places = np.flatnonzero(s.trained[1:])
-        tokens.append(np.asarray(s.ids[:-1], np.int32))
-        at.append(places + start)
+        places, first = np.flatnonzero(s.trained[1:]), 0
+        if isinstance(s, RewardedAnswer) and not apart:
+            first = s.answer_at
+            prompt = s.ids[:first]
+            number, start = asked[prompt] = asked.get(prompt) or add(prompt, -1)
+            own = add(s.ids[first:-1], number)[1] if len(s.ids) > first + 1 else 0
+            at.append(np.where(places < first, start + places, own + places - first))
+        else:
+            at.append(places + add(s.ids[:-1], -1)[1])
         targets.append(np.asarray(s.ids[1:], np.int32)[places])
         of.append(np.full(len(places), i))
-        start += len(s.ids) - 1
-    worth = [s.weight for s in samples if isinstance(s, RewardedAnswer)]
+    tokens = [np.asarray(ids, np.int32) for ids in texts]
+    answers = [s for s in samples if isinstance(s, RewardedAnswer)]
+    worth = [s.weight for s in answers]
+    before = np.concatenate([s.before for s in answers]).astype(np.float32) if answers and answers[0].before else None
     row, positions, wanted, owners = (mx.array(np.concatenate(p).astype(np.int32)) for p in (tokens, at, targets, of))
     return Batch(
         tokens=row[None],
-        documents=tuple(len(s.ids) - 1 for s in samples),
+        documents=tuple(map(len, texts)),
+        after=tuple(after) if max(after) >= 0 else (),
         at=positions,
         targets=wanted,
         sample=owners,
         counts=tuple(s.targets for s in samples),
         where=tuple(s.where for s in samples),
         worth=mx.array(np.repeat(worth, [s.targets for s in samples]).astype(np.float32)) if worth else None,
+        before=None if before is None else mx.array(before),
     )
 
 

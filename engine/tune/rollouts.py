@@ -23,7 +23,7 @@ from likely.engine.rewards.figures import Rewarded, Rollout, summary
 from likely.engine.trace.step import Recipe
 from likely.engine.tune.batches import share
 from likely.engine.tune.probes import as_before, texts, words_of
-from likely.engine.tune.row_scores import target_losses
+from likely.engine.tune.row_scores import answer_losses
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RewardedAnswer, TrainingSample
 from likely.engine.tune.verdicts import RewardProblem
@@ -160,7 +160,7 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
             for i, one in enumerate(group) if i in of]  # fmt: skip
     counted = weights([a for _, _, a in flat], [len(one.ids) for _, one, _ in flat], c.share)
     items = [
-        RewardedAnswer(**vars(_sample(problems[p], one)), weight=float(w))
+        problems[p].with_(one.ids, float(w))
         for (p, one, _), w in zip(flat, counted, strict=True)
         if w and one.ids and p in mine
     ]
@@ -186,18 +186,11 @@ def _before(
     run: TrainingRun, problems: Sequence[RewardProblem], groups: Sequence[Sequence[Rollout]]
 ) -> list[list[float]]:
     """The log-probability of each answer by the model as it was before training."""
-    samples = [_sample(each, one) for each, group in zip(problems, groups, strict=True) for one in group]
-    if not samples:  # of several ranks this one has no share
-        return []
     base, around = as_before(run)
     with around():
-        lost = iter([-float(own.sum()) for own, _ in target_losses(trainable(base.model), samples, run.config)])
-    return [[next(lost) for _ in group] for group in groups]
-
-
-def _sample(each: RewardProblem, one: Rollout) -> TrainingSample:
-    """An answer behind its prompt."""
-    return TrainingSample((*each.ids, *one.ids), (*(False,) * len(each.ids), *(True,) * len(one.ids)), each.where)
+        model = trainable(base.model)
+        return [[-float(own.sum()) for own in answer_losses(model, [each.with_(one.ids) for one in group])]
+                for each, group in zip(problems, groups, strict=True)]  # fmt: skip
 
 
 def _gathered(run: TrainingRun, own: list[Any]) -> list[Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from likely.engine.adapters.config import Config
 from likely.engine.tune import batch_losses, batches
 from likely.engine.tune.batch_losses import Trained
-from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.tune.samples import Pair, RewardedAnswer, TrainingSample
 from likely.models import Transformer
 
 
@@ -37,6 +37,13 @@ def row_scores(
         return tuple(RowScore(float(s.lost), float(s.lost) ** 2, 1, float(s.right) > 0) for s in sums)
     by_row = target_losses(model, batch_losses.samples_of(items), config)
     return tuple(RowScore(float(lost.sum()), float(lost @ lost), len(lost), right) for lost, right in by_row)
+
+
+def answer_losses(model: Transformer, answers: Sequence[RewardedAnswer]) -> list[np.ndarray]:
+    """-log p of each token of answers to one problem, nats; the prompt is read once."""
+    batch = batch_losses.row_of(model, answers)
+    lost, _ = batch_losses.constant(model, batch)
+    return np.split(np.asarray(lost, np.float64), np.cumsum(batch.counts)[:-1])
 
 
 def target_losses(model: Transformer, items: Sequence[TrainingSample], config: Config) -> list[tuple[np.ndarray, bool]]:

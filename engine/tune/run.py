@@ -17,7 +17,7 @@ from likely.engine.rewards.figures import Rewarded, Rollout
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
-from likely.engine.tune.samples import Pair, RehearsedAnswer, TrainingSample
+from likely.engine.tune.samples import Pair, RehearsedAnswer, RewardedAnswer, TrainingSample
 from likely.engine.tune.state import Counters, State
 from likely.engine.tune.verdicts import Verdicts
 from likely.metal import mx
@@ -66,6 +66,7 @@ class TrainingRun:
     rewarded: Rewarded | None = None  # figures of what the last step drew
     drawn: Sequence[Rollout] = ()  # that itself
     held: list[tuple[Rollout, ...]] = field(default_factory=list)  # the base's answers to each held-out problem
+    answered: list[RewardedAnswer] = field(default_factory=list)  # what the last step learned from
     good: tuple[int, dict[str, mx.array]] | None = None  # the adapter at the least running loss, and its step
     groups: Mapping[str, optimisers.ParameterGroup] = field(default_factory=dict)
     valid_bytes: int | None = None  # of text, that the validation rows which are measured spell; known after the first

@@ -43,9 +43,13 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class RewardedAnswer(TrainingSample):
-    """An answer that was drawn; the loss of each of its tokens counts `weight`, below 0 for one to be unlearned."""
+    """An answer that was drawn; the loss of each of its tokens counts `weight`, below 0 for one to be unlearned.
+
+    `before`: where it is learned again, the log-probability of each as it was drawn, nats.
+    """
 
     weight: float = 0.0
+    before: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

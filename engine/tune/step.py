@@ -6,13 +6,16 @@ its part of every batch, and the sums of gradients are added.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
+
+import numpy as np
 
 from likely.engine.adapters import full, lora
 from likely.engine.tune import batch_losses, batches, masked, optimisers, rehearsal, rollouts
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.tune.samples import RewardedAnswer, TrainingSample
 from likely.metal import mx
 
 Array = mx.array
@@ -30,7 +33,7 @@ def accumulated(
     control.reading = (0, sum(run.rows.train[i].targets for indices in batches_read for i in indices))
     c = run.config
     rank, ranks = run.place
-    total = [0.0] * 7
+    total, run.answered = [0.0] * 7, []
     ratio = masked.ratio(t, run.steps, c.anneal)
     several = len(batches_read) * ranks > 1
     gradients: dict[str, Array] = {}
@@ -50,9 +53,11 @@ def accumulated(
             batch_losses.set_dropout(run.model, c.dropout, c.seed, t, k * ranks + rank)
         anchors, weight = _anchors(run, items, t, k, rank)
         key = (c.seed, t, k * ranks + rank)
-        sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
-        if c.goal.drawn:  # the sum of losses by weights of a mean says nothing
-            sums = replace(sums, lost=mx.array(0.0), count=0)
+        if c.goal.drawn:
+            sums, new, answered = _of_answers(run, items)
+            run.answered += answered
+        else:
+            sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
         if run.rehearsed:
             many = rehearsal.beside(len(mine))
             first = ((t - 1) * c.accumulate + k) * rehearsal.beside(len(indices)) + rank * many
@@ -67,16 +72,61 @@ def accumulated(
         parts = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained), square, 1.0)
         total = [a + b for a, b in zip(total, parts, strict=True)]
         control.reading = (int(total[4]), control.reading[1])
-    if not gradients:  # of several ranks this one had no row
-        gradients = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
     if isinstance(run.trained, lora.Adapter):
         batch_losses.set_dropout(run.model, 0.0, 0, 0, 0)
+    gradients = _added_up(run, gradients)
     if ranks > 1:
-        gradients = {n: mx.distributed.all_sum(g, group=run.group) for n, g in sorted(gradients.items())}
-        mx.eval(gradients)
         summed: list[float] = mx.distributed.all_sum(mx.array(total), group=run.group).tolist()  # type: ignore[assignment]
         total = summed
     return total, gradients
+
+
+def once_more(run: TrainingRun, count: float) -> tuple[dict[str, Array], float]:
+    """The gradient of the step's answers by the weights as they are now, by clipped ratios, and its norm."""
+    found = _added_up(run, _of_answers(run, run.answered)[1])
+    gradients = {name: g / count for name, g in found.items()}
+    regularise(run, gradients)
+    return gradients, float(optimisers.norm(gradients))
+
+
+def _of_answers(
+    run: TrainingRun, items: Sequence[RewardedAnswer]
+) -> tuple[batch_losses.Sums, dict[str, Array], list[RewardedAnswer]]:
+    """The gradient of answers by their weights, read a few problems at a time, each with its prompt once; and the
+    answers with the log-probabilities that they were read with first.
+
+    The weights are of a mean already, and the sum of losses by them says nothing: sums are 0.
+    """
+    c, found, known, zero = run.config, dict[str, Array](), list[RewardedAnswer](), mx.array(0.0)
+    for part in _parts(items, c.batch * c.length):
+        sums, new = batch_losses.gradient(run.model, run.trained, part, c)
+        found = {name: found[name] + g for name, g in new.items()} if found else new
+        mx.eval(found, sums.each)
+        each = np.split(-np.asarray(sums.each, np.float64), np.cumsum([item.targets for item in part])[:-1])
+        known += [replace(one, before=one.before or tuple(own)) for one, own in zip(part, each, strict=True)]
+    return batch_losses.Sums(zero, 0, zero, zero, zero), found, known
+
+
+def _parts(items: Sequence[RewardedAnswer], room: int) -> list[list[RewardedAnswer]]:
+    """Answers to a problem stay together, and several problems where they have no more than `room` tokens."""
+    parts: list[list[RewardedAnswer]] = []
+    for prompt, group in groupby(items, lambda item: item.ids[: item.answer_at]):
+        some = list(group)
+        if parts and sum(one.targets for one in [*parts[-1], *some]) + len(prompt) <= room:
+            parts[-1] += some
+        else:
+            parts.append(some)
+    return parts
+
+
+def _added_up(run: TrainingRun, gradients: dict[str, Array]) -> dict[str, Array]:
+    """The sum of all ranks' gradients; a rank may have had no row."""
+    if not gradients:
+        gradients = {name: mx.zeros_like(p) for name, p in run.trained.parameters().items()}
+    if run.place[1] > 1:
+        gradients = {n: mx.distributed.all_sum(g, group=run.group) for n, g in sorted(gradients.items())}
+        mx.eval(gradients)
+    return gradients
 
 
 def _anchors(run: TrainingRun, items: Sequence[Any], t: int, k: int, rank: int) -> tuple[list[TrainingSample], float]:
@@ -115,14 +165,14 @@ def regularise(run: TrainingRun, gradients: dict[str, Array]) -> None:
         gradients[name] = gradients[name] + g
 
 
-def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int) -> float:
-    """One step of the optimiser; gives the learning rate it had."""
+def update(run: TrainingRun, gradients: dict[str, Array], norm: float, t: int, again: int = 0) -> float:
+    """One step of the optimiser, the first of step t's or one `again`; gives the learning rate it had."""
     c = run.config
     rate = optimisers.rate(c.schedule, c.rate, t, run.steps, c.warmup, c.floor)
     if c.clip and norm > c.clip:
         gradients = {name: g * (c.clip / norm) for name, g in gradients.items()}
     parameters = run.trained.parameters()
-    own = t - run.counters.begun  # steps of the optimiser
+    own = (t - 1 - run.counters.begun) * c.reuse + again + 1  # steps of the optimiser
     new, run.optimiser = optimisers.update(parameters, gradients, run.optimiser, run.groups, own, rate, c.l1)
     mx.eval(new, run.optimiser)
     run.trained.set(new)

@@ -225,6 +225,8 @@ def _step(run: TrainingRun, drawn: Sequence[Sequence[int]], per_epoch: int, cont
         return Ended("diverged", counters.step, f"the loss rose {rise}, rows {_where(run, drawn)}: lower --rate")
     noise = _noise_scale(counters, sums, norm)
     rate = step.update(run, gradients, norm, t)
+    for again in range(1, c.reuse):
+        step.update(run, *step.once_more(run, count), t, again)
     seconds = time.perf_counter() - began
     if (drew := run.rewarded) is not None:
         run.rewarded = replace(drew, updated_s=seconds - drew.drawn_s - drew.verified_s)

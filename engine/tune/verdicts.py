@@ -8,7 +8,7 @@ file grows by some 60 bytes for each different answer. Comparisons are made agai
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from likely.engine.answers.extraction import is_number
 from likely.engine.answers.program import Verifier, VerifierError
 from likely.engine.journal import Journal
 from likely.engine.rewards.figures import Rollout
+from likely.engine.tune.samples import RewardedAnswer
 
 FILE = "verdicts.jsonl"
 AT_ONCE = min(8, os.cpu_count() or 1)
@@ -34,6 +35,11 @@ class RewardProblem:
     prompt: str  # the question, without the template around it
     answer: str
     where: str
+
+    def with_(self, answer: Sequence[int], weight: float = 0.0) -> RewardedAnswer:
+        """The row of an answer to it, each of whose tokens counts so much."""
+        trained = (*(False,) * len(self.ids), *(True,) * len(answer))
+        return RewardedAnswer((*self.ids, *answer), trained, self.where, weight)
 
 
 @dataclass

@@ -2,7 +2,8 @@
  * ranks beside its products. On the way back a layer is computed once more from its input. The weights have no gradient,
  * and of their matrices a few panels at a time are floats (floats.h).
  *
- * Rows are those of whole texts, one after the other, each from position 0. */
+ * Rows are those of whole texts, one after the other, each from position 0, or from the end of an earlier one that it
+ * goes on from: several answers to a prompt that is read once. */
 
 #include "floats.h"
 #include "forward.h"
@@ -25,11 +26,23 @@ typedef struct {
     const model_t *m;
     const layer_t *layer;
     int rows, texts;
-    const int *lengths;
+    const int *lengths, *after; /* the earlier text that each goes on from, or -1; that one begins at position 0 */
     float *x, *y, *out; /* what a job of rows works on */
     const float *weight;
     long next; /* numbers of a row of queries, keys and values */
 } rows_t;
+
+/* Where a text begins: among positions, and its first row. */
+static int begins(const rows_t *p, int text) {
+    return p->after[text] < 0 ? 0 : p->lengths[p->after[text]];
+}
+
+static long row_of(const rows_t *p, int text) {
+    long row = 0;
+    for (int i = 0; i < text; i++)
+        row += p->lengths[i];
+    return row;
+}
 
 static float *take(float **work, long count) {
     float *room = *work;
@@ -184,15 +197,15 @@ static void gate_back_part(void *context, int row) {
     likely_kernels()->gate_back(gate, gate + n, p->y + n * row, n, p->m->activation);
 }
 
-/* Queries and keys of a text [length, next], `first` to be turned, after their norms. */
-static void turn_heads(rows_t *p, float *qkv, const float *raw, int length, int backward) {
+/* Queries and keys of a text [length, next] from position `start` on, turned after their norms. */
+static void turn_heads(rows_t *p, float *qkv, const float *raw, int start, int length, int backward) {
     const model_t *m = p->m;
     const layer_t *layer = p->layer;
     const kernels_t *kernels = likely_kernels();
     float sines[LANES * 64];
     int size = m->size, both = m->heads + m->kv_heads;
     for (int row = 0; row < length; row++) {
-        const float *turns = layer->turns ? layer->turns + 2L * row * m->pairs : 0;
+        const float *turns = layer->turns ? layer->turns + 2L * (start + row) * m->pairs : 0;
         float *x = qkv + row * p->next;
         for (int i = 0; turns && i < m->pairs; i++)
             sines[i] = backward ? -turns[m->pairs + i] : turns[m->pairs + i];
@@ -232,24 +245,26 @@ static void weigh(const rows_t *p, const float *q, const float *keys, int first,
     }
 }
 
-/* attended [length, heads size] of a text's queries, keys and values. */
-static void attend(const rows_t *p, const float *qkv, int length, float *attended, float *work) {
+/* attended [length - from, heads size] of queries, keys and values [length, next]: by the queries from that row on. */
+static void attend(const rows_t *p, const float *qkv, int from, int length, float *attended, float *work) {
     const model_t *m = p->m;
     int size = m->size, next = p->next, group = m->heads / m->kv_heads, width = m->heads * size;
     float *weights = take(&work, (long)QUERIES * (length + LANES));
     for (int h = 0; h < m->heads; h++) {
         const float *keys = qkv + (m->heads + h / group) * size, *values = keys + m->kv_heads * size;
-        for (int first = 0, low, padded; first < length; first += QUERIES) {
+        for (int first = from, low, padded; first < length; first += QUERIES) {
             int end = smaller(first + QUERIES, length);
             weigh(p, qkv + h * size, keys, first, end, weights, &low, &padded, work);
             likely_gemm(end - first, size, end - low, plain(weights, padded), plain(values + (long)low * next, next), 0,
-                        attended + (long)first * width + h * size, width, work);
+                        attended + (long)(first - from) * width + h * size, width, work);
         }
     }
 }
 
-/* The gradients of queries, keys and values, `out` [length, next], from that of what they attended, dy. */
-static void attend_back(const rows_t *p, const float *qkv, int length, const float *dy, float *out, float *work) {
+/* The gradients of queries, keys and values, `out` [length, next], from that of what those from row `from` on attended,
+ * dy [length - from, heads size]. */
+static void attend_back(const rows_t *p, const float *qkv, int from, int length, const float *dy, float *out,
+                        float *work) {
     const model_t *m = p->m;
     int size = m->size, next = p->next, group = m->heads / m->kv_heads, width = m->heads * size;
     for (long i = 0; i < (long)length * next; i++)
@@ -257,25 +272,66 @@ static void attend_back(const rows_t *p, const float *qkv, int length, const flo
     float *weights = take(&work, (long)QUERIES * (length + LANES)), *gradients = take(&work, (long)QUERIES * (length + LANES));
     for (int h = 0; h < m->heads; h++) {
         int key = (m->heads + h / group) * size, value = key + m->kv_heads * size;
-        for (int first = 0, low, padded; first < length; first += QUERIES) {
+        for (int first = from, low, padded; first < length; first += QUERIES) {
             int end = smaller(first + QUERIES, length), rows = end - first, at;
             weigh(p, qkv + h * size, qkv + key, first, end, weights, &low, &padded, work);
             at = end - low;
-            const float *own = dy + (long)first * width + h * size, *q = qkv + (long)first * next + h * size;
-            long from = (long)low * next;
+            const float *own = dy + (long)(first - from) * width + h * size, *q = qkv + (long)first * next + h * size;
+            long reached = (long)low * next;
             for (int i = 0; i < rows; i++)
                 for (int j = at; j < padded; j++)
                     gradients[(long)i * padded + j] = 0;
-            likely_gemm(rows, at, size, plain(own, width), turned(qkv + from + value, next), 0, gradients, padded,
+            likely_gemm(rows, at, size, plain(own, width), turned(qkv + reached + value, next), 0, gradients, padded,
                         work);
-            likely_gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + from + value, next, work);
+            likely_gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + reached + value, next, work);
             for (int i = 0; i < rows; i++)
                 likely_kernels()->soften_back(weights + (long)i * padded, gradients + (long)i * padded, padded);
-            likely_gemm(rows, size, at, plain(gradients, padded), plain(qkv + from + key, next), 0,
+            likely_gemm(rows, size, at, plain(gradients, padded), plain(qkv + reached + key, next), 0,
                         out + (long)first * next + h * size, next, work);
-            likely_gemm(at, size, rows, turned(gradients, padded), plain(q, next), 1, out + from + key, next, work);
+            likely_gemm(at, size, rows, turned(gradients, padded), plain(q, next), 1, out + reached + key, next, work);
         }
     }
+}
+
+/* A text's queries, keys and values with those of the text that it goes on from before them, [start + length, next]. */
+static float *joined(const rows_t *p, const float *qkv, int text, int start, float **work) {
+    long before = start * p->next, own = p->lengths[text] * p->next;
+    if (!start)
+        return (float *)qkv + row_of(p, text) * p->next;
+    float *both = take(work, before + own);
+    __builtin_memcpy(both, qkv + row_of(p, p->after[text]) * p->next, before * sizeof(float));
+    __builtin_memcpy(both + before, qkv + row_of(p, text) * p->next, own * sizeof(float));
+    return both;
+}
+
+/* The attention of all texts; queries and keys, as their products gave them, are turned before. */
+static void attend_texts(rows_t *p, float *qkv, float *attended, float *work) {
+    long row = 0;
+    for (int i = 0; i < p->texts; row += p->lengths[i++]) {
+        int start = begins(p, i);
+        turn_heads(p, qkv + row * p->next, 0, start, p->lengths[i], 0);
+        float *room = work, *both = joined(p, qkv, i, start, &room);
+        attend(p, both, start, start + p->lengths[i], attended + row * p->m->heads * p->m->size, room);
+    }
+}
+
+/* The gradients of what the products gave, `raw` [rows, next], from that of what was attended. */
+static void attend_texts_back(rows_t *p, const float *qkv, const float *raw, const float *dy, float *gradients,
+                              float *work) {
+    long row = 0, queries = (long)p->m->heads * p->m->size;
+    for (int i = 0; i < p->texts; row += p->lengths[i++]) {
+        int start = begins(p, i), length = start + p->lengths[i];
+        float *room = work, *both = joined(p, qkv, i, start, &room), *own = gradients + row * p->next;
+        float *found = start ? take(&room, length * p->next) : own;
+        attend_back(p, both, start, length, dy + row * queries, found, room);
+        if (start) {
+            add_scaled(found, 1, start * p->next, gradients + row_of(p, p->after[i]) * p->next);
+            __builtin_memcpy(own, found + start * p->next, p->lengths[i] * p->next * sizeof(float));
+        }
+    }
+    row = 0;
+    for (int i = 0; i < p->texts; row += p->lengths[i++])
+        turn_heads(p, gradients + row * p->next, raw + row * p->next, begins(p, i), p->lengths[i], 1);
 }
 
 /* --- a layer ---------------------------------------------------------------------------------------------------- */
@@ -314,15 +370,12 @@ static void gate_rows(rows_t *p, const inside_t *in) {
 static void layer_forth(rows_t *p, const additions_t *beside, float *x, const inside_t *in, float *scratch, float *work) {
     const model_t *m = p->m;
     const layer_t *layer = p->layer;
-    long rows = p->rows, wide = rows * m->width, queries = (long)m->heads * m->size;
+    long rows = p->rows, wide = rows * m->width;
     norm_rows(p, x, layer->attn_norm, in->normed);
     linear(&layer->qkv, beside->qkv, in->normed, rows, in->raw, work);
     if (in->raw != in->qkv)
         __builtin_memcpy(in->qkv, in->raw, rows * p->next * sizeof(float));
-    for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
-        turn_heads(p, in->qkv + row * p->next, 0, p->lengths[i], 0);
-        attend(p, in->qkv + row * p->next, p->lengths[i], in->attended + row * queries, work);
-    }
+    attend_texts(p, in->qkv, in->attended, work);
     linear(&layer->out, beside->out, in->attended, rows, in->added, work);
     __builtin_memcpy(in->mid, x, wide * sizeof(float));
     if (layer->attn_post_norm)
@@ -367,10 +420,7 @@ static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *
     if (layer->attn_post_norm)
         norm_rows_back(p, in.added, layer->attn_post_norm, mixed);
     linear_back(&layer->out, beside->out, &g->out, in.attended, rows, mixed, inner, work);
-    for (long i = 0, row = 0; i < p->texts; row += p->lengths[i++]) {
-        attend_back(p, in.qkv + row * p->next, p->lengths[i], inner + row * queries, gradients + row * p->next, work);
-        turn_heads(p, gradients + row * p->next, in.raw + row * p->next, p->lengths[i], 1);
-    }
+    attend_texts_back(p, in.qkv, in.raw, inner, gradients, work);
     norm_rows(p, x, layer->attn_norm, in.normed);
     linear_back(&layer->qkv, beside->qkv, &g->qkv, in.normed, rows, gradients, mixed, work);
     norm_rows_back(p, x, layer->attn_norm, mixed);
@@ -379,11 +429,13 @@ static void layer_back(rows_t *p, const additions_t *beside, const gradients_t *
 
 /* --- all layers ------------------------------------------------------------------------------------------------- */
 
-/* Floats that a pass forth or back needs for so many rows, the longest of whose texts has `longest`. */
-EXPORT long likely_texts_floats(const model_t *m, int rows, int longest) {
+/* Floats that a pass forth or back needs for so many rows, the longest of whose texts has `longest`, and the longest of
+ * those that go on from another `continued`, with that. */
+EXPORT long likely_texts_floats(const model_t *m, int rows, int longest, int continued) {
     long queries = (long)m->heads * m->size, next = queries + 2L * m->kv_heads * m->size, wide = likely_widest(m);
     long beside = 2L * rows * likely_ranks(m), products = likely_gemm_floats(wide) + beside;
-    long scores = 2L * QUERIES * (longest + LANES) + likely_gemm_floats(larger(longest, m->size));
+    long scores = 2L * QUERIES * (longest + LANES) + likely_gemm_floats(larger(longest, m->size)) +
+                  2L * (continued * next + LANES);
     for (int i = 0; i < m->layers; i++) {
         const linear_t *every[] = {&m->layer[i].qkv, &m->layer[i].out, &m->layer[i].gate_up, &m->layer[i].down};
         for (int j = 0; j < 4; j++)
@@ -401,11 +453,11 @@ static const additions_t *beside_of(const model_t *m, int layer) {
     return m->additions ? m->additions + layer : &none;
 }
 
-/* Reads `texts` of so many `lengths`, whose tokens stand in `rows`: states [layers + 1, rows, width], before the first
+/* Reads `texts` of so many `lengths`, `after` others, whose tokens stand in `rows`: states [layers + 1, rows, width], before the first
  * layer and after each; hidden [rows, width], after the last norm. `kept`: room for the inside of layers from `from` on. */
-EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, int from, float *kept,
-                         const int *tokens, float *states, float *hidden, float *work) {
-    rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
+EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, const int *after, int from,
+                         float *kept, const int *tokens, float *states, float *hidden, float *work) {
+    rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths, .after = after};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;
     float *given = take(&work, stream);
@@ -430,9 +482,9 @@ EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengt
 
 /* The gradients of all that stands beside the products of layers from `lowest` on; `states` and what is `kept`, which
  * is spoilt, as `likely_texts` gives them. dy [rows, width], the gradient of the last hidden states, becomes that of the input of layer `lowest`. */
-EXPORT void likely_texts_back(const model_t *m, int rows, int texts, const int *lengths, int from, float *kept, int lowest,
-                              float *states, float *dy, const gradients_t *gradients, float *work) {
-    rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths};
+EXPORT void likely_texts_back(const model_t *m, int rows, int texts, const int *lengths, const int *after, int from,
+                              float *kept, int lowest, float *states, float *dy, const gradients_t *gradients, float *work) {
+    rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths, .after = after};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;
     norm_rows_back(&p, states + m->layers * stream, m->norm, dy);

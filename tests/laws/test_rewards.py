@@ -12,7 +12,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from likely.engine.rewards.advantages import advantages, weights
+from likely.engine.rewards.advantages import advantages, clipped, weights
 from likely.engine.rewards.course import RewardCourse, RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 
@@ -164,3 +164,13 @@ def test_a_warning_is_given_once_where_its_figures_say_so(
     assert [each.name for each in given] == [name] * bool(name)
     if name == "held_out":
         assert (given[0].before, given[0].now) == (np.mean(GOOD) / 4, np.mean(BAD) / 4)
+
+
+@pytest.mark.parametrize(
+    ("worth", "ratio", "slope"),
+    [(1, 0.5, 0.5), (1, 1.279, 1.279), (1, 1.281, 0), (-1, 0.799, 0), (-1, 0.801, -0.801), (-1, 2, -2), (3, 1, 3)],
+)
+def test_an_answer_that_has_moved_far_enough_is_let_go(worth: float, ratio: float, slope: float) -> None:
+    """The slope of what is made large, by the log-probability."""
+    up, down = (-clipped(np.log(ratio) + step, np.float64(worth), np) for step in (1e-6, -1e-6))
+    assert (up - down) / 2e-6 == pytest.approx(slope, abs=1e-5)

@@ -51,6 +51,8 @@ def test_rules_that_go_together_are_taken(mask: Mask) -> None:
         (Mask(documents=mx.zeros((1, 9), dtype=mx.uint32)), "mask.documents must be int32"),
         (Mask(documents=DOCUMENTS, lengths=(4, 4)), "mask.lengths must add up"),
         (Mask(lengths=(4, 5)), "mask.lengths must add up"),
+        (replace(Mask.of_documents((4, 5)), after=(1, -1)), r"an earlier one that is first, got \(1, -1\)"),
+        (replace(Mask.of_documents((4, 5), (-1, 0)), also=ALSO), "mask.after goes with causal attention"),
         (Mask(tree=mx.zeros((2, 9, 2), dtype=mx.uint32)), r"mask.tree must be uint32 \(2, 9, 1\)"),
         (Mask(tree=mx.zeros((1, 9, 1), dtype=mx.uint32)), "mask.tree must be uint32"),
         (Mask(tree=mx.zeros((2, 9, 1), dtype=mx.int32)), "mask.tree must be uint32"),

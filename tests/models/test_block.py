@@ -143,7 +143,7 @@ def test_experts_of_a_checkpoint_become_one_tensor_of_each_kind() -> None:
 def test_documents_of_a_row_turn_from_their_own_first_position(form: Any, gain: float) -> None:
     rope = Rope(1e4, 6, kind="yarn", factor=2.0, original=64, attention_factor=gain)
     made, x = form(rope, 8), normal(1, 2, 9, 8)
-    turns = made.of_documents((4, 1, 4))
+    turns = made.of_documents([(0, 4), (0, 1), (0, 4)])
     got = made(x, turns)
     parts = [made(part, made.turns(0, part.shape[2], part.shape[2])) for part in mx.split(x, [4, 5], axis=2)]
     assert off(got, wide(mx.concatenate(parts, axis=2))) < 1e-5

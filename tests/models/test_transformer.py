@@ -189,6 +189,11 @@ def test_documents_of_a_row_are_each_read_from_their_first_position(name: str) -
     row = mx.array([[token for part in parts for token in part]])
     got = model.head(model.hidden(row, documents=[len(part) for part in parts]))
     assert off(got, np.concatenate([exact(part) for part in parts])[None]) < 2e-5
+    after = [-1, 0, 0, -1]  # two go on from the first
+    got = model.head(model.hidden(row, documents=[len(part) for part in parts], after=after))
+    begun = [parts[0] if of >= 0 else [] for of in after]
+    want = [exact(before + part)[len(before) :] for before, part in zip(begun, parts, strict=True)]
+    assert off(got, np.concatenate(want)[None]) < 2e-5
 
 
 @pytest.mark.parametrize("name", ["gemma 2", "gpt-neox", "gpt-2", "granite untied", "qwen3 moe"])

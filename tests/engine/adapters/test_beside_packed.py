@@ -1,6 +1,7 @@
 """What stands beside packed products, in the native call, against the model's definition in float64 with it merged."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from likely.engine.inside import steering
 from likely.engine.inside.steering import Direction
 from likely.engine.tune.batch_losses import gradient
 from likely.engine.tune.samples import TrainingSample
+from likely.engine.tune.verdicts import RewardProblem
 from likely.metal import mx, packed
 from likely.metal.packed import LEVELS
 from likely.models.native import NativeModel
@@ -165,6 +167,33 @@ def test_gradients_are_those_of_the_definition(name: str, level: str, level_of: 
         along = {key: rng.normal(size=g.shape) for key, g in found.items()}
         slope = sum(float((np.array(g, np.float64) * along[key]).sum()) for key, g in found.items())
         assert abs(slope - (lost(1e-5, along) - lost(-1e-5, along)) / 2e-5) < 1e-5 * size
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", everyday(["gemma 3", "qwen3"], 1))
+def test_answers_behind_one_prompt_are_read_as_if_each_stood_alone(name: str, packed: bool) -> None:
+    """Log-probabilities and gradients of two problems' answers; again from where they were drawn: the same gradient."""
+    net = built(name)
+    model = natively(name, net).graph if packed else net
+    every = [site for site in sites.sites(model) if 0 <= site.layer < net.config.layers]
+    adapter = lora.create(every, rank=3, scale=2.0)
+    for i, (path, array) in enumerate(adapter.parameters().items()):
+        adapter.set({path: array + 0.1 * mx.random.normal(array.shape, key=mx.random.key(i))})
+    lora.attach(adapter)
+    problems = [RewardProblem(tuple(text(n, n)), "", "", "") for n in (11, 4)]
+    items = [each.with_(text(n, n), n - 3) for each in problems for n in (5, 1, 9, 2)]
+    apart = [gradient(model, adapter, [item], configure({})) for item in items]
+    together, found = gradient(model, adapter, items, configure({}))
+    each = np.concatenate([np.array(sums.each) for sums, _ in apart])
+    np.testing.assert_allclose(np.array(together.each), each, atol=1e-4)
+    ends = np.cumsum([item.targets for item in items])[:-1]
+    before = [tuple(-own) for own in np.split(np.array(together.each), ends)]
+    again = [replace(item, before=own) for item, own in zip(items, before, strict=True)]
+    _, once_more = gradient(model, adapter, again, configure({}))
+    for path, g in found.items():
+        want = sum(np.array(one[path], np.float64) for _, one in apart)
+        for got in (g, once_more[path]):
+            np.testing.assert_allclose(np.array(got), want, atol=2e-4 * float(np.abs(want).max()))
 
 
 @pytest.mark.parametrize("level", LEVELS)

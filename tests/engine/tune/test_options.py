@@ -42,7 +42,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
 }
 # the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
 SAME = {"checkpointing", "keep_state", "test", "verdict"}
-DRAWN = {"answers", "tokens", "advantage", "share", "verifier", "timeout", "eval_answers"}  # test_rewards.py
+DRAWN = {"answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers"}  # test_rewards.py
 
 
 @pytest.fixture(scope="module")

@@ -186,7 +186,7 @@ def test_ranks_share_what_is_drawn_and_have_the_same_adapter(model: Path, tmp_pa
 
 @pytest.mark.slow(1)
 def test_an_option_of_rewards_makes_another_training(model: Path, tmp_path: Path) -> None:
-    others = {"": 0, "advantage": "std", "share": "each", "kl": 0.5, "answers": 6, "tokens": 2}
+    others = {"": 0, "advantage": "std", "share": "each", "kl": 0.5, "answers": 6, "tokens": 2, "reuse": 3}
     found = {}
     for name, value in others.items():
         folder, option = tmp_path / f"as-{name}", {name: value} if name else {}
