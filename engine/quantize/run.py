@@ -28,6 +28,7 @@ from likely.engine.sources.fetch.progress import disk_errors, require_space, sil
 from likely.engine.sources.model_info import ModelInfo, weight_bytes
 from likely.engine.statistics.comparison import Comparison
 from likely.metal import mx
+from likely.models.families import registry
 from likely.models.layers import LayerNorm, Linear, Norm, RMSNorm
 from likely.models.parts import ModelPart
 from likely.models.weights import PackedLayout
@@ -354,6 +355,6 @@ class _Folder:
         index = {"metadata": {"total_size": self.nbytes}, "weight_map": self._place}
         (self.path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         packing = {**asdict(self.default), **self._own}
-        config = {**self.source.config, "quantization": packing, "quantization_config": packing}
+        config = {**registry.common(self.source.config), "quantization": packing, "quantization_config": packing}
         self.source.write_tokenizer(self.path)
         (self.path / "config.json").write_text(json.dumps(config, indent=2))

@@ -18,6 +18,7 @@ from likely.engine.sources.hf_folder import stored_dtype
 from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config, weight_files
 from likely.engine.tokenizer import from_folder, from_gguf, published
 from likely.metal import mx
+from likely.models import rope_scaling
 from likely.models.block import Block
 from likely.models.families import gemma3
 from likely.models.families.builder import Builder
@@ -78,6 +79,8 @@ class Source:
         self._stored = {ours: stored for ours, stored in named.items() if ours and not ours.endswith(BUFFERS)}
         if f"{self._family.top['head']}.weight" in self._stored:
             self.config = {"tie_word_embeddings": False, **self.config}
+        if info.rope:
+            self.config = {**self.config, rope_scaling.KEY: info.rope}
         self.shape = models.configure(self.config)
 
     def layer(self, index: int) -> Arrays:

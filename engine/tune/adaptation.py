@@ -75,7 +75,8 @@ def folder_writer(checkpoint: Checkpoint) -> "Callable[[TrainingRun, Path], None
             folder.mkdir(parents=True, exist_ok=True)
             fuse.write_tokenizer(checkpoint, folder)
         write_arrays(folder / "model.safetensors", arrays, {"format": "mlx"})
-        plain = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}
+        config = registry.common(checkpoint.config)
+        plain = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
         write_json(folder / "config.json", {**plain, "torch_dtype": str(dtype).rpartition(".")[2]})
 
     return write

@@ -22,6 +22,7 @@ from likely.engine.sources.model_info import ModelInfo
 from likely.engine.whole_file import check_new_folder, put_whole
 from likely.metal import mx
 from likely.models import Transformer
+from likely.models.families import registry
 from likely.models.weights import PackedLayout
 
 PLAIN = {16: None, 32: mx.float32}  # bits that are not packed; 16: as the base has it, or float16
@@ -92,7 +93,8 @@ def write(checkpoint: Checkpoint, folder: Path, *, dtype: mx.Dtype | None = None
     tensors, settings = arrays(sites.trainable(checkpoint.model))
     float_dtype = dtype or base_dtype(checkpoint.info)
     tensors = {n: a.astype(float_dtype) if a.dtype in FLOATS else a for n, a in tensors.items()}
-    config = {k: v for k, v in checkpoint.config.items() if k not in ("quantization", "quantization_config")}
+    config = registry.common(checkpoint.config)
+    config = {k: v for k, v in config.items() if k not in ("quantization", "quantization_config")}
     config["torch_dtype"] = str(float_dtype).rpartition(".")[2]
     if settings:
         config |= {"quantization": settings, "quantization_config": settings}

@@ -41,6 +41,20 @@ def configure(config: Mapping[str, Any]) -> ModelConfig:
     return shape if scaling is None else rope_scaling.longer(shape, RopeScaling.read(scaling))
 
 
+def common(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A configuration whose longer RoPE stands under names that others read; itself where they have none for it."""
+    if (text := config.get(rope_scaling.KEY)) is None:
+        return config
+    shape, scaling = configure(config), RopeScaling.read(str(text))
+    told = {name: value for name, value in config.items() if name != rope_scaling.KEY}
+    theta = next(rope.theta for rope in shape.ropes if rope is not None)
+    rotation = {"rope_type": scaling.kind, "factor": scaling.factor}
+    rotation |= {"original_max_position_embeddings": told["max_position_embeddings"]} if scaling.kind == "yarn" else {}
+    told |= {"rope_theta": theta} if scaling.kind == "ntk" else {"rope_scaling": rotation}
+    told["max_position_embeddings"] = shape.context
+    return told if configure(told) == shape else config
+
+
 def described(config: Mapping[str, Any], names: Iterable[str]) -> ModelConfig:
     """The configuration, with what only the names of a checkpoint's tensors say: whether it has a head of its own."""
     head = family(str(config.get("model_type"))).top["head"]

@@ -11,12 +11,14 @@ import pytest
 import likely.engine.adapters.lora as lora
 from likely.engine.adapters import adapters, sites
 from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.quantize import Settings, quantize
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.statistics import compare
 from likely.engine.tune import fusion
 from likely.engine.tune.tuned import open_model
 from likely.engine.write import fuse, gguf
 from likely.metal import mx
+from likely.models.rope_scaling import RopeScaling
 from tests.engine import tiny as files
 from tests.engine.sources.test_gguf_packed import EXACT
 from tests.models.oracle import difference
@@ -59,6 +61,19 @@ def test_a_fused_folder_is_the_model_with_its_adapter_here_and_in_mlx_lm(tmp_pat
         fuse.write(checkpoint, tmp_path / "fused")
     with pytest.raises(DataError, match="is not empty"):
         fusion.fuse_to(tmp_path / "fused", checkpoint, detached(adapter), TEXTS)
+
+
+@pytest.mark.parametrize("rope", ["yarn:2", "ntk:2", "linear:2"])
+def test_a_longer_rope_is_written_in_the_words_of_others(rope: str, tmp_path: Path) -> None:
+    from mlx_lm.utils import load_model
+
+    longer = folder(tmp_path / "base", max_position_embeddings=8).with_rope(RopeScaling.read(rope))
+    fuse.write(longer, tmp_path / "fused")
+    for model in (load(tmp_path / "fused").model, load_model(tmp_path / "fused")[0]):
+        assert difference(model(X), longer.model(X)) < 1e-4
+    quantize(longer.info, tmp_path / "small", Settings(group_size=32))
+    for name in ("fused", "small"):
+        assert 'max_position_embeddings": 16' in (tmp_path / name / "config.json").read_text()
 
 
 def test_a_gguf_base_becomes_a_folder_with_its_tokenizer(tmp_path: Path) -> None:
