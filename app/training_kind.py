@@ -34,6 +34,7 @@ class TrainingKind:
     data: str  # what the data may be, and
     missing: str  # what to give where there are none
     base: bool  # whether there is a model that it begins as, to be compared with
+    drawn: bool = False  # whether it learns from answers that it draws
 
 
 TUNE = TrainingKind(
@@ -68,7 +69,21 @@ PRETRAIN = TrainingKind(
     missing="a file or a folder of text",
     base=False,
 )  # fmt: skip
-KINDS = (TUNE, PRETRAIN)
+REWARD = replace(
+    TUNE,
+    title="learn from rewards",
+    doing="learning from rewards",
+    about="Draws answers, judges them, and moves a model towards the right ones.",
+    default=Config(objective="reward"),
+    fields={
+        "data": "problems", "map": "columns", "test": "held out", "verifier": "verifier", "model": "model",
+        "out": "adapter", "answers": "answers", "kl": "KL", "rate": "rate", "steps": "steps", "batch": "batch",
+    },
+    data="problems and their answers: JSONL, CSV, Parquet, or a folder of them",
+    missing="a file of problems and their answers",
+    drawn=True,
+)  # fmt: skip
+KINDS = (TUNE, PRETRAIN, REWARD)
 LONG = ("steps", "epochs")  # of which one is given
 
 
@@ -94,7 +109,8 @@ def options_of(
 
 def kind_of(config: TrainingConfig) -> TrainingKind:
     """The kind of training that the options are of."""
-    return next(kind for kind in KINDS if type(kind.default) is type(config))
+    of = (kind for kind in KINDS if type(kind.default) is type(config))
+    return next(kind for kind in of if kind.drawn == config.goal.drawn)
 
 
 def chat_with(config: TrainingConfig, folder: str) -> tuple[str, str] | None:

@@ -60,8 +60,6 @@ def command(
     named = {**flags, **({"data": data} if data else {})}
     settings = options_of(TUNE, named, from_file, resume=resume)
     assert isinstance(settings, Config)
-    if screen and settings.goal.drawn:
-        raise click.UsageError("--screen has no view of rewards yet: leave it out, and a line of progress says them")
     if screen:
         watch(settings, resume)
     words = sys.argv[1:]

@@ -17,7 +17,7 @@ import pytest
 
 from likely.app.cli import tune_search
 from likely.app.cli.training import follow, leave
-from likely.app.training_kind import KINDS, PRETRAIN, TUNE, chat_with, kind_of, look_at
+from likely.app.training_kind import KINDS, PRETRAIN, REWARD, TUNE, chat_with, kind_of, look_at
 from likely.app.training_plan import duration, out_of, outcome
 from likely.engine.adapters.config import FLOOR, Config
 from likely.engine.errors import LikelyError
@@ -479,7 +479,8 @@ def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
 def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:
     config, scratch = Config(data="d", model="m"), PretrainConfig(data="d")
     masked, other = replace(config, objective="mdlm"), replace(scratch, objective="mdlm")
-    assert [kind_of(each) for each in (config, scratch)] == [TUNE, PRETRAIN] == list(KINDS)
+    each_kind = (config, scratch, replace(config, objective="reward"))
+    assert [kind_of(each) for each in each_kind] == [TUNE, PRETRAIN, REWARD] == list(KINDS)
     for kind, given, after in (
         (TUNE, config, "likely diff m out TEXT"), (TUNE, masked, "likely fill TEXT -M m -A out"),
         (TUNE, replace(masked, kind="full"), "likely fill TEXT -M out"),

@@ -20,6 +20,7 @@ from likely.app.tui.training.run import Training, command
 from likely.app.worker import Worker
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory
+from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune.control import Ended, Memory, TrainControl, TrainingPlan
 from likely.engine.tune.verdict import TrainingVerdict, row_change
@@ -28,7 +29,7 @@ from tests.engine import tiny
 from tests.pictures import assert_picture
 from tests.support.everyday import everyday
 from tests.support.screen import Screen
-from tests.support.trainer import ScriptedTrainer
+from tests.support.trainer import BASE, ScriptedTrainer
 
 Begin = Callable[..., Screen]
 AGAIN = "likely tune rows.jsonl --model scripted"
@@ -246,6 +247,52 @@ def test_curves_come_closer_and_the_formula_has_their_last_figure(begin: Begin) 
     assert f"L = −(1/n) Σ log₂ p(xᵢ | x<i) = {loss:.3f} bits" in screen.text and f"2^L = {2**loss:.2f}" in screen.text
     screen.press("escape", "i")
     assert "400 chat; 380 train, 20 valid" in screen.text and AGAIN in screen.text
+
+
+# -- rewards ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_to_a_problem(tmp_path: Path) -> None:
+    trainer = ScriptedTrainer()
+    config = configure({"data": "sums.jsonl", "objective": "reward", "steps": 40})
+    with Screen(tmp_path, trainer=trainer, tune=config) as screen:
+        screen.press("escape")
+        look = next(each for each in trainer.drawn(40) if isinstance(each, HeldOut))
+        before, now = (float(np.mean(each)) / 8 for each in (BASE, look.now))
+        assert f"held out pass@1 {before:.2f} → {now:.2f} · ▲ wrong answers grow" in head(screen)
+        drawn = [step for t in range(31, 41) for step in trainer.drawn(t) if isinstance(step, Rewarded)]
+        wrong, mixed, right = np.mean([step.groups for step in drawn], axis=0) / 8
+        for words in (
+            f"REWARD  ─ {np.mean([step.reward for step in drawn]):.2f} ±",
+            f"all wrong {wrong:.0%}  ▒ mixed {mixed:.0%}  █ all right {right:.0%}",
+            f"KL  {np.mean([step.kl for step in drawn]) / math.log(2):.2f} bits",
+            f"PASS@K  ─ now {now:.2f}  ─ base {before:.2f}",
+            "from 8 on the base is ahead",
+        ):
+            assert words in screen.text
+        assert "LOSS" not in screen.text
+        screen.press("right_square_bracket")
+        assert "problem  2 of 8" in screen.text and "How much is 1 + 2?" in screen.text
+        assert "base  1 of 8 right" in screen.text and "✗ 4× 5" in screen.text and "✓ 8× 3" in screen.text
+        screen.press("i")
+        assert "wrong answers grew from 31 to 61 tokens" in screen.text and "pass@8" in screen.text
+        screen.press("escape", "equals_sign")
+        assert f"r = (1/N) Σ rᵢ = {drawn[-1].reward:.3f}" in screen.text
+
+
+def test_the_form_of_rewards_begins_a_training_by_them(tmp_path: Path) -> None:
+    trainer = ScriptedTrainer()
+    with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:
+        screen.press("f5", "ctrl+t", "ctrl+t")
+        assert "learn from rewards" in screen.text
+        for text in ("sums.jsonl", "", "python3 check.py", "", "", "16"):
+            screen.type(text)
+            screen.press("down")
+        screen.press("enter", "escape")
+        wanted = {"data": "sums.jsonl", "objective": "reward", "verifier": "python3 check.py", "answers": 16}
+        assert trainer.config == configure({**wanted, "model": "scripted"}) and "REWARD" in screen.text
+        screen.press("y")
+        assert "--objective reward" in screen.clipboard and "--verifier 'python3 check.py'" in screen.clipboard
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------

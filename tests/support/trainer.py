@@ -14,6 +14,8 @@ import numpy as np
 
 from likely.engine.adapters.config import Config
 from likely.engine.decode.control import RunControl as Drawing
+from likely.engine.rewards.course import RewardWarning
+from likely.engine.rewards.figures import AnsweredProblem, HeldOut, Rewarded, Rollout, held_out
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.statistics.difference import Difference, Position, Shift
 from likely.engine.tune.control import (
@@ -37,6 +39,7 @@ from likely.engine.tune.control import (
 from likely.engine.tune.verdict import TrainingVerdict
 from tests.support.model import SKY, ScriptedEngine
 
+BASE, GAIN = (0, 1, 2, 5, 3, 1, 0, 2), (0, 7, 6, 3, 5, -1, 0, 6)  # of rewards: right answers of 8, and what it learns
 PROMPTS = ("Why is the sky blue?", "what about sunsets")
 
 
@@ -75,7 +78,8 @@ class ScriptedTrainer:
         if self.refuse is not None:
             raise self.refuse
         progress("loading scripted", 1, 2)
-        past = tuple(event for step in range(1, self.step + 1) for event in self.events(step)) if resume else ()
+        of = self.drawn if config.goal.drawn else self.events
+        past = tuple(event for step in range(1, self.step + 1) for event in of(step)) if resume else ()
         lines = "rows      400 chat; 380 train, 20 valid", "tokens    52,000, of which trained 18,000 (35%)"
         return plan(
             steps=self.steps, lines=lines, model="scripted", folder=config.out, past=past, prompts=PROMPTS,
@@ -109,7 +113,43 @@ class ScriptedTrainer:
             recorded.append(Validated(step, valid, valid - 0.08, valid + 0.08, step <= self.steps * 0.8, 0.0))
         return recorded
 
+    def drawn(self, step: int) -> list[Rewarded | HeldOut | RewardWarning]:
+        """The events of a step of rewards: what it drew; at every tenth a look, at the 30th a warning."""
+        share, told = step / self.steps, list[Rewarded | HeldOut | RewardWarning]()
+        if step:
+            reward = 0.3 + 0.5 * share + 0.05 * math.sin(12.9898 * step)
+            groups = 3 - round(2 * share), 4, 1 + round(2 * share)
+            entropy, long = 1.2 - share, 31 + 40 * share
+            told.append(
+                Rewarded(
+                    step,
+                    reward,
+                    reward - 0.2,
+                    reward + 0.2,
+                    groups,
+                    2 * share,
+                    entropy,
+                    31.0,
+                    long,
+                    0.02,
+                    0,
+                    1.5,
+                    0.5,
+                    3.0,
+                )
+            )
+        if step % 10 == 0:
+            now = [max(0, min(8, round(right + share * gain))) for right, gain in zip(BASE, GAIN, strict=True)]
+            seen = [
+                AnsweredProblem(f"How much is {i} + 2?", f"{i + 2}", _answers(i, was), _answers(i, is_))
+                for i, (was, is_) in enumerate(zip(BASE, now, strict=True))
+            ]
+            told.append(held_out(BASE, now, 8, step, seen))
+        return [*told, RewardWarning(step, "length", 31.0, 61.0)] if step == 30 else told
+
     def train(self, control: TrainControl) -> Iterator[Event]:
+        if self.config.goal.drawn and not self.step:
+            yield from self.drawn(0)
         while self.step < self.steps:
             if control.waiting:
                 yield Paused(self.step)
@@ -124,7 +164,11 @@ class ScriptedTrainer:
             if self.end is not None and self.step == self.end.step:
                 yield from self._over(self.end)
                 return
-            yield from self.events(self.step)
+            if self.config.goal.drawn:
+                yield self.events(self.step)[0]
+                yield from self.drawn(self.step)
+            else:
+                yield from self.events(self.step)
         if self.verdict is not None:
             yield self.verdict
         yield from self._over(Ended("done", self.step))
@@ -176,6 +220,12 @@ class ScriptedTrainer:
         before = self.engine.raw([0] * length, script[length % len(script)])
         after = self.engine.raw([0] * (length + 1), script[(length + 3) % len(script)])
         return softmax(before), softmax(after)
+
+
+def _answers(i: int, right: int) -> tuple[Rollout, ...]:
+    """Eight answers to a problem, of which the first are right."""
+    texts = [f"{i + 2}" if k < right else f"{i + 3 + k % 2}" for k in range(8)]
+    return tuple(Rollout("", (1, 2), text, float(text == f"{i + 2}"), -1.0, 1.0, False) for text in texts)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

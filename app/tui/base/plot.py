@@ -58,6 +58,16 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Area:
+    """All that lies under a line, filled with a glyph: of several, each over those before it, a stack."""
+
+    xs: Values
+    ys: Values
+    glyph: str
+    ink: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A point that was measured, with its confidence interval; the best one so far looks different."""
 
@@ -85,6 +95,7 @@ class Picture:
     along: str = "step"  # what the axis counts
     points: Sequence[tuple[float, float, str, str]] = ()  # x, y, glyph and ink, all of them drawn
     uprights: Sequence[tuple[float, str, str]] = ()  # x of a line from top to bottom, words at its right, ink
+    areas: Sequence[Area] = ()  # behind all curves, from the bottom of the frame to each of their lines
     across: Sequence[Tick] | None = None  # named places of the axes, where these do not count steps and values
     up: Sequence[Tick] | None = None
 

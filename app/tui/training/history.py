@@ -13,7 +13,10 @@ import numpy as np
 from likely.app.tui.base.formula import Formula, Part
 from likely.app.tui.base.plot import Curve, Mark, Picture
 from likely.app.tui.base.theme import Glyphs
+from likely.app.tui.training.reward_history import RewardHistory
 from likely.app.units import LN2, bits
+from likely.engine.rewards.course import RewardWarning
+from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
@@ -24,16 +27,21 @@ FEWEST = 20  # steps of it at least
 
 @dataclass
 class TrainingHistory:
-    """The steps and validations of a run, oldest first."""
+    """The steps and validations of a run, oldest first; of one by rewards what these draw, too."""
 
     per: str = "token"  # that the loss is a mean over
     bounded: bool = False  # whether it is a bound, by k of l tokens that are masked
+    rewards: RewardHistory | None = None
     last: Stepped | None = None
     validated: list[Validated] = field(default_factory=list)
     _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
 
-    def take(self, event: Stepped | Validated) -> None:
+    def take(self, event: Stepped | Validated | Rewarded | HeldOut | RewardWarning) -> None:
         """One more event. A step that was there already is told anew: a run went on from an earlier checkpoint."""
+        if isinstance(event, Rewarded | HeldOut | RewardWarning):
+            if self.rewards is not None:
+                self.rewards.take(event)
+            return
         if isinstance(event, Validated):
             while self.validated and self.validated[-1].step >= event.step:
                 self.validated.pop()
@@ -67,6 +75,12 @@ class TrainingHistory:
         return None if last is None else last.elapsed_s / last.step * (last.steps - last.step)
 
     # -- pictures ----------------------------------------------------------------------------------------------------
+
+    def pictures(self, glyphs: Glyphs, *, close: bool = False) -> dict[str, Picture]:
+        """The pictures by the charts that show them: of the loss, or of rewards, whose loss is 0 by construction."""
+        if self.rewards is not None:
+            return self.rewards.pictures(*self._range(self._column("step", close), close))
+        return {"loss": self.loss(glyphs, close=close), "rate": self.rate(close=close), "norm": self.norm(close=close)}
 
     def loss(self, glyphs: Glyphs, *, close: bool = False) -> Picture:
         """Training loss, raw and smoothed, and the validations with their intervals."""
@@ -176,15 +190,24 @@ class TrainingHistory:
         last = self.last
         if last is None:
             return []
-        facts = [f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
+        own = self.rewards.facts() if self.rewards is not None else []
+        facts = [*own, f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
         facts.append(f"{count(last.tokens)} tokens trained")
         if last.kl:
             facts.append(f"KL to the base {bits(last.kl):.3f} bits")
         return facts
 
-    def formula(self) -> Formula | None:
-        """The loss of the last step; None before the first."""
+    def numbers(self) -> dict[str, float]:
+        """The step, and its loss in bits where there is one."""
         last = self.last
+        loss = {"loss": bits(last.loss)} if last is not None and self.rewards is None else {}
+        return {"step": float(self.step), **loss}
+
+    def formula(self) -> Formula | None:
+        """The loss of the last step, or its reward; None before the first."""
+        last = self.last
+        if self.rewards is not None:
+            return self.rewards.formula()
         if last is None:
             return None
         of = "−(1/n) Σ log₂ p(xᵢ | x<i)" if self.per == "token" else f"mean loss of a {self.per}"

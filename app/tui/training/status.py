@@ -47,6 +47,9 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         read = f" · {done:,} of {count:,}{'' if stage else ' tokens'}" if count else ""
         what = stage or "the first step"
         return RunStatus(f"{glyphs.live} {what}{since}{read}", share, f"of {steps:,}", training.plan.pace)
+    if (stage := training.control.stage) and training.state == "training":
+        done, count = training.control.reading
+        return RunStatus(f"{glyphs.live} {stage} · {done:,} of {count:,}", share, rest, course.facts())
     if course.step >= steps and training.state == "training":
         return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())
@@ -74,11 +77,15 @@ def _ending(training: Training, course: TrainingHistory) -> list[str]:
     if training.unfinished:
         return [f"kept in {folder}", command(training.config, resume=True)]
     learned = [sentence(training.verdict)] if training.verdict is not None else []
+    if course.rewards is not None:
+        learned = course.rewards.outcome()
     return [*learned, f"kept in {folder}", look_at(training.config, folder)]
 
 
-def told(training: Training) -> list[str]:
+def told(training: Training, course: TrainingHistory) -> list[str]:
     """All that is known of a run: what it has learned, once it is over, its plan, and the command that goes on."""
     found = [] if training.verdict is None else [*lines(training.verdict), sentence(training.verdict), ""]
+    if course.rewards is not None and (figures := course.rewards.lines()):
+        found = [*figures, ""]
     plan = training.plan.lines if training.plan is not None else ()
     return [*found, *plan, "", command(training.config, resume=training.resume)]

@@ -14,12 +14,14 @@ from textual.widgets import Input
 from likely.app.jobs import TrainingJobs
 from likely.app.lessons.expression import Value
 from likely.app.requests import Progressed
+from likely.app.rewards import warning
 from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, chat_with
 from likely.app.tui.base import keys
 from likely.app.tui.base.formula import Formula
-from likely.app.tui.training import drift
+from likely.app.tui.training import drift, hints
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.probes import Probes
+from likely.app.tui.training.reward_history import RewardHistory
 from likely.app.tui.training.run import Training, command
 from likely.app.tui.training.status import standing, told
 from likely.app.tui.views.view import Command, View
@@ -32,12 +34,14 @@ from likely.app.tui.widgets.learned import LearnedPanel
 from likely.app.tui.widgets.lesson_pane import LessonPane
 from likely.app.tui.widgets.overlays import Ask, Read
 from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.rewarded import RewardedPanel
 from likely.app.tui.widgets.row_table import RowTable
 from likely.app.tui.widgets.tune_form import TuneForm
-from likely.app.units import bits
 from likely.app.worker import Failed, Worker
 from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
+from likely.engine.rewards.course import RewardWarning
+from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.rows.training_row import read_map
 from likely.engine.tune.control import Completion, Refused, Stepped, TrainingPlan, Validated
 
@@ -46,7 +50,7 @@ VIEWS = ("loss", "moved", "answers")
 SLIM = 76  # columns: below them what moved stands in one column
 TALL = 30  # rows: below them the small curves have one row less
 NO_BASE = "it begins at random weights: there is no base to compare with or to ask"
-
+OF_REWARDS = "rewards are watched by answers: w shows a held-out problem's, before and now"
 
 OF_A_RUN = (
     "pause", "stop", "go_on", "try", "repeat", "look", "turn", "watch", "hold", "close_up", "view", "plan",
@@ -104,12 +108,14 @@ class TuneScreen(View):
             with Horizontal(id="body"):
                 with Vertical(id="curves"):
                     yield Chart(id="loss")
+                    yield Chart(id="groups")
                     with Horizontal(id="small"):
-                        yield Chart(id="rate")
-                        yield Chart(id="norm")
+                        for name in ("rate", "norm", "lengths"):
+                            yield Chart(id=name)
                     yield HeatView(id="answers")
                 yield MovedPanel()
                 yield LearnedPanel()
+                yield RewardedPanel()
             yield PromptInput(placeholder="Ask the model as it is now  (enter)", id="prompt")
         yield Hints(id="hints")
 
@@ -117,6 +123,7 @@ class TuneScreen(View):
         self.prompt = self.query_one(PromptInput)
         self.gauge = self.query_one(Gauge)
         self.panel, self.learned = self.query_one(MovedPanel), self.query_one(LearnedPanel)
+        self.rewarded = self.query_one(RewardedPanel)
         self.answers = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
@@ -164,9 +171,11 @@ class TuneScreen(View):
 
         self.worker = self.host.worker(jobs, "trainer")
         self.training = self.host.training = training = Training(self.worker, config, resume=resume)
-        self.course = TrainingHistory(config.goal.unit, config.goal.bound)
-        self.watching = Probes(training.ask, training.kind.base)
+        drawn = training.kind.drawn
+        self.course = TrainingHistory(config.goal.unit, config.goal.bound, RewardHistory() if drawn else None)
+        self.watching = Probes(training.ask, training.kind.base and not drawn)
         self.set_class(not training.kind.base, "-baseless")
+        self.set_class(drawn, "-drawn")
         self.answers.show([])
         self.set_class(False, "-form")
         self.prompt.focus()
@@ -177,10 +186,10 @@ class TuneScreen(View):
         """Take in what was reported, and show it at once."""
         if self.training is None:
             return
-        events = self.training.drain()
-        for event in events:
+        for event in (events := self.training.drain()):
             self._take(event)
-        waits = self.training is not None and self.training.busy and self.course.last is None
+        it = self.training
+        waits = it is not None and it.busy and (self.course.last is None or bool(it.control.stage))
         if (events or waits) and self.is_current:
             self.reshow()
 
@@ -191,12 +200,15 @@ class TuneScreen(View):
                 self.stage = f"{stage} {done / total:.0%}" if total else stage
             case TrainingPlan(past=past):
                 self.began_s = self.host.clock()
-                if event.row:
+                if event.row and self.course.rewards is None:
                     self.answers.show([drift.row(event)], follow=False)
                 for known in past:
                     self._take(known)
-            case Stepped() | Validated():
+            case Stepped() | Validated() | Rewarded() | HeldOut():
                 self.course.take(event)
+            case RewardWarning():
+                self.course.take(event)
+                self.hints.say(warning(event), alarm=True)
             case Completion():
                 self.answers.show(self.watching.answers.blocks(), follow=True)
             case Refused(_, _, why):
@@ -230,7 +242,8 @@ class TuneScreen(View):
 
     def action_repeat(self, base: bool) -> None:
         """Ask the last question again, or ask it of the base."""
-        if base and not self._compares():
+        if base and self.training is not None and not self.training.kind.base:
+            self.hints.say(NO_BASE)
             return
         if self.watching.repeat(base):
             self.action_view("answers")
@@ -244,13 +257,17 @@ class TuneScreen(View):
             self.action_view("moved")
 
     def _compares(self) -> bool:
-        """Whether there is a base; where not, say so."""
+        """Whether what moved since the base is measured; where not, say so."""
         if not self.watching.base:
-            self.hints.say(NO_BASE)
+            self.hints.say(NO_BASE if self.course.rewards is None else OF_REWARDS)
         return self.watching.base
 
     def action_turn(self, by: int) -> None:
-        """Another of the watched prompts."""
+        """Another of the watched prompts, or of the held-out problems."""
+        if self.course.rewards is not None:
+            self.course.rewards.turn(by)
+            self.action_view("moved")
+            return
         if not self._compares():
             return
         self.watching.turn(by)
@@ -362,7 +379,7 @@ class TuneScreen(View):
 
     def action_plan(self) -> None:
         if self.training is not None and self.training.plan is not None:
-            self.app.push_screen(Read("what this run does", "\n".join(told(self.training))))
+            self.app.push_screen(Read("what this run does", "\n".join(told(self.training, self.course))))
 
     def action_rows(self) -> None:
         """The rows of the data that the form names, or that the run was started with."""
@@ -399,13 +416,15 @@ class TuneScreen(View):
         if not self.is_mounted:
             return
         glyphs, training, course = self.host.glyphs, self.training, self.course
-        self.query_one("#loss", Chart).show(course.loss(glyphs, close=self.closer))
-        self.query_one("#rate", Chart).show(course.rate(close=self.closer))
-        self.query_one("#norm", Chart).show(course.norm(close=self.closer))
+        for name, picture in course.pictures(glyphs, close=self.closer).items():
+            self.query_one(f"#{name}", Chart).show(picture)
         self.set_class(bool(self.answers.blocks), "-answered")
         self.answers.styles.max_height = self.answers.layout_.height + 1  # no more of the curves' rows than it fills
-        self.panel.show(self.watching, self.answers.cursor if self.answers.has_focus else None)
-        if not self.watching.base:
+        if course.rewards is not None:
+            self.rewarded.show(course.rewards)
+        elif self.watching.base:
+            self.panel.show(self.watching, self.answers.cursor if self.answers.has_focus else None)
+        else:
             self.learned.show(course, close=self.closer)
         if training is not None:
             self.gauge.show(standing(training, course, self.stage, glyphs, self.host.clock() - self.began_s))
@@ -416,8 +435,7 @@ class TuneScreen(View):
         self._hint()
 
     def numbers(self) -> Mapping[str, Value]:
-        last = self.course.last
-        return {"step": 0.0} if last is None else {"step": float(last.step), "loss": bits(last.loss)}
+        return self.course.numbers()
 
     def formula(self) -> Formula | None:
         return self.course.formula()
@@ -455,31 +473,15 @@ class TuneScreen(View):
         return action not in OF_A_RUN or (not self.has_class("-form") and self.focused is not None)
 
     def _hint(self) -> None:
-        training = self.training
         if self.has_class("-form"):
-            filling = (("⏎", "Start"), ("↑↓", "Field"), ("^t", "Kind"), ("^l", "Rows"), ("^r", "Resume"))
-            self.hints.show((*filling, ("esc", "Back"), (keys.help_key(), "Keys")))
-            return
-        if self.focused is self.prompt:
-            self.hints.show((("⏎", "Ask"), ("esc", "The run: pause, stop, what moved"), (keys.help_key(), "Keys")))
-            return
-        state = training.state if training is not None else ""
-        base = self.watching.base
-        own: tuple[tuple[str, str], ...] = (("w", "What moved" if base else "Bits, position, noise"),)
-        alone = self.has_class("-narrow") or self.has_class("-tiny")  # a part at a time
-        curves = not alone or not (self.has_class("-moved") or self.has_class("-answers"))
-        own += (("t", "Try"),) if curves else (("t", "Try"), ("l", "Loss"))
-        if state in ("training", "paused"):
-            pausing = training is not None and training.control.paused
-            own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)
-        elif state in ("ended", "failed"):
-            more: tuple[tuple[str, str], ...] = (("c", "Go on"),) if training and training.unfinished else ()
-            more += (("s", "Save"),) if state == "failed" else ()
-            more += (("⏎", "Chat with it"),) if self.result is not None else ()
-            own = (*more, *own, ("n", "New run"))
-        own += (("^l", "Rows"), ("[ ]", "Prompt")) if base else ()
-        own += (("z", "Closer"),) if curves else ()
-        self.hints.show((*own, (keys.help_key(), "Keys")))
+            shown = hints.FORM
+        elif self.focused is self.prompt:
+            shown = hints.ASKING
+        else:
+            alone = self.has_class("-narrow") or self.has_class("-tiny")  # a part at a time
+            curves = not alone or not (self.has_class("-moved") or self.has_class("-answers"))
+            shown = hints.of_run(self.training, curves=curves, chats=self.result is not None)
+        self.hints.show((*shown, (keys.help_key(), "Keys")))
 
     def commands(self) -> Iterator[Command]:
         training = self.training
@@ -500,7 +502,7 @@ class TuneScreen(View):
             yield "tune: Try a prompt", "the model answers as it is now", self.action_try
             if self.watching.answers.question is not None:
                 yield "tune: Ask again", "the same question", lambda: self.action_repeat(False)
-                if self.watching.base:
+                if training.kind.base:
                     yield "tune: Ask the base", "the same question, before training", lambda: self.action_repeat(True)
             yield "tune: Ask at every validation", "on or off", self.toggle_always
             if self.watching.base:
@@ -509,6 +511,8 @@ class TuneScreen(View):
                 yield "tune: Held-out text…", "along which KL is measured", self.action_hold
                 other = "as plain text" if self.watching.chat else "through the chat template"
                 yield f"tune: Prompts {other}", "how questions are put", self.reframe
+            elif self.course.rewards is not None:
+                yield "tune: Answers before and now", "pass@k, and a held-out problem's answers", self.action_look
             else:
                 yield "tune: Bits, position, noise", "bits a byte, loss by position, noise scale", self.action_look
             yield "tune: Show the plan", "rows, tokens, steps, memory", self.action_plan

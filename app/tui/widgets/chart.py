@@ -68,9 +68,11 @@ class Chart(LineWidget):
             named = {frame.row(value): name for value, name in it.up if frame.bottom <= value <= frame.top}
         else:
             named = self._ticks(frame, rows) if it.axis else {}
+        self._fill(board, frame, it.areas)
         self._uprights(board, frame, it.uprights)
         for curve in it.curves:
             board.draw(plot.curve(frame, curve.xs, curve.ys, dotted=curve.dotted), curve.ink)
+        self._names(board, frame, it.uprights)
         self._mark(board, frame, it.marks)
         for x, y, glyph, ink in it.points:
             if frame.left <= x <= frame.right and frame.bottom <= y <= frame.top:
@@ -105,6 +107,7 @@ class Chart(LineWidget):
     def _frame(it: Picture, width: int, height: int) -> plot.Frame:
         firm = [np.asarray(c.ys, float) for c in it.curves if not c.loose]
         firm += [np.array([v for m in it.marks for v in (m.low, m.y, m.high)] + [y for _, y, *_ in it.points], float)]
+        firm += [np.asarray(area.ys, float) for area in it.areas]
         bottom, top = plot.span(firm, [np.asarray(c.ys, float) for c in it.curves if c.loose])
         return plot.Frame(it.left, it.right, bottom if it.floor is None else it.floor, top, width, height)
 
@@ -116,14 +119,31 @@ class Chart(LineWidget):
         return {frame.row(value): plot.label(value, step) for value in ticks}
 
     @staticmethod
+    def _fill(board: Board, frame: plot.Frame, areas: Sequence[plot.Area]) -> None:
+        for area in areas:
+            xs, ys = np.asarray(area.xs, float), np.asarray(area.ys, float)
+            for column in range(frame.column(xs[0]), frame.column(xs[-1]) + 1):
+                x = frame.left + column / max(frame.width - 1, 1) * (frame.right - frame.left)
+                share = (float(np.interp(x, xs, ys)) - frame.bottom) / ((frame.top - frame.bottom) or 1.0)
+                for row in range(frame.height - round(share * frame.height), frame.height):
+                    board.put(row, column, area.glyph, area.ink)
+
+    @staticmethod
     def _uprights(board: Board, frame: plot.Frame, uprights: Sequence[tuple[float, str, str]]) -> None:
+        for x, _, _ in uprights:
+            for row in range(frame.height) if frame.left <= x <= frame.right else ():
+                board.put(row, frame.column(x), CUT, "rule")
+
+    @staticmethod
+    def _names(board: Board, frame: plot.Frame, uprights: Sequence[tuple[float, str, str]]) -> None:
+        """The words of uprights, at their right, or where there is no room at their left."""
         for x, words, ink in uprights:
             if not frame.left <= x <= frame.right:
                 continue
             column = frame.column(x)
-            for row in range(frame.height):
-                board.put(row, column, CUT, "rule")
-            for at, glyph in enumerate(words[: max(frame.width - column - 2, 0)], column + 2):
+            room, before = max(frame.width - column - 2, 0), column - 1 - len(words)
+            first = column + 2 if room >= len(words) or before < 0 else before
+            for at, glyph in enumerate(words[: room if first > column else None], first):
                 board.put(0, at, glyph, ink)
 
     @staticmethod

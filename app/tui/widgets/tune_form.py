@@ -25,10 +25,10 @@ from likely.engine.whole_file import refuse_pipe
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed
 FIELDS = (
-    "data", "map", "test", "model", "out", "size", "tokenizer", "tokens", "rank", "rate", "epochs", "batch", "length",
-    "context", OPTIONS,
+    "data", "map", "test", "verifier", "model", "out", "size", "tokenizer", "tokens", "answers", "kl", "rank", "rate",
+    "steps", "epochs", "batch", "length", "context", OPTIONS,
 )  # fmt: skip
-WIDE = ("data", "map", "test", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
+WIDE = ("data", "map", "test", "verifier", "model", "out", "size", "tokenizer", OPTIONS)  # paths and names
 
 
 class Paths(Suggester):

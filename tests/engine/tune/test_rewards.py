@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
+from likely.app.local_trainer import LocalTrainer
 from likely.app.rewards import warning
 from likely.engine.adapters.config import configure
 from likely.engine.adapters.sites import trainable
@@ -20,6 +21,7 @@ from likely.engine.errors import DataError, ParameterError
 from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 from likely.engine.tune import rollouts
+from likely.engine.tune.begun import options
 from likely.engine.tune.control import Ended
 from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
@@ -268,8 +270,9 @@ def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path:
     assert sum(timed) == pytest.approx([each["elapsed_s"] for each in told if each["event"] == "stepped"][-1])
     assert {*last["base"]} == {*last["policy"]} == {"pass@1", "pass@2", "pass@4"} and last["problems"] == 6
     assert last["policy"]["pass@1"] > last["base"]["pass@1"]
-    refused = CliRunner().invoke(likely, [*words, "--screen"])
-    assert refused.exit_code == 2 and "no view of rewards" in refused.output
+    past = LocalTrainer().open(options(tmp_path / "o"), True, lambda *_: None).past  # as the screen goes on with it
+    assert [each.step for each in past if isinstance(each, HeldOut)] == [0, 5, 8]
+    assert sum(isinstance(each, Rewarded) for each in past) == 8
 
 
 @pytest.mark.slow(2)
