@@ -40,9 +40,7 @@ def servers(tmp_path: Path) -> Path:
 def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: Path) -> None:
     engine = ScriptedEngine(scripts=(ECHO, " The sky looks blue.", ECHO, " It is blue."))
     with Screen(tmp_path, engine, size=(80, 24)) as screen:
-        screen.say(f"/tools {servers}")
-        until(screen, "tools: echo, codes")
-        screen.say("Why?")
+        screen.say(f"/tools {servers}", "Why?")  # which waits until there are tools
         until(screen, "echo of scripted is to be called")
         assert 'text = "blue"' in screen.text and "yes, this once" in screen.text
         screen.press("down", "enter")  # in this conversation
@@ -50,6 +48,7 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
         assert "tool" in screen.text and '{"text": "blue"}' in screen.text
         screen.say("And red?")
         until(screen, "It is blue.")  # nothing was asked
+        assert "tools: echo, codes" in screen.say("/tools")
         asked = [ids for verb, ids in engine.calls if verb == "generate"]
         read = ["".join(engine.tokenizer.piece(token).decode() for token in ids) for ids in asked]
         assert read[0] == "<|user|>Why?<|im_end|><|model|>"

@@ -125,7 +125,7 @@ class ChatScreen(View, Steering):
         self.composer, self.caption = self.query_one(Composer), self.query_one("#diffusion-formula", Caption)
         self.titler = Titler(self.host.engine.submit)
         self.composer.prompts, self.composer.commands = self.host.prompts, partial(slash.suggest, self)
-        self.composer.busy, self.composer.room = lambda: self.chat.running, lambda: self.chat.room()
+        self.composer.busy, self.composer.room = partial(tooling.waits, self), lambda: self.chat.room()
         self.composer.example = lambda: "" if self.chat.diffuses else self.pane.example
         self.composer.turn = self.pane.turn_example
         self.composer.list, self.composer.queue = self.query_one(Suggestions), self.query_one(MessageQueue)

@@ -26,8 +26,12 @@ T = TypeVar("T")
 
 
 def choose(screen: ChatParts, words: str) -> None:
-    """Take the servers that are named, `off` for none. Raises what they raise, ParameterError where that cannot be."""
+    """Take the servers that are named, `off` for none; without a name say which tools there are, and where there are
+    none take the servers of the person's file. Raises what they raise, ParameterError where that cannot be."""
     facts = screen.host.engine.current
+    if not words and screen.bench is not None:
+        screen.hints.say(_offered(screen, screen.bench))
+        return
     if screen.chat.running or (screen.bench is not None and screen.bench.called is not None):
         raise ParameterError("an answer is under way: esc stops it")
     if words == "off" or screen.bench is not None:
@@ -37,6 +41,7 @@ def choose(screen: ChatParts, words: str) -> None:
         screen.bench, screen.chat.tools = None, ()
         if words == "off":
             screen.hints.say("no tools")
+            screen.composer.next()
             return
     if facts is None or facts.mask is not None or not facts.chat:
         raise ParameterError("tools want a model that chats, from left to right: load one first")
@@ -47,13 +52,32 @@ def choose(screen: ChatParts, words: str) -> None:
     def listed(tools: tuple[Tool, ...]) -> None:
         bench.tools = screen.chat.tools = tools
         bench.lists = False
-        faults = " · ".join(f"{name}: {line}" for name, line in bench.servers.faults.items())
-        bound = "" if facts.calls else " · its template has no calls: a grammar binds the answers"
-        names = ", ".join(tool.name for tool in tools) or "no server offers a tool"
-        screen.hints.say(f"tools: {names}{bound}{faults and ' · ' + faults}", alarm=bool(faults))
+        screen.hints.say(_offered(screen, bench), alarm=bool(bench.servers.faults))
+        screen.composer.next()
 
     bench.lists = True
     _later(screen, bench, bench.listed(), listed)
+
+
+def waits(screen: ChatParts) -> bool:
+    """Whether what is said now waits: for an answer that is under way, or for tools that it is to know of."""
+    return screen.chat.running or starting(screen)
+
+
+def starting(screen: ChatParts) -> bool:
+    """Whether servers are being started, and no tool is known yet."""
+    return screen.bench is not None and screen.bench.lists and not screen.bench.tools
+
+
+def _offered(screen: ChatParts, bench: ToolBench) -> str:
+    """The tools that there are, in a line."""
+    facts, faults = screen.host.engine.current, [f"{name}: {line}" for name, line in bench.servers.faults.items()]
+    names = ", ".join(tool.name for tool in bench.tools)
+    if starting(screen):
+        return "starting tool servers…"
+    free = facts is None or facts.calls
+    bound = [] if free or not names else ["its template has no calls: a grammar binds the answers"]
+    return " · ".join([f"tools: {names or 'no server offers a tool'}", *bound, *faults])
 
 
 def tick(screen: ChatParts) -> None:
@@ -264,6 +288,8 @@ def _later(screen: ChatParts, bench: ToolBench, future: "Future[T]", then: Calla
         try:
             then(future.result())
         except LikelyError as error:
+            bench.lists = False
             screen.hints.say(str(error), alarm=True)
+            screen.composer.next()
 
     timer = screen.app.set_interval(LOOKS_S, look)
