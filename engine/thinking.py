@@ -45,11 +45,20 @@ class Thinking:
 @dataclass(frozen=True, slots=True)
 class CallMarks:
     """The marks of a call: it stands between `begin` and `end`, or behind `begin` where that is "". `inner` are control
-    tokens that are part of what it says."""
+    tokens that are part of what it says; `other` may stand in the place of `begin`."""
 
     begin: str
     end: str
     inner: tuple[str, ...] = ()
+    other: str = ""
+
+    @property
+    def begins(self) -> tuple[str, ...]:
+        return (self.begin, self.other) if self.other else (self.begin,)
+
+    def find(self, text: str, start: int = 0) -> int:
+        """Where the first call of a text begins, -1 for nowhere."""
+        return min((at for mark in self.begins if (at := text.find(mark, start)) >= 0), default=-1)
 
 
 THINK = Thinking("<think>", "</think>")  # Qwen3, DeepSeek R1, GLM, SmolLM3
@@ -215,12 +224,13 @@ class MarkSplitter:
         match self.kind:
             case "said":
                 ends = self.thinking.ends if self.thinking.longer else ()  # which begin an answer without a thought
-                tools: dict[str, Kind] = {self._calls.begin: "call"} if self._calls else {}
+                tools: dict[str, Kind] = dict.fromkeys(self._calls.begins, "call") if self._calls else {}
                 return {self.thinking.begin: "thought", **tools, **dict.fromkeys(ends, "said")}
             case "thought":
                 again: dict[str, Kind] = {self.thinking.again: "thought"} if self.thinking.again else {}
                 if self._calls and self.thinking.longer:  # a thought that no answer ends but a call
-                    again[self.thinking.longer.removesuffix(self.thinking.end) + self._calls.begin] = "call"
+                    over = self.thinking.longer.removesuffix(self.thinking.end)
+                    again |= {over + begin: "call" for begin in self._calls.begins}
                 return {**again, **dict.fromkeys(self.thinking.ends, "said")}
             case "call":
                 return {self._calls.end: "said"} if self._calls and self._calls.end else {}
@@ -231,7 +241,7 @@ class MarkSplitter:
         if text or not step.special or self._calls is None:
             return text
         name, calls = step.piece.decode(errors="replace"), self._calls
-        return name if any(name in mark for mark in (calls.begin, calls.end)) or name in calls.inner else ""
+        return name if any(name in mark for mark in (*calls.begins, calls.end)) or name in calls.inner else ""
 
     def push(self, text: str, last: bool = False) -> Iterator[tuple[Kind, str]]:
         """The parts that are certain."""

@@ -53,9 +53,9 @@ def _format(reader: str, begin: str, end: str, *inner: str) -> CallFormat:
 
 
 JSON = _format("json_tools", "<tool_call>", "</tool_call>")  # Hermes, Qwen3, SmolLM3
-HARMONY = _format(
-    "harmony", "<|channel|>commentary to=functions.", "<|call|>", "<|constrain|>", "<|message|>"
-)  # gpt-oss
+HARMONY = CallFormat("harmony", CallMarks(  # gpt-oss: whom it calls may stand in the channel, or before it
+    "<|channel|>commentary to=functions.", "<|call|>", ("<|constrain|>", "<|message|>"), " to=functions."
+))  # fmt: skip
 FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the template, the first that does
     ("<minimax:tool_call>", _format("minimax_m2", "<minimax:tool_call>", "</minimax:tool_call>")),
     ("<|tool_call>", _format("gemma4", "<|tool_call>", "<tool_call|>", '<|"|>')),
@@ -102,7 +102,7 @@ def _call(found: Any) -> ToolCall:
 
 
 def _harmony(text: str) -> dict[str, Any]:
-    """Of `NAME <|constrain|>json<|message|>{...}`."""
+    """Of `NAME <|constrain|>json<|message|>{...}`, and of `NAME<|channel|>commentary json<|message|>{...}`."""
     match = re.match(r"([\w.:-]+)[^{]*<\|message\|>(.*)", text, re.DOTALL)
     if match is None:
         raise ValueError("a name and <|message|> expected")

@@ -44,11 +44,11 @@ class CallOpening:
         return f"{self.mark}{self.between}{name}{self.ends}"
 
 
-def opening(tokenizer: Tokenizer, format: CallFormat) -> CallOpening | None:
-    """How the template of a model has a call begin, found by having it write one; None where it writes none."""
+def openings(tokenizer: Tokenizer, format: CallFormat) -> tuple[CallOpening, ...]:
+    """How the template of a model has a call begin, found by having it write one; none where it writes none."""
     mark = format.marks.begin
-    if format is HARMONY:  # its template writes a call otherwise than the model does
-        return CallOpening(mark, "", " ")
+    if format is HARMONY:  # its template writes a call in the second way, the model in both
+        return CallOpening(mark, "", " "), CallOpening(format.marks.other, "", "<|channel|>")
     name = "zqxprobe"
     for arguments in ({"zqy": "zqz"}, '{"zqy": "zqz"}'):
         called = ToolCall(name).message
@@ -67,8 +67,8 @@ def opening(tokenizer: Tokenizer, format: CallFormat) -> CallOpening | None:
             continue
         first = tokenizer.encode(rest[:64], special=True)[0]
         ends = tokenizer.piece(first).decode(errors="replace") if tokenizer.is_special(first) else rest[0]
-        return CallOpening(mark, text[begin + len(mark) : at], ends)
-    return None
+        return (CallOpening(mark, text[begin + len(mark) : at], ends),)
+    return ()
 
 
 def choosing(

@@ -74,6 +74,13 @@ class ToolLaw:
         tools = tuple((name, p / total if total else 0.0) for name, p in self.tools)
         return ToolLaw(tools, 0.0, 0.0, self.undecided / total if total else 1.0, self.passes)
 
+    def either(self, law: "ToolLaw") -> "ToolLaw":
+        """The law where a call begins in one of two ways, that of `law` the other."""
+        more = dict(law.tools)
+        tools = tuple((name, p + more[name]) for name, p in self.tools)
+        none, undecided = max(0.0, self.none + law.none - 1.0), self.undecided + law.undecided
+        return ToolLaw(tools, self.other + law.other, none, undecided, self.passes + law.passes)
+
     def as_dict(self) -> dict[str, Any]:
         rest = {"other_call": self.other, "no_call": self.none, "undecided": self.undecided}
         return {"tools": dict(self.tools), **rest}

@@ -8,6 +8,7 @@ Knows no server and no person.
 import json
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -116,15 +117,17 @@ class ToolUse:
     ) -> Generator[None, None, ToolLaw | None]:
         """The law over what is called, or nothing, where an answer in `steps` behind a prompt chose, in pieces. None
         where the template does not show how a call begins. Under a grammar, what follows is a tool or `WORDS`."""
-        from likely.engine.tools.choice import CallOpening, choosing, opening  # mlx
+        from likely.engine.tools.choice import CallOpening, choosing, openings  # mlx
 
         tokenizer, names = session.tokenizer, tuple(tool.name for tool in self.tools)
         before = [*ids, *(step.token for step in steps[: answer.choice])]
         if self.format is None:
             before += tokenizer.encode('{"name": "')  # as each answer begins
             return (yield from choosing(session, before, (*names, WORDS), CallOpening("", "", '"'))).among_tools
-        begins = opening(tokenizer, self.format)
-        return None if begins is None else (yield from choosing(session, before, names, begins))
+        laws = list[ToolLaw]()
+        for begins in openings(tokenizer, self.format):
+            laws.append((yield from choosing(session, before, names, begins)))
+        return reduce(ToolLaw.either, laws) if laws else None
 
     def splitter(self, ids: Sequence[int], tokenizer: ControlledVocabulary) -> MarkSplitter:
         """The splitter of an answer behind a prompt."""
@@ -154,7 +157,7 @@ class ToolUse:
         own = answer_tokens([step.written for step in steps], opened)
         start = 0 if own is None else own.start
         ends = list(accumulate(map(len, texts), initial=0))
-        mark = written.find(self.format.marks.begin, ends[start])
+        mark = self.format.marks.find(written, ends[start])
         if mark < 0:
             choice = next((i for i in range(start, len(texts)) if texts[i].strip()), start)
         else:

@@ -1,5 +1,7 @@
 """Questions with tools: scripted models that call as they should, otherwise, needlessly, or not."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from tests.support import thinkers
+from tests.support.dialects import DIALECTS, WEATHER
 from tests.support.thinkers import Thinker
 
 TOOLS = [{"name": name, "parameters": {"type": "object", "properties": {"a": {}}}} for name in ("add", "sub")]
@@ -24,10 +27,15 @@ CALLS = (
 )
 
 
-def measured(folder: Path, script: str, call: Any) -> dict[str, float]:
+THINKER = Thinker(CALLS, ("<think>",), "")
+
+
+def measured(
+    folder: Path, script: str, call: Any, thinker: Thinker = THINKER, tools: Sequence[Any] = TOOLS
+) -> dict[str, float]:
     """What is measured of a model that writes a script where the right call is another, or none."""
-    model = thinkers.write(folder / "model", Thinker(CALLS, ("<think>",), ""), script)
-    task = Task("t", lambda: iter([{"prompt": "hi", "tools": TOOLS, "call": call}]), "1")
+    model = thinkers.write(folder / "model", thinker, script)
+    task = Task("t", lambda: iter([{"prompt": "hi", "tools": [*tools], "call": call}]), "1")
     (result,) = evaluate(Session(load(str(model))), task, Protocol())
     assert isinstance(result, Result)
     return dict(result.values)
@@ -54,6 +62,24 @@ def test_a_call_is_compared_with_the_right_one(
     tmp_path: Path, script: str, call: Any, values: dict[str, float]
 ) -> None:
     assert measured(tmp_path, script, call) == pytest.approx(values, abs=1e-3)
+
+
+FORMS = [(name, DIALECTS[name].written) for name in ("qwen3.5", "mistral", "glm", "gpt-oss")]
+HARMONY = DIALECTS["gpt-oss"]
+
+
+@pytest.mark.slow(3)
+@pytest.mark.parametrize(("name", "script"), [*FORMS, ("gpt-oss", HARMONY.kept),
+    *(("gpt-oss", HARMONY.thought.format("hm") + form) for form in (HARMONY.written, HARMONY.kept))])  # fmt: skip
+def test_calls_in_published_forms_are_measured(tmp_path: Path, name: str, script: str) -> None:
+    """A whole run each, by scripted tokens: the marks are control tokens, as they are of the published models."""
+    calls = f"{{% for call in m.tool_calls or [] %}}{{% set c = call.function %}}{DIALECTS[name].call}{{% endfor %}}"
+    template = f"{{% if tools %}}{{% endif %}}{{% for m in messages %}}{calls}{{% endfor %}}a:"
+    marks = re.findall(r"<\|\w+\|>|</?(?:tool_call|arg_\w+)>|\[[A-Z_]+\]", script + "".join(DIALECTS[name].ends))
+    words = tuple(dict.fromkeys(marks))
+    call = {"name": "weather", "arguments": {"city": "12", "days": 3}}
+    found = measured(tmp_path, script, call, Thinker(template, words, "", control=True), [WEATHER.spec["function"]])
+    assert found == pytest.approx({"right_tool": 1, "right_arguments": 1, "right_choice": 1}, abs=1e-3)
 
 
 def test_rows_that_are_no_question_with_tools_are_told() -> None:

@@ -14,6 +14,7 @@ from likely.engine.errors import DataError
 from likely.engine.thinking import THINK, thinking_of
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tools.call_format import JSON, call_format
+from likely.engine.tools.choice import openings
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.tools.use import ToolAnswer, ToolUse
 from tests.support.dialects import CALL, DIALECTS, WEATHER, Dialect
@@ -56,10 +57,24 @@ def test_a_conversation_has_the_marks_of_its_family(dialect: Dialect) -> None:
     """A system's words, a thought, a call and its result are written so, and what the model writes is read so."""
     tokenizer = dialect.tokenizer()
     assert dialect.prompt(tokenizer) == "".join(dialect.pieces)
-    if dialect.written:
-        check(tokenizer, dialect.written)
-    else:
-        assert call_format(tokenizer) is None
+    for written in {dialect.written, dialect.kept} - {""}:
+        check(tokenizer, written)
+    assert dialect.written or call_format(tokenizer) is None
+
+
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS.values() if each.written], ids=lambda it: it.source)
+def test_a_call_begins_as_its_template_writes_it(dialect: Dialect) -> None:
+    tokenizer = dialect.tokenizer()
+    tokenizer.render = tokenizer.templates["default"].render
+    tokenizer.encode = lambda text, special: list(filter(None, CONTROLS.split(text)))
+    tokenizer.piece, tokenizer.is_special = str.encode, CONTROLS.fullmatch
+    format = call_format(tokenizer)
+    assert format is not None
+    found = [opening.of("weather") for opening in openings(tokenizer, format)]
+    written = (dialect.written, dialect.kept)[: len(found)]
+    for text, begins in zip(written, found, strict=True):
+        assert text.lstrip("\n").startswith(begins)
+    assert found or "c." not in dialect.call  # its template has no place for one
 
 
 PUBLISHED = {
