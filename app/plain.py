@@ -196,6 +196,9 @@ def converse(
                 line = f"likely: {error}"
             sys.stderr.write(f"{heat.one_line(line)}\n")
             continue
+        elif text.split()[:1] == ["/tools"]:
+            sys.stderr.write("tools are for the full screen and `likely run --tools`: line by line none is called\n")
+            continue
         elif text.startswith("/"):
             sys.stderr.write(f"unknown command {heat.visible(text.split()[0])}: {HELP}\n")
             continue

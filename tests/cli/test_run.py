@@ -552,11 +552,12 @@ def test_what_is_typed_is_answered_line_by_line(
     def alone(prompt: str, seed: int) -> str:
         return likely("run", "--raw", prompt, "--seed", seed, *how[2:], "-q").out
 
-    typed = b"/redo\nhi\n\n/redo\n/system be\nho\n/new\nhe\n/what now\n/quit\nnever\n"
+    typed = b"/redo\nhi\n\n/redo\n/system be\nho\n/new\nhe\n/what now\n/tools x\n/quit\nnever\n"
     code, out, err = likely("chat", "--plain", *how, "--system", "sys", stdin=typed)
     told = (("s:sys;u:hi;a:", 7), ("s:sys;u:hi;a:", 8), ("s:be;u:ho;a:", 8), ("s:be;u:he;a:", 8))
     assert code == 0 and out == "".join(alone(*each) for each in told)
     assert err.startswith("there is no answer to draw again yet\nunknown command /what: ")
+    assert err.endswith("tools are for the full screen and `likely run --tools`: line by line none is called\n")
 
 
 @pytest.mark.slow(3)

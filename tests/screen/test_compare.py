@@ -88,9 +88,11 @@ def test_answers_are_as_long_as_those_of_the_chat(tmp_path: Path) -> None:
         assert [len(node.steps) for node in screen.kept[0].nodes.values()] == [0, 4, 4, 4]
 
 
-def test_an_empty_prompt_begins_nothing(screen: Screen) -> None:
+def test_an_empty_prompt_and_tools_begin_nothing(screen: Screen) -> None:
     compared(screen, "   ")
     assert not screen.kept and screen.text.count("c sets it up") == 3
+    screen.say("/tools calculator")
+    assert not screen.kept and "tools are for the chat (f2)" in screen.text
 
 
 def test_another_seed_gives_other_answers_to_the_same_prompt(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
 
 
 def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, servers: Path) -> None:
-    engine = ScriptedEngine(scripts=(ECHO, " A pity.", HANG, HANG))
+    engine = ScriptedEngine(scripts=(ECHO, " A pity.", HANG, HANG, HANG))
     with Screen(tmp_path, engine) as screen:
         screen.say(f"/tools {servers}")
         until(screen, "tools: echo, codes")
@@ -95,6 +95,12 @@ def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, 
         screen.press("escape")
         until(screen, "the call was taken back")
         screen.press("ctrl+r")  # the turn can be drawn again
+        until(screen, "hang of scripted is to be called")
+        screen.press("enter")
+        until(screen, "is being called")
+        screen.press("ctrl+c")
+        until(screen, "the call was taken back")
+        screen.press("ctrl+r")
         until(screen, "hang of scripted is to be called")
         screen.press("escape")
         until(screen, "the call was taken back")
@@ -132,3 +138,19 @@ def test_a_long_result_is_folded_and_a_list_that_changes_is_told(tmp_path: Path,
         until(screen, "grow of scripted is to be called")
         screen.press("enter")
         until(screen, "the tools are others now: echo")
+
+
+def test_a_yes_that_is_kept_is_not_of_another_command(tmp_path: Path, servers: Path) -> None:
+    entries = json.loads(servers.read_text())
+    for more, keys in (([], ["down", "down", "enter"]), ([], []), (["--else"], ["end", "enter"])):
+        entries["mcpServers"]["scripted"]["args"][2:] = more
+        servers.write_text(json.dumps(entries))
+        with Screen(tmp_path, ScriptedEngine(scripts=(ECHO, " It is."))) as screen:
+            screen.say(f"/tools {servers}")
+            until(screen, "tools: echo, codes")
+            screen.say("Why?")
+            if keys:
+                until(screen, "echo of scripted is to be called")
+                screen.press(*keys)
+            until(screen, "It is.")
+            assert ("did not allow" in screen.text) == bool(more)

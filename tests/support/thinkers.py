@@ -17,16 +17,19 @@ from likely.engine.tokenizer import from_folder
 from likely.metal import mx
 from tests.engine import tiny
 
+TURNS = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
+
 
 @dataclass(frozen=True)
 class Thinker:
-    """A family: how its template ends, the words that are single tokens, and an answer as it writes it, of a thought
-    and of what is said. `control`: these words are control tokens but for those of letters."""
+    """A family: how its template ends, behind `turns`, the words that are single tokens, and an answer as it writes it,
+    of a thought and of what is said. `control`: these words are control tokens but for those of letters."""
 
     end: str
     words: tuple[str, ...]
     answer: str
     control: bool = False
+    turns: str = TURNS
 
     def says(self, thought: str, said: str) -> str:
         return self.answer.format(thought, said)
@@ -62,12 +65,18 @@ THINKERS = {
     # deepseek-ai/DeepSeek-R1-Distill-Qwen-32B, tokenizer_config.json: opens one, and drops those of earlier answers
     "r1": Thinker("a:{{ '<think>\n' }}", THINK, "{}\n</think>\n\n{}"),
 }  # fmt: skip
-TURNS = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
 
 
-def write(folder: Path, thinker: Thinker, script: str, thinking: bool | None = None) -> Path:
-    """A model of the family that answers a user's "hi" by `script`, where its template was told of `thinking`; its
-    text then ends."""
+def write(
+    folder: Path,
+    thinker: Thinker,
+    script: str,
+    thinking: bool | None = None,
+    asked: str = "hi",
+    then: tuple[Prompt, str] | None = None,
+) -> Path:
+    """A model of the family that answers what is `asked` by `script`, where its template was told of `thinking`; its
+    text then ends. `then`: a longer prompt, and the answer to that."""
     width, context = 2 * tiny.LLAMA["vocab_size"], 256
     config = {
         "model_type": "gpt2", "n_embd": width, "n_head": 2, "n_layer": 1, "n_positions": context, "n_inner": 8,
@@ -92,12 +101,15 @@ def write(folder: Path, thinker: Thinker, script: str, thinking: bool | None = N
         kind = tokenizer.add_special_tokens if thinker.control and not word.isalpha() else tokenizer.add_tokens
         kind([AddedToken(word, normalized=False)])
     tokenizer.save(str(folder / "tokenizer.json"))
-    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"chat_template": TURNS + thinker.end}
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {
+        "chat_template": thinker.turns + thinker.end
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     found = from_folder(folder)
-    start = len(Prompt((("user", "hi"),), thinking=thinking).ids(found)) - 1
-    for at, token in enumerate([*found.encode(script, special=True), tiny.EOS], start):
-        arrays["wpe.weight"][at, token] = LOUD
+    scripts = [(Prompt((("user", asked),), thinking=thinking), script), *([then] if then else [])]
+    for prompt, words in scripts:
+        for at, token in enumerate([*found.encode(words, special=True), tiny.EOS], len(prompt.ids(found)) - 1):
+            arrays["wpe.weight"][at, token] = LOUD
     mx.save_safetensors(
         str(folder / "model.safetensors"), {name: mx.array(a.astype(np.float32)) for name, a in arrays.items()}
     )

@@ -447,7 +447,7 @@ class ChatScreen(View, Steering):
 
     def interrupt(self) -> bool:
         if not self.chat.running or self.chat.stepping:
-            return outgrown.stop(self)
+            return tooling.stop(self) or outgrown.stop(self)
         self.action_stop()
         self.call_later(self.hints.say, "stopped: what was drawn stays · ctrl+q quits")
         return True

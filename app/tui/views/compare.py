@@ -127,7 +127,9 @@ class CompareScreen(View):
             self._cross()
 
     def on_prompt_input_sent(self, event: PromptInput.Sent) -> None:
-        if event.text.strip():
+        if event.text.split()[:1] == ["/tools"]:
+            self.hints.say("tools are for the chat (f2): the columns of a comparison call none", alarm=True)
+        elif event.text.strip():
             self.hints.say("")
             self._keep()
             if self.gives != self.given:
