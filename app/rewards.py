@@ -5,7 +5,7 @@ from typing import Any
 
 from likely.app.units import bits, finite
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, PassedAt, Rewarded
+from likely.engine.rewards.figures import ExpertIteration, HeldOut, PassedAt, Rewarded
 
 
 def rewarded(event: Rewarded) -> str:
@@ -76,20 +76,40 @@ def lines(found: HeldOut) -> Iterator[str]:
     yield f"of {len(found.before)} held-out problems, {found.answers} answers each{crossing(found)}"
 
 
+def expert_lines(found: ExpertIteration) -> Iterator[str]:
+    """Expert iteration beside base and policy."""
+    yield (
+        f"expert iteration, {found.rounds} rounds: {found.drawn:,} answers drawn, {found.kept:,} different right ones "
+        f"learned, {found.tokens:,} tokens"
+    )
+    for one, beside in zip(found.policy.passed, found.beside_base.passed, strict=True):
+        yield f"pass@{one.k:<4} {beside.policy.mean:.3f} ({_rise(beside)} of the base); rewards {_rise(one)} of it"
+
+
 def crossing(found: HeldOut) -> str:
     """From where on the base is ahead, where it is."""
     return "" if found.crossing is None else f"; from {found.crossing} answers on the base is ahead: it got sharper"
 
 
-def as_json(found: HeldOut) -> dict[str, Any]:
-    """pass@k of base and policy, as the last object of a training has it."""
+def as_json(found: HeldOut, expert: ExpertIteration | None = None) -> dict[str, Any]:
+    """pass@k of base and policy, and of expert iteration beside them, as the last object of a training has it."""
+    beside = {} if expert is None else {
+        "expert": {
+            "rounds": expert.rounds, "drawn": expert.drawn, "kept": expert.kept, "tokens": expert.tokens,
+            **{f"pass@{one.k}": one.policy.mean for one in expert.beside_base.passed},
+            "rise": _rises(expert.beside_base), "rise_of_policy": _rises(expert.policy),
+        }
+    }  # fmt: skip
     return {
         "problems": len(found.before), "answers": found.answers, "crossing": found.crossing,
         **{
             name: {f"pass@{one.k}": getattr(one, name).mean for one in found.passed} for name in ("base", "policy")
         },
-        "rise": {
-            f"pass@{one.k}": [one.rise.estimate.mean, *map(finite, one.rise.estimate.interval)]
-            for one in found.passed
-        },
+        "rise": _rises(found),
+        **beside,
     }  # fmt: skip
+
+
+def _rises(found: HeldOut) -> dict[str, list[float | None]]:
+    """Paired differences with their 95 % intervals."""
+    return {f"pass@{one.k}": [one.rise.estimate.mean, *map(finite, one.rise.estimate.interval)] for one in found.passed}

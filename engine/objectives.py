@@ -60,6 +60,9 @@ def _softplus(x: Array, xp: Namespace) -> Array:
     return xp.logaddexp(x, xp.zeros_like(x))
 
 
+OF_REWARDS = (
+    "kl", "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers", "expert",
+)  # fmt: skip
 OBJECTIVES: tuple[Objective, ...] = (
     Objective("sft", options=("kl", "kl_data", "rehearsal", "reword", "label_smoothing")),
     Objective("mdlm", bound=True, options=("anneal",)),
@@ -68,7 +71,7 @@ OBJECTIVES: tuple[Objective, ...] = (
     Objective("orpo", options=("beta",), of_pairs=orpo),
     Objective(
         "reward",
-        options=("kl", "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers"),
+        options=OF_REWARDS,
         drawn=True,
     ),
 )

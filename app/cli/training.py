@@ -58,7 +58,7 @@ def follow(
     from likely.app import rewards
     from likely.app.verdict import as_json as verdict_json
     from likely.engine.rewards.course import RewardWarning
-    from likely.engine.rewards.figures import HeldOut, Rewarded
+    from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
     from likely.engine.tune.control import Ended, Saved, Stepped, Validated
     from likely.engine.tune.verdict import TrainingVerdict
 
@@ -72,6 +72,8 @@ def follow(
     for event in events:
         if leads and isinstance(event, Ended):
             progress.show("", 0, 0)
+        elif isinstance(event, ExpertIteration):
+            pass  # its figures stand at the end
         elif leads and as_json and isinstance(event, HeldOut):
             click.echo(json_line({"event": "held_out", "step": event.step, **rewards.as_json(event)}))
         elif leads and isinstance(event, HeldOut):

@@ -26,7 +26,7 @@ from likely.engine.adapters.config import NEEDS, RENAMED, Config
 from likely.engine.options import read_toml
 
 if TYPE_CHECKING:
-    from likely.engine.rewards.figures import HeldOut
+    from likely.engine.rewards.figures import ExpertIteration, HeldOut
     from likely.engine.tune.control import Ended
     from likely.engine.tune.open_run import Tuning
     from likely.engine.tune.samples import TrainingSample
@@ -98,13 +98,13 @@ def command(
 
 
 def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
-    from likely.engine.rewards.figures import HeldOut
+    from likely.engine.rewards.figures import ExpertIteration, HeldOut
     from likely.engine.tune.control import Ended, TrainControl
     from likely.engine.tune.examination import examined
     from likely.engine.tune.trainer import train
     from likely.engine.tune.verdict import TrainingVerdict
 
-    run, control, verdict, passed = opened.run, TrainControl(), None, None
+    run, control, verdict, passed, expert = opened.run, TrainControl(), None, None, None
     began, sign = run.counters.step, sign_of(run.config.goal)
     with kept_awake(), stopped_by_signals(control.stop), Progress() as progress:
         control.report = progress.show
@@ -114,16 +114,18 @@ def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":
                 verdict = event
             if isinstance(event, HeldOut):
                 passed = event
+            if isinstance(event, ExpertIteration):
+                expert = event
             if isinstance(event, Ended):
                 if run.leads:
-                    _ended(opened, event, began, valid, as_json, words, verdict, passed)
+                    _ended(opened, event, began, valid, as_json, words, verdict, passed, expert)
                 return event
     raise AssertionError("a run ends with Ended")
 
 
 def _ended(
     opened: "Tuning", event: "Ended", began: int, valid: str, as_json: bool, words: Sequence[str],
-    verdict: "TrainingVerdict | None", passed: "HeldOut | None",
+    verdict: "TrainingVerdict | None", passed: "HeldOut | None", expert: "ExpertIteration | None",
 ) -> None:  # fmt: skip
     """Say how a run ended, how far it has moved the model, and what it has learned."""
     from likely.engine.tune.probes import moved
@@ -131,7 +133,7 @@ def _ended(
     run, well = opened.run, event.reason in ("done", "patience")
     far = moved(run) if well else None
     if as_json:
-        held = {} if passed is None else {"measured_at": passed.step, **rewards.as_json(passed)}
+        held = {} if passed is None else {"measured_at": passed.step, **rewards.as_json(passed, expert)}
         click.echo(json_line({"event": "ended", **asdict(event), "moved": far, **held}, moved=PER_TOKEN))
     elif well:
         why = f" ({event.why})" if event.why else ""
@@ -145,6 +147,7 @@ def _ended(
             click.echo(heat.one_line(f"-A {place} takes the weights of step {event.step}, {least}"), err=True)
         said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
         said = (*said, *rewards.lines(passed)) if passed is not None else said
+        said = (*said, *rewards.expert_lines(expert)) if expert is not None else said
         came = list(outcome(far, event.step, run.config.rate, words))
         enough = len(came) == (far is not None)  # nothing is to be changed for having done next to nothing
         changes = advice(verdict, run.config, words) if verdict is not None and enough else ()

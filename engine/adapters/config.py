@@ -62,6 +62,9 @@ class Config:
     verifier: str = option("", "a program that judges: a line of JSON in, a number out; else as likely eval compares")
     timeout: float = option(10.0, "seconds of the verifier for an answer", low=0.01)
     eval_answers: int = option(16, "answers to each held-out problem, for pass@k", low=1, high=1024)
+    expert: int = option(
+        0, "rounds of expert iteration on the same problems at equal cost, compared at the end; 0: none", low=0, high=32
+    )
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
@@ -191,7 +194,6 @@ DEFAULTS = {field.name: field.default for field in fields(Config)}
 OF_OBJECTIVES = tuple(dict.fromkeys(name for objective in objectives.OBJECTIVES for name in objective.options))
 NOT_DRAWN = {  # what does not go with answers that are drawn
     "kind": "objective = reward trains an adapter, whose base it is compared with: leave kind = lora",
-    "warm_start": "objective = reward begins at the model itself: fuse the adapter into it (likely fuse) first",
     "dropout": "objective = reward learns from what was drawn, without dropout: leave it out",
     "checkpointing": "objective = reward does not compute activations again: leave checkpointing out",
     "kl_data": "objective = reward takes the KL of what was drawn: leave kl_data out",

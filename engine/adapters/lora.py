@@ -32,6 +32,7 @@ class Adapter:
     """An adapter: its factors by site path."""
 
     factors: dict[str, Factors] = field(default_factory=dict)
+    start: dict[str, Array] | None = None  # as it began, where what it is compared with is not the model without it
 
     def parameters(self) -> dict[str, Array]:
         return {name: array for f in self.factors.values() for name, array in f.parameters().items()}
@@ -41,6 +42,17 @@ class Adapter:
         for name, array in parameters.items():
             path, _, leaf = name.rpartition(".")
             setattr(self.factors[path], LEAVES[leaf], array)
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        """The adapter as it began, for as long as the block runs."""
+        assert self.start is not None
+        now = self.parameters()
+        self.set(self.start)
+        try:
+            yield
+        finally:
+            self.set(now)
 
     def head(self, model: Transformer) -> list[str]:
         """The names of those that logits are made with, past the hidden states."""

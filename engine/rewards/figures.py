@@ -123,3 +123,17 @@ def held_out(
         base, policy = (mean(side).within(0.0, 1.0) for side in sides)
         found.append(PassedAt(k, base, policy, compare(*sides)))
     return HeldOut(step, answers, tuple(before), tuple(now), tuple(found), tuple(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertIteration:
+    """Expert iteration on the same problems, beside a policy that rewards have made: `drawn` answers in so many
+    `rounds`, `kept` different right ones, `tokens` learned from the start. It against the base, and the policy against
+    it, by the same held-out problems."""
+
+    rounds: int
+    drawn: int
+    kept: int
+    tokens: int
+    beside_base: HeldOut
+    policy: HeldOut

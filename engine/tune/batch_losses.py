@@ -212,9 +212,9 @@ def by_sample(lost: Array, batch: Batch) -> Array:
 def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractContextManager[None]]:
     """Context in which the model is as before training, for as long as a block runs, again and again.
 
-    That is the adapters off, or the weights that were kept.
+    That is the adapters off, or the weights that were kept, or the adapter that it went on from.
     """
-    if isinstance(trained, FullWeights):
+    if isinstance(trained, FullWeights) or (trained is not None and trained.start is not None):
         return trained.started
     layers = adapter_layers(model)
     return lambda: disabled(layers)

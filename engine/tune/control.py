@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded
+from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
@@ -248,4 +248,5 @@ class TrainingPlan:
 
 
 Answer = Completion | Compared | Refused
-Event = Stepped | Rewarded | HeldOut | RewardWarning | Validated | Saved | Paused | TrainingVerdict | Ended
+OfRewards = Rewarded | HeldOut | ExpertIteration | RewardWarning
+Event = Stepped | OfRewards | Validated | Saved | Paused | TrainingVerdict | Ended

@@ -15,8 +15,9 @@ import numpy as np
 from likely.engine import arrays
 from likely.engine.adapters.sites import trainable
 from likely.engine.prompt import single_turn
+from likely.engine.rewards.figures import HeldOut
 from likely.engine.statistics.estimates import compare, ratio, share
-from likely.engine.tune import batch_losses, losses, trials
+from likely.engine.tune import batch_losses, expert, losses, trials
 from likely.engine.tune.batches import collate
 from likely.engine.tune.control import Ended, Event, TrainControl
 from likely.engine.tune.probes import as_before, said, words_of
@@ -50,9 +51,16 @@ OTHERS = (
 def examined(events: Iterator[Event], run: TrainingRun, control: TrainControl) -> Iterator[Event]:
     """The events of a training; before its end, where it came to one by itself, the `TrainingVerdict`.
 
-    None where it is not asked for or can say nothing (`examine`), or `control` stops it: all is saved by then.
+    None where it is not asked for or can say nothing (`examine`), or `control` stops it: all is saved by then. Of
+    rewards it is `ExpertIteration` beside them, where that is asked for.
     """
+    looked = None
     for event in events:
+        if isinstance(event, HeldOut):
+            looked = event
+        done = isinstance(event, Ended) and event.reason == "done"
+        if done and run.config.expert and looked and (beside := expert.compared(run, looked, control)):
+            yield beside
         if isinstance(event, Ended) and event.reason in ("done", "patience") and run.config.verdict:
             for verdict in examine(run):
                 if verdict is not None:

@@ -10,6 +10,7 @@ from likely.engine.tune.control import TrainControl
 from likely.engine.tune.run import TrainingRun, write
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.validation import drawn
+from likely.engine.tune.verdicts import RewardProblem
 
 PROBLEMS = 64  # that are looked at, at most
 HELD = 1 << 30  # in the place of a step in the key of what is drawn: no step comes so far
@@ -21,25 +22,24 @@ def look(run: TrainingRun, control: TrainControl) -> HeldOut | None:
     None without such problems, and where `control` stops it. What the base says is drawn once a run. Over ranks each
     draws its share.
     """
-    rows = drawn(run.rows.test, PROBLEMS) or drawn(run.rows.valid, PROBLEMS)
-    problems = [rollouts.problem(run, row) for row in rows if isinstance(row, TrainingSample)]
+    asked = problems(run)
     c, counters, now = run.config, run.counters, list[Sequence[Rollout]]()
-    mine = share(range(len(rows)), *run.place)
+    mine = share(range(len(asked)), *run.place)
     for n, i in enumerate(mine):
         control.tell("answering held-out problems", n, len(mine))
         if control.stopped:
             break
         if n == len(run.held):
-            run.held.append(tuple(rollouts.draw(run, problems[i], c.eval_answers, (HELD, i), base=True)))
-        new = run.held[n] if not counters.step else rollouts.draw(run, problems[i], c.eval_answers, (HELD, i))
+            run.held.append(tuple(answers(run, asked[i], i, base=True)))
+        new = run.held[n] if not counters.step else answers(run, asked[i], i)
         now.append(new)
     control.stage = ""
     missing = [()] * (len(mine) - len(now))  # where it was stopped
-    sides = (rollouts.everyones(run, problems, [*side, *missing]) for side in (run.held[: len(now)], now))
-    answers = [(tuple(before), tuple(after)) for before, after in zip(*sides, strict=True)]
-    if not all(after for _, after in answers) or not rows:
+    sides = (rollouts.everyones(run, asked, [*side, *missing]) for side in (run.held[: len(now)], now))
+    told = [(tuple(before), tuple(after)) for before, after in zip(*sides, strict=True)]
+    if not all(after for _, after in told) or not asked:
         return None
-    seen = [AnsweredProblem(each.prompt, each.answer, *both) for each, both in zip(problems, answers, strict=True)]
+    seen = [AnsweredProblem(each.prompt, each.answer, *both) for each, both in zip(asked, told, strict=True)]
     were, are = ([_right(of.before) for of in seen], [_right(of.now) for of in seen])
     found = held_out(were, are, c.eval_answers, counters.step, seen)
     missed = 1 - found.passed[0].policy.mean
@@ -50,6 +50,17 @@ def look(run: TrainingRun, control: TrainControl) -> HeldOut | None:
     else:
         counters.waited += 1
     return found
+
+
+def problems(run: TrainingRun) -> list[RewardProblem]:
+    """The held-out problems of a run."""
+    rows = drawn(run.rows.test, PROBLEMS) or drawn(run.rows.valid, PROBLEMS)
+    return [rollouts.problem(run, row) for row in rows if isinstance(row, TrainingSample)]
+
+
+def answers(run: TrainingRun, problem: RewardProblem, i: int, *, base: bool = False) -> list[Rollout]:
+    """Answers to the i-th of them, by the model as it is now or as before training: with the same seeds always."""
+    return rollouts.draw(run, problem, run.config.eval_answers, (HELD, i), base=base)
 
 
 def _right(answers: tuple[Rollout, ...]) -> int:

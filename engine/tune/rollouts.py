@@ -38,6 +38,10 @@ def check(run: TrainingRun) -> None:
     """ParameterError for a run that rewards cannot be learned in."""
     if run.session is None:
         raise ParameterError("objective = reward draws answers, which needs a tokenizer: give the run a session")
+    if run.config.expert and run.group is not None:
+        raise ParameterError("expert iteration runs in one process, not under mlx.launch: leave expert out")
+    if run.config.expert and not (run.rows.test or run.rows.valid):
+        raise ParameterError("expert is compared on held-out problems: give test, or valid above 0")
 
 
 def probe(run: TrainingRun) -> float | None:

@@ -182,8 +182,9 @@ def prepare(
         trained = lora.create(
             chosen, rank=config.rank, scale=config.multiplier, kind=config.kind, seed=config.seed, init=config.init
         )
-        if config.warm_start and before is None:  # a run that goes on has its own
+        if config.warm_start and (before is None or config.goal.drawn):  # a run that goes on has its own
             _begin_at(trained, model, config)
+            trained.start = trained.parameters() if config.goal.drawn else None
         lora.attach(trained)
     run = TrainingRun(model, base, trained, config, rows, folder, name, group, chosen=why, stamp=stamp)
     run.groups = groups or _groups(config, trained.parameters())

@@ -23,7 +23,7 @@ from likely.metal import mx
 FILE = begun.STATE
 # what may differ between a run and its resumption: where things are, how long and how often
 FREE = ("out", "data", "steps", "epochs", "eval_every", "eval_rows", "save_every", "patience", "tensorboard", "kl_data",
-        "test", "verdict", "keep_state", "eval_answers", "timeout")  # fmt: skip
+        "test", "verdict", "keep_state", "eval_answers", "timeout", "expert")  # fmt: skip
 
 CHOSEN = ("batch", "packing")  # together, by the data, where no batch is asked for
 

@@ -42,7 +42,9 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
 }
 # the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
 SAME = {"checkpointing", "keep_state", "test", "verdict"}
-DRAWN = {"answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers"}  # test_rewards.py
+DRAWN = {  # test_rewards.py
+    "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers", "expert",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

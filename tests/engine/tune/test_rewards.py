@@ -244,7 +244,7 @@ def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(
         ({"kind": "full"}, "trains an adapter"),
         ({"dropout": 0.1}, "without dropout"),
         ({"objective": "sft"}, "answers goes with objective = reward|tokens goes with objective = reward"),
-        ({"warm_start": "x"}, "fuse the adapter"),
+        ({"expert": 2}, "expert is compared on held-out problems: give test, or valid above 0"),
         ({"verifier": "/none/check"}, "cannot start the verifier /none/check: there is no such program"),
         ({"label_smoothing": 0.1}, "label_smoothing goes with objective = sft"),
     ],
@@ -254,13 +254,26 @@ def test_what_rewards_cannot_honour_is_refused(options: dict[str, Any], line: st
         opened(tmp_path, model, **options)
 
 
-@pytest.mark.slow(4)
+@pytest.mark.slow(2)
+def test_a_run_that_goes_on_from_an_adapter_is_compared_with_that(model: Path, tmp_path: Path) -> None:
+    list(train(opened(tmp_path, model, steps=2, layers=-1, rank=4, out=str(tmp_path / "first"))))
+    how = {"layers": -1, "rank": 4, "warm_start": str(tmp_path / "first"), "steps": 3}
+    run, fresh = opened(tmp_path, model, **how), opened(tmp_path, model, out=str(tmp_path / "fresh"))
+    each = rollouts.problem(run, run.rows.train[0])  # type: ignore[arg-type]
+    sides = [rollouts.draw(run, each, 8, (1, 0), base=base) for base in (False, True)]
+    assert sides[0] == sides[1] != rollouts.draw(fresh, each, 8, (1, 0))
+    kls = [event.kl for event in train(run) if isinstance(event, Rewarded)]
+    assert abs(kls[0]) < 1e-3 < max(map(abs, kls))
+    list(train(opened(tmp_path, model, **how, resume=True)))  # which knows what it began at
+
+
+@pytest.mark.slow(6)
 def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path: Path) -> None:
     rows = str(written(tmp_path / "rows.jsonl", ROWS))
     words = ["tune", rows, "-M", str(model), "--objective", "reward", "--steps", "8", "--rate", "0.01", "--batch", "2",
              "--tokens", "8", "--eval-answers", "4", "--eval-every", "5", "--test", rows, "--valid", "0",
              "--out", str(tmp_path / "o")]  # fmt: skip
-    done = CliRunner().invoke(likely, [*words, "--json"])
+    done = CliRunner().invoke(likely, [*words, "--expert", "2", "--json"])
     assert done.exit_code == 0, done.output
     told = [json.loads(line) for line in done.stdout.splitlines()]
     looks, last = [each for each in told if each["event"] == "held_out"], told[-1]
@@ -273,6 +286,13 @@ def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path:
     past = LocalTrainer().open(options(tmp_path / "o"), True, lambda *_: None).past  # as the screen goes on with it
     assert [each.step for each in past if isinstance(each, HeldOut)] == [0, 5, 8]
     assert sum(isinstance(each, Rewarded) for each in past) == 8
+    trained = [each["tokens"] for each in told if each["event"] == "stepped"][-1]
+    beside = last["expert"]  # by the same answers, and by the tokens that their rows had
+    assert beside["drawn"] == 8 * 2 * 8 and 0 < beside["kept"] < 128 and abs(beside["tokens"] - trained) <= 16
+    for k in ("pass@1", "pass@2", "pass@4"):
+        assert beside["rise"][k][0] == pytest.approx(beside[k] - last["base"][k])
+        assert beside["rise_of_policy"][k][0] == pytest.approx(last["policy"][k] - beside[k])
+    assert beside["pass@1"] > last["base"]["pass@1"]
 
 
 @pytest.mark.slow(2)
