@@ -9,6 +9,7 @@ from likely.app.training_kind import TrainingConfig
 from likely.app.training_plan import describe, describe_pretraining, pace
 from likely.engine import made
 from likely.engine.errors import ParameterError
+from likely.engine.evaluate.problems import read
 from likely.engine.pretrain import pretraining
 from likely.engine.pretrain.config import PretrainConfig
 from likely.engine.pretrain.pretraining import Pretrained, Pretraining
@@ -50,13 +51,17 @@ class LocalTrainer:
             model, lines = opened.prepared.shape.family, describe_pretraining(opened)
         else:
             ready = shared if config.kind != "full" else load
-            self.opened = opened = open_run(config, progress, resume=resume, load=ready)
+            self.opened = opened = open_run(config, progress, resume=resume, load=ready, read=read)
             progress("measuring this machine", 0, 0)
             refuse_if_too_large(opened.plan, self.run.config)
             model, lines = opened.checkpoint.info.name, describe(opened)
             rows = opened.data.valid or opened.data.train
             prompts = [text for text in map(beginning, rows[:PROMPTS]) if text]
-            chat = bool(rows[0].messages) and opened.checkpoint.tokenizer.chat_template is not None
+            chat = (
+                bool(rows[0].messages)
+                and rows[0].form != "problem"
+                and opened.checkpoint.tokenizer.chat_template is not None
+            )
         if self.run.group is not None:
             raise ParameterError("the screen shows a run of one process: leave out --screen to train on several")
         tokenizer = opened.checkpoint.tokenizer

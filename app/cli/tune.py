@@ -71,11 +71,12 @@ def command(
             return
         settings, resume, won = winner
         words = as_one_training(words, won)
+    from likely.engine.evaluate.problems import read
     from likely.engine.tune.open_run import open_run
     from likely.engine.tune.report import examples, refuse_if_too_large
 
     with Progress() as progress:
-        opened = open_run(settings, progress.show, resume=resume)
+        opened = open_run(settings, progress.show, resume=resume, read=read)
     if dry_run:
         if as_json:
             click.echo(json.dumps(_object(opened), default=plain))

@@ -32,7 +32,7 @@ class Config:
     """Options of a fine-tuning: what is trained, on what, and how."""
 
     model: str = option("smollm2", "an alias, a hub repository, a folder or a .gguf file")
-    data: str = option("", "a file, a folder, or the id of a hub data set")
+    data: str = option("", "a file, a folder, or the id of a hub data set; of rewards a task, too")
     out: str = option("adapter", "the directory that the adapter is written to")
 
     map: tuple[str, ...] = option((), "a column of the data by its name here, THEIRS=OURS; repeatable")

@@ -57,7 +57,7 @@ class RowFault(DataError):
 class TrainingRow:
     """One row: a text, or a conversation, or a conversation with an answer that was rejected."""
 
-    form: str
+    form: str  # of FORMS; "problem" of a task, which is asked as it stands, outside the chat template
     where: str  # file:line
     text: str = ""
     messages: tuple[Message, ...] = ()

@@ -7,9 +7,10 @@ that the same row falls on the same side in every run and however the file is or
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded
@@ -29,6 +30,20 @@ SNAPSHOT = "snapshot"  # where in the hub's cache a data set lies whole
 
 
 @dataclass(frozen=True)
+class Judging:
+    """How answers to the problems of a task end, and how each is judged: by where the problem stands, its reward."""
+
+    judges: Mapping[str, Callable[[str], float]]  # VerifierError where there is no verdict
+    identity: str  # of the task: another one for other problems or another way to judge
+    stop: tuple[str, ...] = ()
+    asks: bool = False  # another process, whose verdicts are worth keeping
+
+    def beside(self, other: "Judging | None") -> "Judging":
+        """With the problems of another task, which are held out."""
+        return self if other is None else replace(self, judges={**other.judges, **self.judges})
+
+
+@dataclass(frozen=True)
 class Data:
     """The rows of each part, and what is odd about them."""
 
@@ -42,6 +57,7 @@ class Data:
     left_out: int = 0  # rows that a person dropped (`engine.tune.choices`)
     columns: str = ""  # how those of the train file are read, in words
     keys: frozenset[str] = frozenset()  # the columns of all files, by their own names
+    judging: Judging | None = None  # of a task's problems
 
     @property
     def fingerprint(self) -> str:
@@ -51,6 +67,7 @@ class Data:
             for row in part:
                 digest.update(row.digest)
             digest.update(b"|")
+        digest.update(self.judging.identity.encode() if self.judging else b"")
         return digest.hexdigest()
 
 
@@ -92,31 +109,38 @@ def read(
             left_out += len(some) - len(parts[part])
         if not parts["train"]:
             raise DataError(f"{path}: every row of it was dropped by hand; {choices.beside(path)} says which")
-    train = parts["train"]
+    odd = {"left_out": left_out, "columns": columns(path, names), "keys": frozenset(keys)}
+    return parted(parts, str(path), valid=valid, keep_duplicates=keep_duplicates, **odd)
+
+
+def parted(
+    parts: Mapping[str, Sequence[TrainingRow]], where: str, *, valid: float, keep_duplicates: bool, **odd: Any
+) -> Data:
+    """Rows in three parts, of which `valid` is a share of the first where there is none; `odd` are fields of `Data`.
+    DataError where they do not go together, or none can be set aside."""
+    train, held, test = (list(parts.get(name, ())) for name in PARTS)
     counts = Counter(row.digest for row in train)
     duplicates = len(train) - len(counts)
     if not keep_duplicates:
         train = list({row.digest: row for row in train}.values())
-    split = not parts["valid"] and valid > 0
+    split = not held and valid > 0
     if split:
         aside = [int.from_bytes(row.digest[:2], "big") < valid * SHARE for row in train]
         if not any(aside) and len(train) > 1:  # few rows: the one with the smallest hash
             least = min(range(len(train)), key=lambda i: train[i].digest)
             aside = [row.digest == train[least].digest for row in train]
         if all(aside):
-            raise DataError(f"{path}: its rows are all the same, so none can be set aside; give a valid file")
-        parts["valid"] = [row for row, out in zip(train, aside, strict=True) if out]
+            raise DataError(f"{where}: its rows are all the same, so none can be set aside; give a valid file")
+        held = [row for row, out in zip(train, aside, strict=True) if out]
         train = [row for row, out in zip(train, aside, strict=True) if not out]
     trained = {row.digest for row in train}
-    overlap = sum(row.digest in trained for part in ("valid", "test") for row in parts[part])
-    forms = Counter(row.form for row in (*train, *parts["valid"], *parts["test"]))
+    overlap = sum(row.digest in trained for row in (*held, *test))
+    forms = Counter(row.form for row in (*train, *held, *test))
     if "preference" in forms and len(forms) > 1:
         raise DataError(
-            f"{path} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
+            f"{where} mixes preference pairs with other rows: {dict(forms)}; keep them in separate data sets"
         )
-    held, test = tuple(parts["valid"]), tuple(parts["test"])
-    words = columns(path, names)
-    return Data(tuple(train), held, test, dict(forms), duplicates, overlap, split, left_out, words, frozenset(keys))
+    return Data(tuple(train), tuple(held), tuple(test), dict(forms), duplicates, overlap, split, **odd)
 
 
 def files(folder: Path) -> dict[str, list[Path]]:

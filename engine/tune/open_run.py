@@ -75,10 +75,12 @@ def open_run(
     *,
     resume: bool = False,
     load: Callable[[str, Report], Checkpoint] = load,
+    read: Callable[..., data.Data] = data.read,
 ) -> Tuning:
     """The run that the options describe. The data are read first: their faults are known before the model is loaded.
 
-    `load` gives a model that is this run's alone; its arrays may be another's too.
+    `load` gives a model that is this run's alone; its arrays may be another's too. `read` reads data, with the options
+    of `data.read`.
     """
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
@@ -86,14 +88,12 @@ def open_run(
     if config.verifier:
         Verifier.of(config.verifier)
     names = read_map(config.map)
-    dataset = data.read(
-        config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress
-    )
+    dataset = read(config.data, names=names, valid=config.valid, keep_duplicates=config.duplicates, progress=progress)
     check_objective(config, dataset)
     keys = set(dataset.keys)
     if config.test:
         try:
-            test = data.read(config.test, names=names, valid=0, progress=progress)
+            test = read(config.test, names=names, valid=0, progress=progress)
         except DataError as error:
             raise DataError(f"--test: {error}") from None
         dataset, keys = with_test(dataset, test, config), keys | test.keys
@@ -118,11 +118,17 @@ def with_test(dataset: data.Data, test: data.Data, config: Config) -> data.Data:
     check_objective(config, test)
     trained = {row.digest for row in dataset.train}
     overlap = dataset.overlap + sum(row.digest in trained for row in test.train)
-    return replace(dataset, test=test.train, overlap=overlap)
+    judging = test.judging if dataset.judging is None else dataset.judging.beside(test.judging)
+    return replace(dataset, test=test.train, overlap=overlap, judging=judging)
 
 
 def check_objective(config: Config, dataset: data.Data) -> None:
     """DataError for pairs where likelihood is asked for, and the other way round."""
+    if dataset.judging is not None and not config.goal.drawn:
+        raise DataError(
+            f"objective {config.objective} learns from rows that show the answer, and {config.data} is a task, whose "
+            "problems are learned by --objective reward"
+        )
     preferences, pairs = "preference" in dataset.forms, config.goal.of_pairs is not None
     if preferences != pairs:
         wants = "rows with chosen and rejected" if pairs else f"--objective {' or '.join(OF_PAIRS)}"
@@ -157,6 +163,7 @@ def assemble(
         anchors_read.samples,
         dataset.fingerprint,
         test.pairs or test.samples,
+        dataset.judging,
     )
     name = str(checkpoint.info.path) if Path(config.model).exists() else config.model
     together = ranks.joined()

@@ -64,13 +64,13 @@ def said(
 
 def texts(
     run: TrainingRun, ids: Sequence[int], tokens: int, *, n: int = 1, recipe: Recipe = GREEDY, seed: int = 0,
-    base: bool = False,
+    base: bool = False, stop: Sequence[str] = (),
 ) -> list[GrownText]:  # fmt: skip
     """n texts after these ids, side by side, by the model as it is now or as it was before training."""
     session, around = as_before(run) if base else (_session(run), _renewed(run))
     session.forget()  # what was read was read by other weights
     with around():
-        found = texts_of(session.generate(ids, RunControl(recipe), n=n, seed=seed, max_tokens=tokens))
+        found = texts_of(session.generate(ids, RunControl(recipe), n=n, seed=seed, max_tokens=tokens, stop=stop))
     session.forget()
     return found
 

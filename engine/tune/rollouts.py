@@ -15,6 +15,7 @@ import numpy as np
 
 from likely.engine import ranks
 from likely.engine.adapters.sites import trainable
+from likely.engine.answers.extraction import canonical, number
 from likely.engine.answers.program import RIGHT
 from likely.engine.decode.texts import GrownText
 from likely.engine.errors import DataError, ParameterError, TemplateError
@@ -77,8 +78,9 @@ def probe(run: TrainingRun) -> float | None:
 
 
 def stands(answer: str, said: str) -> bool:
-    """Whether an answer is among the words that are said."""
-    return bool(answer) and answer in said.split()
+    """Whether an answer, or its number, is among the words that are said."""
+    forms = {canonical(answer), str(number(answer))}
+    return not forms.isdisjoint(map(canonical, said.split()))
 
 
 def problem(run: TrainingRun, sample: TrainingSample) -> RewardProblem:
@@ -104,7 +106,8 @@ def draw(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, b
 def said(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[GrownText]:
     """n answers to a problem, by the model as it is now, or as it was before training."""
     seed = int(np.random.SeedSequence([run.config.seed, *key]).generate_state(1)[0])
-    return texts(run, each.ids, run.config.tokens, n=n, recipe=Recipe(), seed=seed, base=base)
+    stop = run.rows.judging.stop if run.rows.judging is not None else ()
+    return texts(run, each.ids, run.config.tokens, n=n, recipe=Recipe(), seed=seed, base=base, stop=stop)
 
 
 def judged(run: TrainingRun, each: RewardProblem, drawn: Sequence[GrownText]) -> list[Rollout]:

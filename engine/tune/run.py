@@ -17,9 +17,10 @@ from likely.engine.rewards.figures import Rewarded, Rollout
 from likely.engine.tune import amounts, batches, memory, optimisers, state
 from likely.engine.tune.batch_losses import Trained
 from likely.engine.tune.control import Saved
+from likely.engine.tune.data import Judging
 from likely.engine.tune.samples import Pair, RehearsedAnswer, RewardedAnswer, TrainingSample
 from likely.engine.tune.state import Counters, State
-from likely.engine.tune.verdicts import Verdicts
+from likely.engine.tune.verdicts import Verdicts, compared
 from likely.metal import mx
 from likely.models import LanguageModel, Transformer
 from likely.models.config import MaskedDiffusion
@@ -40,6 +41,7 @@ class Set:
     anchors: Sequence[TrainingSample] = ()
     fingerprint: str = ""
     test: Sequence[TrainingSample | Pair] = ()
+    judging: Judging | None = None  # of problems of a task
 
 
 @dataclass
@@ -102,8 +104,17 @@ class TrainingRun:
     @cached_property
     def verdicts(self) -> Verdicts:
         """Verdicts on the answers that it draws. ParameterError where the verifier cannot be started."""
-        c = self.config
-        return Verdicts(Verifier.of(c.verifier, c.timeout) if c.verifier else None)
+        c, task = self.config, self.rows.judging
+        if c.verifier:
+            program = Verifier.of(c.verifier, c.timeout)
+            return Verdicts(lambda each, said: program(each.prompt, said, answers=[each.answer]), program.identity)
+        if task is None:
+            return Verdicts(compared)
+        judges = task.judges
+        return Verdicts(
+            lambda each, said: judges[each.where](said) if each.where in judges else compared(each, said),
+            task.identity if task.asks else "",
+        )
 
     @property
     def per_epoch(self) -> int:

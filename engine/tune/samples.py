@@ -158,14 +158,16 @@ def fit(sample: TrainingSample, length: int, how: str) -> list[TrainingSample]:
 
 def encode(messages: Sequence[Message], row: TrainingRow, tokenizer: Tokens, loss: str) -> TrainingSample:
     """One row's ids and targets. Without a chat template a completion follows its prompt as text follows text."""
-    templated = row.form != "text" and tokenizer.chat_template is not None
+    templated = row.form not in ("text", "problem") and tokenizer.chat_template is not None
     if row.form == "text":
         prompt = Prompt(parts=(row.text,))
     elif templated:
         prompt = Prompt(tuple(messages), tools=tuple(row.tools))
     elif len(messages) == 2 and messages[1]["role"] == "assistant":
         asks, says = (str(message["content"]) for message in messages)
-        apart = row.form == "question" and not (asks[-1:].isspace() or says[:1].isspace())  # as it will be asked
+        apart = row.form in ("question", "problem") and not (
+            asks[-1:].isspace() or says[:1].isspace()
+        )  # as it will be asked
         prompt = Prompt(parts=(asks, " " * apart + says))
     else:
         raise DataError(

@@ -8,17 +8,16 @@ file grows by some 60 bytes for each different answer. Comparisons are made agai
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from likely.engine import journal
 from likely.engine.answers.comparison import same_number, same_words
 from likely.engine.answers.extraction import is_number
-from likely.engine.answers.program import Verifier, VerifierError
+from likely.engine.answers.program import VerifierError
 from likely.engine.journal import Journal
 from likely.engine.rewards.figures import Rollout
 from likely.engine.tune.samples import RewardedAnswer
@@ -42,11 +41,20 @@ class RewardProblem:
         return RewardedAnswer((*self.ids, *answer), trained, self.where, weight)
 
 
+Judge = Callable[[RewardProblem, str], float]  # VerifierError where there is no verdict
+
+
+def compared(problem: RewardProblem, said: str) -> float:
+    """1 where an answer is the row's, as `likely eval` compares."""
+    return float((same_number if is_number(problem.answer) else same_words)(said, problem.answer))
+
+
 @dataclass
 class Verdicts:
     """The verdicts that are known, None where the program gave none, by what was asked (`_key`)."""
 
-    verifier: Verifier | None  # None: an answer is compared with the row's
+    judge: Judge
+    program: str = ""  # another one for another program; "" where no other process is asked
     known: dict[str, float | None] = field(default_factory=dict)
     why: str = ""  # there was no verdict, the last time
     journal: Journal = field(default_factory=lambda: Journal(None, {}))
@@ -56,13 +64,10 @@ class Verdicts:
         """The verdict on each different answer to a problem."""
         keys = {said: self._key(problem, said) for said in answers}
         new = [said for said, key in keys.items() if key not in self.known]
-        if self.verifier is None:
-            same = same_number if is_number(problem.answer) else same_words
-            return {said: float(same(said, problem.answer)) for said in keys}
+        if not self.program:
+            return {said: self.judge(problem, said) for said in keys}
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            asked = {
-                pool.submit(self.verifier, problem.prompt, said, answers=[problem.answer]): keys[said] for said in new
-            }
+            asked = {pool.submit(self.judge, problem, said): keys[said] for said in new}
             for done in as_completed(asked):
                 try:
                     self._note(asked[done], done.result())
@@ -74,7 +79,7 @@ class Verdicts:
     def hear(self, problem: RewardProblem, group: Iterable[Rollout]) -> None:
         """Take in the verdicts that another rank was given."""
         for one in group:
-            if self.verifier is not None and not one.cut and (key := self._key(problem, one.text)) not in self.known:
+            if self.program and not one.cut and (key := self._key(problem, one.text)) not in self.known:
                 self._note(key, one.reward)
 
     def accept(self) -> None:
@@ -91,19 +96,15 @@ class Verdicts:
             self.journal.add({"of": key, "verdict": verdict})
 
     def _key(self, problem: RewardProblem, said: str) -> str:
-        asked = json.dumps([self._program, problem.prompt, problem.answer, said])
+        asked = json.dumps([self.program, problem.prompt, problem.answer, said])
         return hashlib.blake2b(asked.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-
-    @cached_property
-    def _program(self) -> str:
-        return "" if self.verifier is None else self.verifier.identity
 
 
 @contextmanager
 def opened(verdicts: Verdicts, folder: Path) -> Iterator[None]:
     """Have the verdicts of a run's folder, and keep new ones there; over ranks rank 0 does. DataError where the file is
     damaged or cannot be written."""
-    if verdicts.verifier is None:
+    if not verdicts.program:
         yield
         return
     with journal.opened(folder / FILE, {"verdicts": 1}, {"of": str, "verdict": (float, None)}) as there:

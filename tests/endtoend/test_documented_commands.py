@@ -39,6 +39,8 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "likely pretrain novels/ --tokenizer bytes": MINUTES,
     "likely pretrain novels/ --objective": MINUTES,
     "likely tune problems.jsonl --objective reward": MINUTES,
+    "likely tune arithmetic:items=400,size=2 --objective reward": MINUTES,
+    "likely tune gsm8k.toml --objective reward": MINUTES,
     "likely scale toy": MINUTES,
     "likely bench": MINUTES,
     "likely pull": OUTSIDE,

@@ -18,11 +18,15 @@ from likely.engine.adapters.config import configure
 from likely.engine.adapters.sites import trainable
 from likely.engine.answers.vote import pass_at
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.evaluate.generated import generated
+from likely.engine.evaluate.problems import read as read_problems
+from likely.engine.evaluate.tasks import Item
 from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
 from likely.engine.tune import rollouts
 from likely.engine.tune.begun import options
 from likely.engine.tune.control import Ended
+from likely.engine.tune.data import read as read_rows
 from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.row_scores import target_losses
@@ -73,13 +77,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(
-    folder: Path, model: Path, judge: str = JUDGE, resume: bool = False, rows: Rows = ROWS, **options: Any
-) -> TrainingRun:
+    folder: Path, model: Path, judge: str = JUDGE, resume: bool = False, rows: Rows = ROWS, reads: Any = read_rows,
+    **options: Any,
+) -> TrainingRun:  # fmt: skip
     (folder / "judge.py").write_text(judge)
     how = {"model": str(model), "data": str(written(folder / "rows.jsonl", rows)), "objective": "reward", "valid": 0.0,
            "answers": 8, "batch": 2, "tokens": 8, "rate": 0.01, "steps": 4, "save_every": 0, "out": str(folder / "out"),
            "schedule": "constant", "verifier": f"{sys.executable} -S {folder / 'judge.py'}", **options}  # fmt: skip
-    return open_run(configure(how), lambda *_: None, resume=resume).run
+    return open_run(configure(how), lambda *_: None, resume=resume, read=reads).run
 
 
 @pytest.mark.slow(3)
@@ -205,6 +210,44 @@ def test_equal_rewards_leave_the_adapter_as_it_was_bit_for_bit(model: Path, tmp_
     assert told[0] == RewardWarning(0, "verdicts", 0.3, 0.3) and "verdict was 0.3" in warning(told[0])
     assert {event.groups for event in told if isinstance(event, Rewarded)} == {(2, 0, 0)}
     assert all(np.array_equal(np.array(value), before[name]) for name, value in run.trained.parameters().items())
+
+
+@pytest.mark.slow(1)
+def test_problems_of_a_task_are_asked_as_eval_asks_them_and_judged_by_its_scorers(model: Path, tmp_path: Path) -> None:
+    """With the examples before them, outside any template, and to where an answer ends."""
+    name = "arithmetic:items=8,size=1,shots=1"
+    task = generated(name)
+    assert task is not None
+    run = opened(tmp_path, model, data=name, verifier="", reads=read_problems, length=256)
+    asked = {item.body.prompt: item.body for item in task.items() if isinstance(item, Item)}  # type: ignore[union-attr]
+    problems = [rollouts.problem(run, row) for row in run.rows.train]  # type: ignore[arg-type]
+    assert {each.prompt for each in problems} == {*asked}
+    for each in problems:
+        right = asked[each.prompt].answers[0]  # type: ignore[union-attr]
+        said = [right.rpartition(" ")[2], f"{right}1", ""]
+        assert [run.verdicts.of(each, said)[text] for text in said] == [1, 0, 0]
+    (tmp_path / "task.toml").write_text(
+        'data = "rows.jsonl"\nprompt = "{prompt}"\nanswer = "{completion}"\nstop = ["e"]\nscorer = "regex"\n'
+        "pattern = '^(.?)$'\n"
+    )
+    run = opened(tmp_path, model, data=str(tmp_path / "task.toml"), verifier="", reads=read_problems)
+    row = run.rows.train[0]
+    assert isinstance(row, TrainingSample) and run.session is not None
+    texts = rollouts.draw(run, rollouts.problem(run, row), 16, (1, 0))
+    written = [b"".join(map(run.session.tokenizer.piece, one.ids)).decode(errors="replace") for one in texts]
+    assert any("e" in text for text in written) and not any("e" in one.text for one in texts)
+
+
+@pytest.mark.parametrize(
+    ("data", "objective", "line"),
+    [
+        ("markov:items=4", "reward", "its documents are scored by their probability"),
+        ("arithmetic:items=4", "sft", "arithmetic:items=4 is a task, whose problems are learned by --objective reward"),
+    ],
+)
+def test_a_task_that_rewards_cannot_be_had_of_is_refused(data: str, objective: str, line: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=line):
+        open_run(configure({"data": data, "objective": objective}), read=read_problems)
 
 
 @pytest.mark.slow(1)
