@@ -13,11 +13,11 @@ from click.core import ParameterSource
 from likely.app.cli.table_options import options
 from likely.app.limits import Limits
 from likely.engine.errors import ParameterError
-from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, read, recipe
+from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, Values, read, recipe
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Parameter
 
-DEFAULT_PRESET = "balanced"
+DEFAULT_PRESET, RECOMMENDED = "balanced", "recommended"
 MAX_TOKENS = 2048  # a model that never ends its answer is stopped there
 
 
@@ -36,7 +36,8 @@ def _help(text: str, low: float, high: float, off: float | None) -> str:
 
 
 draw_options = options(  # whose values `read_recipe` reads
-    click.option("--preset", type=click.Choice(list(PRESETS)), help=f"Named settings. Default: {DEFAULT_PRESET}."),
+    click.option("--preset", type=click.Choice([*PRESETS, RECOMMENDED]),
+                 help=f"Named settings. Default: {DEFAULT_PRESET}. {RECOMMENDED}: those of the model's publisher."),
     click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
                  help="The order in which the transforms run."),
     *(
@@ -69,7 +70,7 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: boo
     """
     flags = {name: values[name] for name in PARAMETERS if values[name] is not None}
     preset = values["preset"] or (None if flags or searches or whole else DEFAULT_PRESET)
-    settings = {**(PRESETS[preset] if preset else {}), **flags}
+    settings = {**(_preset(preset) if preset else {}), **flags}
     bias = dict(_bias(entry) for entry in values["bias"])
     limits = Limits(
         _fresh_seed() if values["seed"] is None else values["seed"],
@@ -85,6 +86,28 @@ def read_recipe(values: Mapping[str, Any], *, searches: bool = False, whole: boo
             f"a search has no use for temperature 0, it looks for the likeliest by itself: drop {option}"
         )
     return drawing, limits
+
+
+def _preset(name: str) -> Values:
+    """Values of a preset; those that the publisher of the command's model recommends are read from its files.
+
+    ParameterError where there are none, or the model is not here yet.
+    """
+    if name != RECOMMENDED:
+        return PRESETS[name]
+    from likely.app.cli.opening import default_model
+    from likely.engine.recommended import recommended
+    from likely.engine.sources import store
+
+    given = click.get_current_context().params
+    if given.get("replay") is not None:
+        raise ParameterError(f"--replay reads no model, so it cannot take --preset {RECOMMENDED}: name the values")
+    model = given.get("model") or default_model()
+    if (info := store.resolve(model)) is None:
+        raise ParameterError(f"--preset {RECOMMENDED} reads files of {model}, not here yet: likely pull {model} first")
+    if not (values := recommended(info.path)):
+        raise ParameterError(f"{model} comes without recommended values: leave out --preset {RECOMMENDED}")
+    return values
 
 
 def _fresh_seed() -> int:

@@ -72,6 +72,17 @@ def test_a_prompt_is_words_files_and_what_is_piped_in(
     assert load(Path("read.jsonl"))[0].prompt == load(Path("told.jsonl"))[0].prompt
 
 
+def test_a_preset_is_what_the_models_publisher_recommends(likely: Likely, tmp_path: Path) -> None:
+    model = bigram.write(tmp_path / "m", TABLE)
+    asked = ("run", "hello", "-M", model, "--preset", "recommended", "-q", "--save", tmp_path / "a.jsonl")
+    assert "comes without recommended values: leave out --preset recommended" in likely(*asked).err
+    (model / "generation_config.json").write_text('{"temperature": 0.6, "top_k": 20, "top_p": 7.0, "eos_token_id": 1}')
+    assert likely(*asked)[:2] == (0, "xyz\n")
+    assert likely(*asked[:4], "--temp", "0.6", "--top-k", "20", "-q", "--save", tmp_path / "b.jsonl").code == 0
+    assert load(tmp_path / "a.jsonl")[0].steps[0].recipe == load(tmp_path / "b.jsonl")[0].steps[0].recipe
+    assert "likely pull qwen3-4b first" in likely("run", "hi", "-M", "qwen3-4b", "--preset", "recommended").err
+
+
 def test_run_json_is_an_object_a_token(likely: Likely) -> None:
     _, out, _ = likely("run", "hello", "--temp", "0", "--json")
     *tokens, end = [json.loads(line) for line in out.splitlines()]
