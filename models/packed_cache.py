@@ -20,6 +20,7 @@ from likely.metal.packed import LANES
 from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
+BEHIND = 64  # of one behind a frozen prefix: what eight short answers read lies closer together
 LARGE = 4 << 20  # bytes of a buffer that goes back to the system as soon as it is outgrown
 FILLED = 16 << 20  # bytes of one whose text is long: huge pages are cleared as a whole, with the first row in them
 
@@ -106,15 +107,15 @@ class _Sequence:
 
     def reserve(self, count: int, first: int, shape: RowShape) -> None:
         """Room for `count` more rows that nobody else sees."""
-        end = self.rows + count
+        end, step = self.rows + count, BEHIND if self.prefix else FIRST
         if self.own is None:
-            self._take(_PackedSegment(shape, max(first, -(-end // FIRST) * FIRST)))
+            self._take(_PackedSegment(shape, max(first, -(-end // step) * step)))
         own = self.own
         assert own is not None
         if len(own.holders) == 1:
             own.used = max(self.rows, own.frozen)
         if end > own.capacity or own.used > self.rows:
-            capacity = own.capacity if end <= own.capacity else max(2 * own.capacity, -(-end // FIRST) * FIRST)
+            capacity = own.capacity if end <= own.capacity else max(2 * own.capacity, -(-end // step) * step)
             self._take(own.copied(self.rows, capacity, shape))
         assert self.own is not None
         self.own.used = end
@@ -224,7 +225,8 @@ class PackedCache:
         """Room for T more rows of each of B; where many are known to come, for the first that follow them, too."""
         for text in self.texts:
             known = self.expected - text.length
-            text.reserve(t, known + FIRST if known > self._first else self._first, self.shape)
+            first = min(self._first, BEHIND) if text.prefix else self._first
+            text.reserve(t, known + FIRST if known > self._first else first, self.shape)
 
     def needs(self, positions: int) -> int:
         """Bytes that it holds at most when a text of so many positions was read."""

@@ -9,7 +9,8 @@ typedef struct {
 
 /* All that was summed, in whole words. */
 INLINE I whole_of(eight_t sum) {
-    return dot(sum.whole, (I)sum.pairs, 0x00010001);
+    static const int ones = 0x00010001;
+    return dot(sum.whole, (I)sum.pairs, &ones, 0);
 }
 
 /* sum + the four codes of each word times those of `four`; with `full` there is no room for more pairs. */

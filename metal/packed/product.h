@@ -71,7 +71,7 @@ static const int many[] = {1};
 #define ADD(sum, value, at)                                                                                            \
     EVERY(p) {                                                                                                         \
         I v = value;                                                                                                   \
-        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, ((const int *)x)[(long)(at) * R + r]);                         \
+        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, (const int *)x + (long)(at) * R + r, R > 1);                    \
     }
 #define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
     _Pragma("unroll") for (int j = 0; j < 4; j++) ADD(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, 4 * (n) + j)
@@ -160,12 +160,11 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
  * offset then weighs what its number weighs. */
 INLINE void rounded(const float *x, float limit, I *low, I *high, float *factor, float *total) {
     F a = LOAD(F, x), b = LOAD(F, x + LANES);
-    I sign = (I){0} + 0x7fffffff;
-    F sizes = largest((F)((I)a & sign), (F)((I)b & sign));
-    float most = 0;
-    for (int i = 0; i < LANES; i++)
-        most = sizes[i] > most ? sizes[i] : most;
-    *factor = most * (1 / limit) + 0 * sum(a + b); /* what is no number stays none */
+    I signs = (I){0} + 0x7fffffff, first = (I)a & signs, second = (I)b & signs, more = first > second;
+    int size = __builtin_reduce_max((more & first) | (~more & second)); /* of floats without a sign, in their order */
+    float most;
+    __builtin_memcpy(&most, &size, sizeof most);
+    *factor = most * (1 / limit) + 0 * most; /* what is no number stays none */
     float scale = most > 0 ? limit / most : 0;
     if (!(scale < __builtin_inff())) /* below 1e-34: as good as none */
         scale = 0;

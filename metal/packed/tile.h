@@ -79,7 +79,7 @@ INLINE void some_rows(const int R, const int run, const int shifted, const tile_
 #pragma clang loop unroll_count(2) /* all at once, the compiler takes half a vector after the other */
             for (int j = 0; j < run / 2; j++) {
                 I v = words[j];
-                EACH(r) sum[r] = dot(sum[r], v, ((const int *)x)[(long)j * R + r]);
+                EACH(r) sum[r] = dot(sum[r], v, (const int *)x + (long)j * R + r, 0);
             }
             F s = *scale++;
             EACH(r) all[r] += FLOATS(sum[r]) * factors[r] * s;

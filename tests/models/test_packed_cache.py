@@ -91,6 +91,8 @@ def test_a_buffer_is_held_once_by_all_that_share_it_and_copied_by_the_second_who
             cache.spread(b)
     cache.freeze()
     assert cache.nbytes == 0  # what is frozen counts for nobody
+    read(cache, [4], [40])
+    assert cache.nbytes == 2 * 64 * ROW  # several short answers to one prompt lie close together
     alone = made(20)
     buffer = alone.texts[0].own
     alone.rewind(5)
