@@ -1,4 +1,4 @@
-"""Few rows: what a training of `likely tune` makes of six small data sets (`benchmarks/row_sets.py`), at what cost.
+"""Few rows: what a training of `likely tune` makes of small data sets (`benchmarks/row_sets.py`), at what cost.
 
     python benchmarks/few_rows.py [--model smollm2] [--sets facts sums] [--set rate=0.001 --set rank=16]
 

@@ -1,8 +1,9 @@
-"""Six small data sets to fine-tune on, written for this project: rows to train on, and rows that are held out.
+"""Small data sets to fine-tune on, written for this project: rows to train on, and rows that are held out.
 
-Facts of a product that does not exist, with paraphrases of a quarter of its questions; a manner of speaking; a format;
-labels; sums; and a text. All but the facts and the text are generated, so that held-out rows are of the same rule.
-Knows no model.
+Six by which defaults are judged: facts of a product that does not exist, with paraphrases of a quarter of its
+questions; a manner of speaking; a format; labels; sums; and a text. All but the facts and the text are generated, so
+that held-out rows are of the same rule. Two so that what is made for those paraphrases is not made for them alone:
+paraphrases of the other facts, and a second subject. Knows no model.
 """
 
 from collections.abc import Callable
@@ -34,10 +35,17 @@ THINGS = """the kettle; this lamp; my new chair; the blender; the jacket; this p
 
 def facts() -> Rows:
     """60 questions about a product that does not exist; held out are 15 of them in other words."""
-    lines = (Path(__file__).parent / "facts.tsv").read_text(encoding="utf-8").splitlines()[1:]
-    entries = [line.split("\t") for line in lines]
-    train = [_row(entry[0], entry[1]) for entry in entries]
-    return train, [_row(entry[2], entry[3]) for entry in entries if len(entry) > 2]
+    return _asked("facts", 2)
+
+
+def further() -> Rows:
+    """The same 60 questions; held out are the other 45 in other words."""
+    return _asked("facts", 4)
+
+
+def museum() -> Rows:
+    """30 questions about a museum that does not exist; held out are all of them in other words."""
+    return _asked("museum", 2)
 
 
 def style() -> Rows:
@@ -87,7 +95,16 @@ def text() -> Rows:
 
 SETS: dict[str, Callable[[], Rows]] = {
     "facts": facts, "style": style, "format": format_, "classes": classes, "sums": sums, "text": text,
+    "further": further, "museum": museum,
 }  # fmt: skip
+
+
+def _asked(name: str, other: int) -> Rows:
+    """Questions and answers of a table, and those that it has in other words in a column, with what is to be said."""
+    lines = (Path(__file__).parent / f"{name}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    entries = [line.split("\t") for line in lines]
+    held = [_row(entry[other], entry[other + 1]) for entry in entries if len(entry) > other and entry[other]]
+    return [_row(entry[0], entry[1]) for entry in entries], held
 
 
 def _words(text: str) -> list[str]:

@@ -21,7 +21,7 @@ FLOOR = 100  # steps that a run takes where nothing is asked; an adapter has har
 RANK = 8  # of an adapter where nothing is asked
 PULL = 2.0  # to the base's own answers, where rows are few
 FASTER = 3  # times the rate, where a training has hardly begun
-REWORD = 0.5  # of the words of questions, where they are what tells few rows apart
+REWORD = 0.35  # of the words of questions, where they are what tells few rows apart
 RATE = 2e-4  # of many rows, of whole weights, and of objectives other than likelihood
 ADVANTAGES, SHARES = ("others", "std", "none"), ("answers", "tokens", "each")
 SCHEDULES = ("constant", "linear", "cosine", "wsd")
@@ -68,13 +68,13 @@ class Config:
     anneal: float = option(0.0, "share of the steps in which causal attention becomes both ways", low=0, high=1)
 
     kind: str = option("lora", "what is trained", choices=KINDS)
-    rank: int = option(0, "rank of the adapter; 0: by the data, 8 or 16", low=0)
+    rank: int = option(0, "rank of the adapter; 0: by the data, 8, 16 or 32", low=0)
     alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
     warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
     init: str = option("zero", "of A: random, the largest directions of W, or what sets the rows apart", choices=INITS)
-    layers: int = option(0, "adapt the last so many layers; -1: all; 0: by the data, all or three of five", low=-1)
+    layers: int = option(0, "adapt the last so many layers; -1: all; 0: by the data, all, 3 of 5, a third", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
     dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
     quantize: int = option(0, "keep the base in so many bits (QLoRA); 0: as it is loaded", low=0, high=8)

@@ -17,8 +17,10 @@ from likely.engine.tune.samples import TrainingSample
 BATCHES = 16  # of a pass over few samples, at least
 PASSES, OF_ROWS = 8, 60  # so many passes over so many rows, and over n times as many by the root of n fewer
 ROW = 64  # tokens that count as a row, where samples are longer
-MORE = 1.75  # passes, and rate of as many steps, where questions are said otherwise each time
-UPPER = 0.6  # of the layers, where a training rehearses: it costs less and learns as much; a third is too few for sums
+MORE = 2.0  # times the passes, and rate of as many steps, where questions are said otherwise each time
+# where a training rehearses, share of the layers, from above, and times the rank: fewer layers cost less. A third is
+# too few for sums; where questions are said otherwise, it keeps them as well at twice the rank
+UPPER = {False: (0.6, 2), True: (1 / 3, 4)}
 REWARD_RATE = 2e-5  # of rewards, whose gradient is of few answers: a tenth of many rows'
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
@@ -63,10 +65,11 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     rehearses = quick and layers and steps_of(c, items) >= SHORT and (c.rehearsal > 0 or (c.rehearsal < 0 and not c.kl))
     if c.rehearsal < 0 and rehearses:
         c = replace(c, rehearsal=PULL)
+    upper, ranks = UPPER[c.reword > 0] if rehearses else (0.0, 1)
     if not c.layers:
-        c = replace(c, layers=math.ceil(UPPER * layers) if rehearses else -1)
+        c = replace(c, layers=math.ceil(upper * layers) or -1)
     if not c.rank and c.kind != "full":
-        c = replace(c, rank=2 * RANK if rehearses else RANK)
+        c = replace(c, rank=ranks * RANK)
     if not c.rate:
         steps = max(FLOOR, steps_of(c, items))
         fast = FAST * more * (2 if c.init == "contrast" else 1)  # B alone moves

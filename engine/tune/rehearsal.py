@@ -93,7 +93,7 @@ def check(run: TrainingRun) -> None:
 
 def beside(rows: int) -> int:
     """How many answers are rehearsed beside a batch of so many rows."""
-    return math.ceil(rows / 2)
+    return math.ceil(rows / 3)
 
 
 def count(run: TrainingRun) -> int:

@@ -9,10 +9,11 @@ import numpy as np
 
 from likely.engine.adapters.sites import trainable
 from likely.engine.errors import ParameterError
+from likely.engine.tune import rehearsal
 from likely.engine.tune.probes import as_before
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
-from likely.engine.tune.wordings import WORD, Rewording, frame_of
+from likely.engine.tune.wordings import WORD, Rewording, frame_of, function_words
 from likely.metal import mx
 from likely.models import Transformer
 
@@ -57,7 +58,8 @@ def begin(run: TrainingRun) -> Rewording:
         if others:
             p = np.exp((np.array([alike for alike, _ in others]) - others[0][0]) / SHARP)
             near[token] = tuple(t for _, t in others), tuple((p / p.sum()).tolist())
-    return Rewording(found, run.config.reword, run.config.seed, near)
+    rows = [item for item in run.rows.train if isinstance(item, TrainingSample) and any(found.words(item))]
+    return Rewording(found, run.config.reword, run.config.seed, near, function_words(rehearsal.QUESTIONS), rows)
 
 
 def cosines(model: Transformer, tokens: Sequence[int], others: Sequence[int]) -> np.ndarray:

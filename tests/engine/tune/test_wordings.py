@@ -42,10 +42,24 @@ def test_words_are_left_out_or_give_way_to_the_nearest_and_what_the_answer_repea
     assert rewording.of(row, 7, 1, 2) == rewording.of(row, 7, 1, 2)
 
 
+def test_content_words_go_in_any_order_among_the_function_words_of_another_row(tmp_path: Path) -> None:
+    asked = [("What is the ab of cd?", "ef"), ("How do I gh to it?", "ij")]
+    run = opened(tmp_path, [{"prompt": asks, "completion": says} for asks, says in asked], reword=1e-9).run
+    rewording, row, draws = begin(run), run.rows.train[0], 200
+    assert run.session is not None
+    pieces = [rewording.of(row, step, 0, 0).ids[: -row.targets] for step in range(draws)]
+    said = [b"".join(map(run.session.tokenizer.piece, ids)).decode() for ids in pieces]
+    # of what is said otherwise three in five are put into one of two rows, half of them in one of two orders
+    law = {"What is the cd of ab?": 1 / 8, "How do I ab to it cd?": 3 / 8, "How do I cd to it ab?": 1 / 8}
+    law = {text: 0.75 * 0.6 * p for text, p in law.items()}
+    for text, p in (law | {asked[0][0]: 1 - sum(law.values())}).items():
+        assert abs(said.count(text) / draws - p) < 4 * (p * (1 - p) / draws) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("rows", "reword"),
     [
-        ([("Who makes it?", "Varda"), ("What does it cost?", "7"), ("Where is it from?", "Porto")], 0.5),
+        ([("Who makes it?", "Varda"), ("What does it cost?", "7"), ("Where is it from?", "Porto")], 0.35),
         ([("Say it: go home", "Please go home"), ("Say it: sit down", "Please sit down")], -1.0),
         ([("What is 1 + 2?", "3"), ("What is 2 + 2?", "4"), ("What is 3 + 5?", "8")], -1.0),
     ],
