@@ -15,7 +15,7 @@ def rewarded(event: Rewarded) -> str:
     missing = f" · {event.missing} without a verdict" if event.missing else ""
     return (
         f"reward {event.reward:.2f} [{event.low:.2f}, {event.high:.2f}] · {groups} · "
-        f"KL {bits(event.kl):.2f} bits an answer · entropy {bits(event.entropy):.2f} bits a token · "
+        f"KL {round(bits(event.kl), 2) + 0.0:.2f} bits an answer · entropy {bits(event.entropy):.2f} bits a token · "
         f"{lengths(event)} · {event.cut:.0%} cut{missing}"
     )
 

@@ -61,7 +61,8 @@ def _softplus(x: Array, xp: Namespace) -> Array:
 
 
 OF_REWARDS = (
-    "kl", "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers", "expert",
+    "kl", "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "look_first", "eval_answers",
+    "expert",
 )  # fmt: skip
 OBJECTIVES: tuple[Objective, ...] = (
     Objective("sft", options=("kl", "kl_data", "rehearsal", "reword", "label_smoothing")),

@@ -61,6 +61,7 @@ class Config:
     )
     verifier: str = option("", "a program that judges: a line of JSON in, a number out; else as likely eval compares")
     timeout: float = option(10.0, "seconds of the verifier for an answer", low=0.01)
+    look_first: int = option(32, "problems drawn before the first step, to refuse what teaches nothing; 0: none", low=0)
     eval_answers: int = option(16, "answers to each held-out problem, for pass@k", low=1, high=1024)
     expert: int = option(
         0, "rounds of expert iteration on the same problems at equal cost, compared at the end; 0: none", low=0, high=32

@@ -20,6 +20,7 @@ from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout
 from likely.engine.tune import (
     batches,
     contrast,
+    first_draw,
     optimisers,
     passed,
     rehearsal,
@@ -168,7 +169,10 @@ def _begin(run: TrainingRun, control: TrainControl) -> float | None:
 
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
-    alike = rollouts.probe(run) if run.config.goal.drawn and not run.counters.step else None
+    alike = None
+    if run.config.goal.drawn and not run.counters.step:
+        alike = rollouts.probe(run)
+        first_draw.check(run, told)
     if run.config.rehearsal > 0 and not run.rehearsed:
         run.rehearsed = rehearsal.rehearsed(run, told)
     if run.config.reword > 0 and run.rewording is None:

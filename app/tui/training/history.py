@@ -190,8 +190,9 @@ class TrainingHistory:
         last = self.last
         if last is None:
             return []
-        own = self.rewards.facts() if self.rewards is not None else []
-        facts = [*own, f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
+        if self.rewards is not None:
+            return [*self.rewards.facts(), f"epoch {last.epoch:.2f}", size(last.memory)]
+        facts = [f"epoch {last.epoch:.2f}", f"{last.tokens_per_s:,.0f} tok/s", size(last.memory)]
         facts.append(f"{count(last.tokens)} tokens trained")
         if last.kl:
             facts.append(f"KL to the base {bits(last.kl):.3f} bits")

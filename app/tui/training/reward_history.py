@@ -113,7 +113,7 @@ class RewardHistory:
         xs, ys = _column(steps, lambda one: one.step), _column(steps, of)
         heading = [
             (name, "heading"),
-            *([(f"  {smooth(ys)[-1]:.2f} bits", "text"), (unit, "faint")] if len(ys) else []),
+            *([(f"  {round(smooth(ys)[-1], 2) + 0.0:.2f} bits", "text"), (unit, "faint")] if len(ys) else []),
         ]
         return Picture(heading, [Curve(xs, smooth(ys), "bar")], (), right, left, axis=False, floor=0.0)
 

@@ -43,7 +43,7 @@ BESIDE: dict[str, dict[str, Any]] = {  # what an option needs, and what it would
 # the same numbers for less memory, or for further steps alone (test_trainer.py), or only looked at
 SAME = {"checkpointing", "keep_state", "test", "verdict"}
 DRAWN = {  # test_rewards.py
-    "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "eval_answers", "expert",
+    "answers", "tokens", "advantage", "share", "reuse", "verifier", "timeout", "look_first", "eval_answers", "expert",
 }  # fmt: skip
 
 

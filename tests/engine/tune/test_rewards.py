@@ -22,7 +22,8 @@ from likely.engine.evaluate.generated import generated
 from likely.engine.evaluate.problems import read as read_problems
 from likely.engine.evaluate.tasks import Item
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
+from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out
+from likely.engine.rewards.promise import unfit
 from likely.engine.tune import rollouts
 from likely.engine.tune.begun import options
 from likely.engine.tune.control import Ended
@@ -83,7 +84,8 @@ def opened(
     (folder / "judge.py").write_text(judge)
     how = {"model": str(model), "data": str(written(folder / "rows.jsonl", rows)), "objective": "reward", "valid": 0.0,
            "answers": 8, "batch": 2, "tokens": 8, "rate": 0.01, "steps": 4, "save_every": 0, "out": str(folder / "out"),
-           "schedule": "constant", "verifier": f"{sys.executable} -S {folder / 'judge.py'}", **options}  # fmt: skip
+           "schedule": "constant", "look_first": 0, "verifier": f"{sys.executable} -S {folder / 'judge.py'}",
+           **options}  # fmt: skip
     return open_run(configure(how), lambda *_: None, resume=resume, read=reads).run
 
 
@@ -279,6 +281,33 @@ def test_a_verifier_that_is_fooled_is_told_before_anything_is_learned(
     rows = [{**row, "completion": letter} for row, letter in zip(ROWS, "eo" * 3, strict=True)]
     with pytest.raises(DataError, match=line):
         next(train(opened(tmp_path, model, read + judge, rows=rows)))
+
+
+@pytest.mark.slow(2)
+def test_a_training_whose_answers_are_all_worth_the_same_does_not_begin(model: Path, tmp_path: Path) -> None:
+    run = opened(tmp_path, model, SAME, steps=4, look_first=8)
+    with pytest.raises(DataError, match=r"of 8 problems tried first 0 had .* easier problems .*--look-first 0"):
+        list(train(run))
+    assert not list((tmp_path / "out").glob("*.safetensors"))
+    short = opened(tmp_path, model, SAME, steps=3, look_first=8)  # it would draw fewer in all
+    assert isinstance(list(train(short))[-1], Ended)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "cut", "line"),
+    [
+        ([[0.0] * 8] * 30 + [[0.0] * 7 + [1.0]] * 2, False, ""),
+        ([[0.0] * 8] * 31 + [[0.0] * 7 + [1.0]], True, "a larger --tokens (100% were cut by it)"),
+        ([[1.0] * 8] * 20 + [[0.0] * 8] * 12, False, "0 had answers of different worth, and 62% of the answers"),
+        ([[1.0] * 8] * 26 + [[0.0, *[1.0] * 7]] * 6, False, "harder problems"),
+        ([[0.2, 0.4, 0.2, None]] * 32, False, ""),  # graded: it is told apart
+    ],
+)
+def test_what_is_tried_first_says_whether_there_is_something_to_learn(
+    rewards: list[list[float | None]], cut: bool, line: str
+) -> None:
+    groups = [[Rollout("", (1,), "", value, 0.0, 0.0, cut) for value in group] for group in rewards]
+    assert line in unfit(groups) and bool(unfit(groups)) == bool(line)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""First draw of a training by rewards: answers to some of its problems, which tell whether it would teach anything."""
+
+from collections.abc import Callable, Sequence
+
+from likely.engine.errors import DataError
+from likely.engine.rewards.figures import Rollout
+from likely.engine.rewards.promise import unfit
+from likely.engine.tune import rollouts
+from likely.engine.tune.batches import share
+from likely.engine.tune.run import TrainingRun
+from likely.engine.tune.samples import TrainingSample
+from likely.engine.tune.validation import drawn
+
+FIRST = (1 << 30) + 1  # in the place of a step in the key of what is drawn: no step comes so far
+
+
+def check(run: TrainingRun, told: Callable[[str, int, int], None]) -> None:
+    """DataError where the answers to `look_first` problems promise nothing (`unfit`); none are drawn for a run that
+    draws fewer in all. Over ranks each draws its share."""
+    c, n = run.config, run.config.look_first
+    if not n or run.steps * c.batch * c.accumulate < n:
+        return
+    rows = drawn(run.rows.train, n)
+    problems = [rollouts.problem(run, row) for row in rows if isinstance(row, TrainingSample)]
+    problems = [problems[i % len(problems)] for i in range(n)]
+    own, mine = list[Sequence[Rollout]](), share(range(n), *run.place)
+    for k, i in enumerate(mine):
+        told("drawing answers first", k, len(mine))
+        own.append(rollouts.draw(run, problems[i], c.answers, (FIRST, i)))
+    if why := unfit(rollouts.everyones(run, problems, own)):
+        raise DataError(f"{why}; --look-first 0 goes on without having looked")
