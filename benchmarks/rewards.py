@@ -11,6 +11,7 @@ What is done is kept in FOLDER, and one JSON line at the end compares all by pro
 
 import argparse
 import json
+import platform
 import random
 import subprocess
 import sys
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 DEMONSTRATIONS, FREE, HELD, DRAWN = 3000, 6000, 300, 32
 LARGEST = 36  # target
+RATE = 1e-3
 OPTIONS = {"kind": "lora", "rank": 32, "layers": -1, "valid": 0.0, "length": 32, "save_every": 0, "eval_every": 0,
            "verdict": False}  # fmt: skip
 
@@ -127,17 +129,52 @@ def rewarded(root: Path, files: dict[str, str], model: Path, seed: int, options:
     run = opened(files, model, root / name, data=files["free"], objective="reward", verifier=files["verifier"],
                  tokens=16, seed=seed, schedule="constant", **options)  # fmt: skip
     began, clock = time.process_time(), time.perf_counter()
-    steps = []
+    steps: list[list[float]] = []
     for event in trained(run):
         if isinstance(event, Rewarded):
             steps.append([event.reward, *event.groups, event.kl, event.entropy, event.drawn_s])
             if event.step % 10 == 1:
                 print(name, event.step, [round(x, 3) for x in steps[-1]], round(time.process_time() - began, 1),
                       flush=True)  # fmt: skip
-    result = {"processor_s": time.process_time() - began, "clock_s": time.perf_counter() - clock, "steps": steps}
+    result: dict[str, Any] = {
+        "processor_s": time.process_time() - began, "clock_s": time.perf_counter() - clock, "steps": steps,
+        "tokens": run.counters.tokens,
+    }  # fmt: skip
     result["policy"] = rights(run, files, of_base=False)
     place.write_text(json.dumps(result))
     return result
+
+
+def supervised(root: Path, files: dict[str, str], model: Path, seed: int, limit_s: float) -> dict[str, Any]:
+    """Supervised learning that goes on with the demonstrations for so many seconds of the processor."""
+    place = root / f"supervised-{seed}.json"
+    if not place.exists():
+        run = opened(files, model, root / f"supervised-{seed}", data=files["shown"], steps=100_000, batch=32, seed=seed,
+                     packing=False, rate=RATE, schedule="constant", rehearsal=0.0, reword=0.0)  # fmt: skip
+        began = time.process_time()
+        steps = sum(1 for _ in trained(run, limit_s))
+        used = time.process_time() - began
+        place.write_text(json.dumps({"processor_s": used, "steps": steps, "policy": rights(run, files, of_base=False)}))
+    return dict(json.loads(place.read_text()))
+
+
+def iterated(root: Path, files: dict[str, str], model: Path, seed: int, options: dict[str, Any], tokens: int,
+             more: float = 1.0) -> dict[str, Any]:  # fmt: skip
+    """Three rounds of expert iteration: as many answers and tokens as by rewards, or so many times more."""
+    from likely.engine.tune import expert
+    from likely.engine.tune.control import TrainControl
+
+    place = root / f"expert-{seed}{'' if more == 1 else f'-{more:g}'}.json"
+    if not place.exists():
+        run = opened(files, model, root / f"expert-{seed}", data=files["free"], objective="reward", tokens=16,
+                     seed=seed, verifier=files["verifier"], expert=3, test=files["held"], verdict=True,
+                     **options)  # fmt: skip
+        run.counters.batch, run.counters.tokens = round(more * options["steps"]), round(more * tokens)
+        began = time.process_time()
+        kept, drawn, learned = expert.iterated(run, run.trained, TrainControl())
+        found = {"processor_s": time.process_time() - began, "kept": kept, "drawn": drawn, "tokens": learned}
+        place.write_text(json.dumps({**found, "policy": rights(run, files, of_base=False)}))
+    return dict(json.loads(place.read_text()))
 
 
 def of_base(root: Path, files: dict[str, str], model: Path, seed: int) -> list[int]:
@@ -149,28 +186,52 @@ def of_base(root: Path, files: dict[str, str], model: Path, seed: int) -> list[i
     return found
 
 
+def row(counts: Sequence[int], base: Sequence[int], policy: Sequence[int]) -> dict[str, Any]:
+    """pass@k of one way, and the differences by problem from the base to it and from it to rewards, with intervals."""
+    from likely.engine.rewards.figures import held_out
+
+    sides = {"over_base": held_out(base, counts, DRAWN), "rewards_over": held_out(counts, policy, DRAWN)}
+    return {
+        "pass": {one.k: round(one.policy.mean, 3) for one in sides["over_base"].passed},
+        "crossing": sides["over_base"].crossing,
+        **{
+            name: {one.k: [round(x, 3) for x in (one.rise.estimate.mean, *one.rise.estimate.interval)]
+                   for one in found.passed if one.k in (1, DRAWN)}
+            for name, found in sides.items()
+        },
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--answers", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--tokens", type=int, default=1_600_000)
+    parser.add_argument("--tokens", type=int, default=300_000, help="of the base's pretraining")
+    parser.add_argument("--ways", default="supervised,expert")
     options = parser.parse_args()
-    files = prepared(options.root)
+    files, figures = prepared(options.root), dict[str, Any]()
     for seed in map(int, options.seeds.split(",")):
-        began = time.process_time()
         model = base(options.root, files, seed, options.tokens)
-        print("base", time.process_time() - began, flush=True)
         before = of_base(options.root, files, model, seed)
-        from likely.engine.rewards.figures import held_out
-
-        print(seed, sum(before) / len(before) / DRAWN, flush=True)
-        how = {"steps": options.steps, "answers": options.answers, "batch": options.batch, "rate": options.rate}
+        how = {"steps": options.steps, "answers": options.answers, "batch": options.batch, "rate": RATE}
         result = rewarded(options.root, files, model, seed, how)
-        print(held_out(before, result["policy"], DRAWN), result["processor_s"], flush=True)
+        ways = {"base": {"policy": before}, "rewards": result}
+        if "supervised" in options.ways:
+            ways["supervised"] = supervised(options.root, files, model, seed, result["processor_s"])
+        if "expert" in options.ways:
+            ways["expert"] = iterated(options.root, files, model, seed, how, result["tokens"])
+        figures[str(seed)] = {
+            name: {
+                **row(way["policy"], before, result["policy"]),
+                **{key: way[key] for key in ("processor_s", "kept", "drawn", "tokens") if key in way},
+            }
+            for name, way in ways.items()
+        }
+        print(json.dumps({"seed": seed, **figures[str(seed)]}), flush=True)
+    print(json.dumps({"machine": platform.machine(), **figures}))
 
 
 if __name__ == "__main__":

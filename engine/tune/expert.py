@@ -35,7 +35,7 @@ def compared(run: TrainingRun, policy: HeldOut, control: TrainControl) -> Expert
     c, own = run.config, run.trained.parameters()
     try:
         with verdicts.opened(run.verdicts, run.folder):
-            kept, drawn, tokens = _iterated(run, run.trained, control)
+            kept, drawn, tokens = iterated(run, run.trained, control)
             problems = passed.problems(run)
             right = list[int]()
             for i, each in enumerate(problems):
@@ -51,7 +51,7 @@ def compared(run: TrainingRun, policy: HeldOut, control: TrainControl) -> Expert
     return ExpertIteration(c.expert, drawn, kept, tokens, *sides)
 
 
-def _iterated(run: TrainingRun, trained: lora.Adapter, control: TrainControl) -> tuple[int, int, int]:
+def iterated(run: TrainingRun, trained: lora.Adapter, control: TrainControl) -> tuple[int, int, int]:
     """Leave the adapter at what the rounds come to; how many different right answers they kept, how many were drawn,
     and how many tokens were learned."""
     c, rows = run.config, [row for row in run.rows.train if isinstance(row, TrainingSample)]

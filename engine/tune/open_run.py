@@ -48,12 +48,20 @@ class Tuning:
     @cached_property
     def plan(self) -> TrainingPlan:
         """The plan of its steps, at this machine's speed."""
-        return report(self.run)
+        plan, run = report(self.run), self.run
+        if not run.config.goal.drawn:
+            return plan
+        return replace(plan, seconds=(run.steps - run.counters.step) * self.drawing[0])
+
+    @cached_property
+    def drawing(self) -> tuple[float, float]:
+        """Forecast of a step that draws, and of an answer: seconds."""
+        return forecast.drawing_s(self.run) if self.run.config.goal.drawn else (0.0, 0.0)
 
     @cached_property
     def beside(self) -> forecast.Beside:
         """Forecast of what is no step: asking the base, and the look in the end."""
-        return forecast.beside(self.run)
+        return forecast.beside(self.run, self.drawing)
 
     @property
     def whole_s(self) -> float:

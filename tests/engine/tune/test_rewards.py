@@ -349,6 +349,7 @@ def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path:
     assert done.exit_code == 0, done.output
     told = [json.loads(line) for line in done.stdout.splitlines()]
     looks, last = [each for each in told if each["event"] == "held_out"], told[-1]
+    assert told[0]["seconds"] > 0 < told[0]["looking_s"]  # by answers that were drawn for it, and not learned from
     assert [each["step"] for each in looks] == [0, 5, 8] and last["measured_at"] == 8
     assert looks[0]["policy"] == looks[0]["base"] == last["base"] and looks[-1]["policy"] == last["policy"]
     timed = [each["drawn_s"] + each["verified_s"] + each["updated_s"] for each in told if each["event"] == "rewarded"]
