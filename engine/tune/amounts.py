@@ -89,7 +89,10 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     if not parts:
         return c, ""
     steps, an_epoch = steps_of(c, items), per_epoch(c, items)
+    pace = "few rows are learned in many passes" + " and fast" * quick
+    if c.goal.drawn:
+        pace = "what a model draws itself is learned slowly, or it says one thing alone"
     return c, (
-        f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; few rows are "
-        "learned in many passes and fast (the options of these names say otherwise)"
+        f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; {pace} (the "
+        "options of these names say otherwise)"
     )
