@@ -53,13 +53,16 @@ SCORES = slopes(logprobs, LOGITS)
 TRUE = slopes(lambda logits: np.exp(logprobs(logits)) @ REWARD, LOGITS)
 
 
-def expected(size: int, how: str, share: str = "answers", rewards: np.ndarray = REWARD) -> np.ndarray:
-    """The mean over all groups of the gradient that a group gives."""
+def expected(
+    size: int, how: str, share: str = "answers", rewards: np.ndarray = REWARD, drawn: np.ndarray = P,
+    scores: np.ndarray = SCORES,
+) -> np.ndarray:  # fmt: skip
+    """The mean over all groups of the gradient that a group gives, where answers are drawn by these probabilities."""
     total = np.zeros(SCORES.shape[1])
     for group in product(range(len(ANSWERS)), repeat=size):
         some = list(group)
         counted = weights(advantages(rewards[some], how), [LENGTH[i] for i in some], share)
-        total += P[some].prod() * (counted @ SCORES[some])
+        total += drawn[some].prod() * (counted @ scores[some])
     return total
 
 
@@ -86,6 +89,20 @@ def test_a_groups_gradient_in_the_mean(
     length, true = np.linalg.norm(found), np.linalg.norm(TRUE)
     assert length / true == pytest.approx(ratios[size - 2], abs=2e-6)
     assert found @ TRUE / length / true == pytest.approx(cosines[size - 2], abs=2e-6)
+
+
+def test_answers_left_out_or_drawn_by_another_law_teach_another_gradient() -> None:
+    """Truncated ones have no reward and are learned nevertheless; answers are drawn at the temperature of the law that
+    is learned: else the gradient of the mean reward is missed by so much of its length."""
+    ended = np.array([[answer[-1] == END] for answer in ANSWERS])
+    found = expected(2, "others", scores=SCORES * ended)
+    assert np.linalg.norm(found - TRUE) / np.linalg.norm(TRUE) == pytest.approx(0.298856, abs=2e-6)
+    cooler = np.exp(logprobs(LOGITS / 0.7))
+    true = slopes(lambda logits: np.exp(logprobs(logits / 0.7)) @ REWARD, LOGITS)
+    found = expected(2, "others", drawn=cooler)
+    assert np.linalg.norm(found - true) / np.linalg.norm(true) == pytest.approx(0.286173, abs=2e-6)
+    own = slopes(lambda logits: logprobs(logits / 0.7), LOGITS)
+    assert expected(2, "others", drawn=cooler, scores=own) == pytest.approx(true, abs=1e-9)
 
 
 @pytest.mark.parametrize(("p", "ratio"), [(0.01, 2.440367), (0.1, 2.177354), (0.5, 1.735807)])
@@ -125,6 +142,33 @@ def test_a_price_of_kl_in_the_reward_leads_to_the_tilted_reference() -> None:
     worth = REWARD - beta * (best - ref)  # at the optimum every answer is worth the same, beta log Z
     assert worth == pytest.approx(0.637852863943, abs=1e-11)
     assert advantages(worth) == pytest.approx(np.zeros(15), abs=1e-12)
+
+
+VISITS = np.array([[[a[: len(f)] == f and a[len(f) : len(f) + 1] == (v,) for v in range(3)] for f in PREFIXES]
+                   for a in ANSWERS], float)  # fmt: skip
+
+
+@pytest.mark.slow(1)
+@pytest.mark.parametrize(("place", "right", "far"), [("reward", 0.939231, 0.0), ("loss", 0.817472, 0.087247)])
+def test_kl_in_the_reward_ends_at_the_tilted_reference_and_in_the_loss_elsewhere(
+    place: str, right: float, far: float
+) -> None:
+    """By drawn groups of 16: k1 in the reward, and k3 = u - 1 - log u, u = ref / p, in the loss, as most have it."""
+    beta, ref, logits, random = 0.25, logprobs(REFERENCE), LOGITS.copy(), np.random.default_rng(0)
+    steps = 2000
+    for t in range(steps):
+        log, table = logprobs(logits), np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        some = random.choice(len(ANSWERS), 16, p=np.exp(log) / np.exp(log).sum())
+        scores = VISITS[some] - VISITS[some].sum(-1, keepdims=True) * table
+        dear = beta * (log - ref)[some]
+        counted = weights(advantages(REWARD[some] - dear * (place == "reward")), [LENGTH[i] for i in some])
+        if place == "loss":
+            counted -= beta * (1 - np.exp((ref - log)[some])) / len(some)
+        logits += 0.5 * (1 - t / steps) * np.tensordot(counted, scores, 1)
+    log, best = logprobs(logits), ref + REWARD / beta
+    best -= np.log(np.exp(best).sum())
+    assert np.exp(log) @ REWARD == pytest.approx(right, abs=0.02)
+    assert np.exp(log) @ (log - best) == pytest.approx(far, abs=0.005 if place == "reward" else 0.03)
 
 
 def course(steps: int = 40, **figures: Callable[[int], float]) -> list[Rewarded]:
