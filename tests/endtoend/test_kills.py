@@ -1,6 +1,7 @@
 """kill -9 at random instants of what takes long, and signals twice: nothing kept is lost, nothing half is taken.
 
-LIKELY_KILLS is how many of each (25), LIKELY_KILLS_SEED which instants; what a process was doing then is not fixed.
+LIKELY_KILLS is how many of each (25), or as many as there is time for (ENOUGH_S), LIKELY_KILLS_SEED which instants;
+what a process was doing then is not fixed.
 """
 
 import hashlib
@@ -30,6 +31,7 @@ from tests.endtoend.test_interruption import ENDLESS, LONG, MAIN
 from tests.engine import index_server, tiny
 
 KILLS = int(os.environ.get("LIKELY_KILLS", "25"))
+ENOUGH_S = 120.0  # of kills, on a busy machine
 LAYERS = 6  # a quantisation of two is over before it can be killed
 
 
@@ -65,9 +67,9 @@ def killed(process: "subprocess.Popen[bytes]", after_s: float) -> bool:
 
 
 def instants(longest_s: float) -> Iterator[float]:
-    """Moments up to a time, until so many kills are through; a caller takes one for each kill."""
-    rng = random.Random(int(os.environ.get("LIKELY_KILLS_SEED", "19")))
-    while True:
+    """Moments up to a time, until so many kills are through or it is enough; a caller takes one for each kill."""
+    rng, ends = random.Random(int(os.environ.get("LIKELY_KILLS_SEED", "19"))), time.monotonic() + ENOUGH_S
+    while time.monotonic() < ends:
         yield rng.uniform(0.1, 1) * longest_s
 
 
@@ -108,6 +110,47 @@ def test_tune(model: Path, tmp_path: Path) -> None:
         shutil.rmtree(out, ignore_errors=True)
     assert begun(*call, "--out", str(out), *resume).wait() == 0
     assert digests(out) == digests(tmp_path / "whole")
+
+
+# tosses a coin for what is not tried before the first step; or says what was said of it in a run's answers
+TOSS = """
+import json, random, sys
+asked = json.loads(sys.stdin.readline())
+lines = [json.loads(line) for line in open(sys.argv[1])] if len(sys.argv) > 1 else []
+own = [line for line in lines if line["where"].endswith(f":{asked['row']['number']}") and line["text"] == asked["said"]]
+tried = not asked["said"] or asked["said"].startswith(("tag", "0 1", "<", "#", chr(92)))
+print(own[0]["reward"] if own else random.choice([0, 1 - tried]))
+"""
+
+
+@pytest.mark.soak
+def test_rewards(model: Path, tmp_path: Path) -> None:
+    """A training by a verifier that tosses coins, killed again and again, has the bytes of one that was left alone with
+    the same verdicts."""
+    names = [json.dumps({"prompt": f"tag {i}", "answer": "x", "number": i}) for i in range(1, 9)]
+    (tmp_path / "toss.py").write_text(TOSS)
+    words = "--objective reward --valid 0 --no-verdict --steps 8 --save-every 1 --answers 6 --batch 3 --tokens 24"
+
+    def call(name: str, *known: str) -> tuple[str, ...]:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows.jsonl").write_text("\n".join(names))
+        judge = json.dumps([sys.executable, "-S", str(tmp_path / "toss.py"), *known])
+        task = f'data = "rows.jsonl"\nscorer = "program"\nprogram = {judge}\nseconds = 60\nstop = {[*"aeinorst "]}\n'
+        (tmp_path / name / "task.toml").write_text(task)
+        places = (str(tmp_path / name / "task.toml"), "--out", str(tmp_path / name / "out"))
+        return (*MAIN, "tune", *places, "-M", str(model), *words.split(), "--eval-every", "0")
+
+    many, out, kills = call("killed"), tmp_path / "killed" / "out", 0
+    for after in instants(20.0):
+        resume = ["--resume"] if (out / state.FILE).exists() else []
+        if not killed(begun(*many, *resume), after) or (kills := kills + 1) == KILLS:
+            break
+    resume = ["--resume"] if (out / state.FILE).exists() else []
+    assert begun(*many, *resume).wait() == 0
+    assert begun(*call("whole", str(out / "rollouts.jsonl"))).wait() == 0
+    assert kills and digests(out) == digests(tmp_path / "whole" / "out")
+    lines = [(tmp_path / name / "out" / "rollouts.jsonl").read_text() for name in ("killed", "whole")]
+    assert lines[0] == lines[1] and {json.loads(line)["reward"] for line in lines[0].splitlines()} == {0.0, 1.0}
 
 
 @pytest.mark.soak
@@ -215,7 +258,8 @@ class Screen:
 def test_chat(model: Path, home: Path) -> None:
     """Each chat that was seen to be kept is there after every later kill, and the database is whole."""
     kept: dict[str, int] = {}
-    for after in (next(moments) for moments in [instants(3.0)] for _ in range(KILLS)):
+    chats = 0
+    for chats, after in zip(range(1, KILLS + 1), instants(3.0)):  # noqa: B007, B905 - whichever ends first
         screen = Screen(model)
         screen.until("tiny")
         screen.type("hello there\r")
@@ -233,7 +277,7 @@ def test_chat(model: Path, home: Path) -> None:
             store.close()
             assert all(now.get(id, -1) >= steps for id, steps in kept.items()), (kept, now)
             kept = now
-    assert len(kept) > KILLS / 2 and sum(kept.values()) > KILLS
+    assert len(kept) > chats / 2 and sum(kept.values()) > chats
 
 
 @pytest.mark.slow(4)
@@ -307,10 +351,10 @@ def test_two_signals_at_any_moment_end_without_a_traceback(verb: str, model: Pat
         "explain": ["explain", "hello " * 300, "-M", str(model)],
     }
     rng = random.Random(verb)
-    for n in range(KILLS):
+    for n, after in zip(range(KILLS), instants(3.0)):  # noqa: B905 - whichever ends first
         words = calls[verb] + ([str(tmp_path / f"out{n}")] if calls[verb][-1].startswith("--") else [])
         process = subprocess.Popen([*MAIN, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        time.sleep(rng.uniform(0.5, 3))
+        time.sleep(after)
         for _ in range(2):
             process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
             time.sleep(rng.choice([0.0, 0.01, 0.1]))
