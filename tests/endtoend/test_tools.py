@@ -42,7 +42,7 @@ def test_a_question_is_answered_by_a_tool(tmp_path: Path) -> None:
         terminal.until(lambda s: "the call was taken back" in s, "the call, taken back")
         terminal.keys("C-r")
         terminal.until(lambda s: "calculate of calculator is to be called" in s, "the call again")
-        terminal.keys("Enter")
+        terminal.keys("Down", "Enter")
         screen = terminal.until(lambda s: ANSWER in s and "CHOICE  no call" in s, "the answer")
         assert "\n 391 " in screen and "branch 2/2" in screen
         terminal.keys("Tab", "Up")

@@ -43,7 +43,7 @@ def test_a_call_waits_for_a_yes_and_its_result_is_read(tmp_path: Path, servers: 
         screen.say(f"/tools {servers}", "Why?")  # which waits until there are tools
         until(screen, "echo of scripted is to be called")
         assert 'text = "blue"' in screen.text and "yes, this once" in screen.text
-        screen.press("down", "enter")  # in this conversation
+        screen.press("down", "down", "enter")  # in this conversation
         until(screen, "The sky looks blue.")
         assert "tool" in screen.text and '{"text": "blue"}' in screen.text
         screen.say("And red?")
@@ -85,18 +85,18 @@ def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, 
         until(screen, "tools: echo, codes")
         screen.say("Why?")
         until(screen, "is to be called")
-        screen.press("end", "enter")  # no
+        screen.press("enter")  # no: what was meant for the prompt allows nothing
         until(screen, "A pity.")
         assert "did not allow this call" in screen.text
         screen.say("And red?")
         until(screen, "hang of scripted is to be called")
-        screen.press("enter")
+        screen.press("down", "enter")
         until(screen, "is being called")
         screen.press("escape")
         until(screen, "the call was taken back")
         screen.press("ctrl+r")  # the turn can be drawn again
         until(screen, "hang of scripted is to be called")
-        screen.press("enter")
+        screen.press("down", "enter")
         until(screen, "is being called")
         screen.press("ctrl+c")
         until(screen, "the call was taken back")
@@ -114,20 +114,21 @@ def test_a_model_that_calls_without_end_is_stopped(tmp_path: Path, servers: Path
         until(screen, "tools: echo, codes")
         screen.say("Why?")
         until(screen, "is to be called")
-        screen.press("down", "enter")  # in this conversation
+        screen.press("down", "down", "enter")  # in this conversation
         until(screen, "it called 8 times in a row")
         (kept,) = screen.kept
         assert [message.role for message in kept.messages()].count("tool") == 8
 
 
-def test_a_long_result_is_folded_and_a_list_that_changes_is_told(tmp_path: Path, servers: Path) -> None:
+def test_a_long_result_is_folded_and_what_happens_to_a_server_is_told(tmp_path: Path, servers: Path) -> None:
     long = ECHO.replace("blue", "light " * 90 + "end")
-    with Screen(tmp_path, ScriptedEngine(scripts=(long, " Yes.", ECHO.replace("echo", "grow"), " No."))) as screen:
+    grow, leave = (ECHO.replace("echo", name) for name in ("grow", "leave"))
+    with Screen(tmp_path, ScriptedEngine(scripts=(long, " Yes.", grow, " No.", leave, " Gone.", ECHO))) as screen:
         screen.say(f"/tools {servers}")
         until(screen, "tools: echo, codes")
         screen.say("Why?")
         until(screen, "is to be called")
-        screen.press("enter")
+        screen.press("down", "enter")
         until(screen, "Yes.")
         assert screen.text.count('light end"}') == 1  # in the call
         screen.press("tab", "z")
@@ -136,13 +137,22 @@ def test_a_long_result_is_folded_and_a_list_that_changes_is_told(tmp_path: Path,
         assert screen.text.count('light end"}') == 1 and "z shows all" in screen.text
         screen.say("And red?")
         until(screen, "grow of scripted is to be called")
-        screen.press("enter")
+        screen.press("down", "enter")
         until(screen, "the tools are others now: echo")
+        until(screen, "No.")
+        screen.say("And green?")
+        until(screen, "leave of scripted is to be called")
+        screen.press("down", "enter")
+        until(screen, "it left with status 3: no more")
+        until(screen, "had ended")  # it is asked what it offers, and so started again
+        until(screen, "Gone.")
+        screen.say("And blue?")
+        until(screen, "echo of scripted is to be called")
 
 
 def test_a_yes_that_is_kept_is_not_of_another_command(tmp_path: Path, servers: Path) -> None:
     entries = json.loads(servers.read_text())
-    for more, keys in (([], ["down", "down", "enter"]), ([], []), (["--else"], ["end", "enter"])):
+    for more, keys in (([], ["end", "enter"]), ([], []), (["--else"], ["enter"])):
         entries["mcpServers"]["scripted"]["args"][2:] = more
         servers.write_text(json.dumps(entries))
         with Screen(tmp_path, ScriptedEngine(scripts=(ECHO, " It is."))) as screen:

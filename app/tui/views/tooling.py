@@ -196,7 +196,7 @@ def _go_on(screen: ChatParts, bench: ToolBench) -> None:
 
 
 def _ask(screen: ChatParts, bench: ToolBench, called: CalledAnswer, tool: Tool, asked: ToolCall) -> None:
-    """Ask the person whether a call may be made."""
+    """Ask the person whether a call may be made: no stands first, so that an enter meant for the prompt allows nothing."""
     costs = {field.name: bits(-field.logprob) for field in called.read.choice.calls[len(called.results)][1]}
     rows: list[tuple[str, str]] = []
     for name, value in asked.arguments.items():
@@ -204,7 +204,7 @@ def _ask(screen: ChatParts, bench: ToolBench, called: CalledAnswer, tool: Tool, 
         more = f" … and {len(text) - SHOWN:,} characters more" if len(text) > SHOWN else ""
         cost = f"  ({costs[name]:.1f} bits)" if name in costs else ""
         rows += [("", line) for line in textwrap.wrap(f"{name} = {text[:SHOWN]}{more}{cost}", 68)]
-    words = {"once": "yes, this once", "conversation": "yes, in this conversation", "always": "always", "no": "no"}
+    words = {"no": "no", "once": "yes, this once", "conversation": "yes, in this conversation", "always": "always"}
     title = f"{tool.name} of {tool.server} is to be called ({bench.where(tool)})"
 
     def answered(choice: str | None) -> None:

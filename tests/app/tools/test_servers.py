@@ -62,7 +62,8 @@ def test_results_are_words_within_bounds(servers: ToolServers) -> None:
     assert called(servers, "echo", text="é\n") == ToolResult('{"text": "\\u00e9\\n"}')
     assert called(servers, "codes") == ToolResult("a[31mred\nb", is_error=True)
     assert "image/png, 3 bytes" in called(servers, "image").text
-    assert called(servers, "large") == ToolResult("x" * 65536, cut=1_000_000 - 65536)
+    large = json.dumps(["x" * 98] * 10_000)
+    assert called(servers, "large") == ToolResult(large[:65536], cut=len(large) - 65536)
     given = json.loads(called(servers, "environment").text)
     assert given["KEY"] == "its own" and {*given} <= {"KEY", "PATH", "HOME", "LC_CTYPE"}
     assert whole(servers.listing())[-1] == Tool("one", "__1__", own="<|1|>", schema={
