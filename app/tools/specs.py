@@ -53,7 +53,7 @@ def read(named: Sequence[str], home: Path) -> tuple[ServerSpec, ...]:
     no servers."""
     if not named and not (home / FILE).exists():
         raise ParameterError(
-            f"there are no tools: say --tools FILE or --tools calculator, or list servers in {home / FILE}"
+            f"there are no tools: name a file of servers, calculator or folder:DIRECTORY, or list some in {home / FILE}"
         )
     found: dict[str, ServerSpec] = {}
     for words in named or [str(home / FILE)]:
@@ -62,7 +62,7 @@ def read(named: Sequence[str], home: Path) -> tuple[ServerSpec, ...]:
             raise DataError(f"tools: there is no file {words}, and the servers that come along are {', '.join(OWN)}")
         for spec in own or _file(expanded(words)):
             if spec.name in found:
-                raise DataError(f"two tool servers are named {spec.name}: rename one in {words}")
+                raise DataError(f"two tool servers are named {spec.name}, the second by {words}: name each once")
             found[spec.name] = spec
     if not found:
         raise ParameterError(

@@ -104,6 +104,10 @@ def test_a_no_is_told_to_the_model_and_escape_takes_a_call_back(tmp_path: Path, 
         until(screen, "hang of scripted is to be called")
         screen.press("escape")
         until(screen, "the call was taken back")
+        screen.say("/tools nonsense")
+        assert "there is no file nonsense" in screen.text
+        screen.say("/tools")
+        assert "tools: echo, codes" in screen.text  # those that there were
         screen.say("/tools off")
         assert "no tools" in screen.text
 

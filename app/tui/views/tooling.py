@@ -34,20 +34,16 @@ def choose(screen: ChatParts, words: str) -> None:
         return
     if screen.chat.running or (screen.bench is not None and screen.bench.called is not None):
         raise ParameterError("an answer is under way: esc stops it")
-    if words == "off" or screen.bench is not None:
-        stop(screen)
-        if screen.bench is not None:
-            screen.bench.close()
-        screen.bench, screen.chat.tools = None, ()
-        if words == "off":
-            screen.hints.say("no tools")
-            screen.composer.next()
-            return
-    if facts is None or facts.mask is not None or not facts.chat:
+    if words != "off" and (facts is None or facts.mask is not None or not facts.chat):
         raise ParameterError("tools want a model that chats, from left to right: load one first")
-    bench = ToolBench(words.split(), screen.host.home)
-    screen.bench = bench
-    screen.hints.say("starting tool servers…")
+    bench = None if words == "off" else ToolBench(words.split(), screen.host.home)
+    if screen.bench is not None:
+        screen.bench.close()
+    screen.bench, screen.chat.tools = bench, ()
+    screen.hints.say("no tools" if bench is None else "starting tool servers…")
+    if bench is None:
+        screen.composer.next()
+        return
 
     def listed(tools: tuple[Tool, ...]) -> None:
         bench.tools = screen.chat.tools = tools
@@ -196,7 +192,7 @@ def _go_on(screen: ChatParts, bench: ToolBench) -> None:
 
 
 def _ask(screen: ChatParts, bench: ToolBench, called: CalledAnswer, tool: Tool, asked: ToolCall) -> None:
-    """Ask the person whether a call may be made: no stands first, so that an enter meant for the prompt allows nothing."""
+    """Ask the person whether a call may be made: no stands first, so that an enter of the prompt's allows nothing."""
     costs = {field.name: bits(-field.logprob) for field in called.read.choice.calls[len(called.results)][1]}
     rows: list[tuple[str, str]] = []
     for name, value in asked.arguments.items():
