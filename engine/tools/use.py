@@ -98,13 +98,14 @@ class ToolUse:
 
     @property
     def grammar(self) -> str:
-        """The JSON schema of an answer that is bound."""
+        """The JSON schema of an answer that is bound. What a tool's own does not say it takes cannot be given to it: a
+        small model writes anything that may stand there."""
         text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
         schemas = {tool.name: tool.spec["function"]["parameters"] for tool in self.tools} | {WORDS: text}
         calls = [
             {
                 "type": "object",
-                "properties": {"name": {"const": name}, "arguments": schema},
+                "properties": {"name": {"const": name}, "arguments": {"additionalProperties": False, **schema}},
                 "required": ["name", "arguments"],
                 "additionalProperties": False,
             }

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.engine.decode.control import RunControl
+from likely.engine.decode.texts import texts_of
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.tools.choice import CallOpening, choosing
 from likely.engine.tools.told import call_fields, hearing
-from likely.engine.tools.tool import ToolCall
+from likely.engine.tools.tool import Tool, ToolCall
+from likely.engine.tools.use import ToolUse
+from likely.engine.trace.step import Recipe
 from tests.support import bigram
 
 
@@ -72,3 +76,21 @@ def test_results_are_tokens_of_their_own_each_with_its_surprise(tmp_path: Path) 
         assert one.logprob == pytest.approx(bigram.logprob(table, words, bigram.ids(":")[0]), abs=1e-3)
     assert sum(step.logprob or 0 for step in heard.steps) == pytest.approx(sum(one.logprob for one in heard.results))
     assert [step.text for step in heard.steps if step.logprob is None] == [";", "u", ":"]
+
+
+@pytest.mark.slow(2)
+def test_an_answer_that_is_bound_gives_a_tool_nothing_that_it_does_not_take(tmp_path: Path) -> None:
+    session = Session(load(str(bigram.write(tmp_path / "model", bigram.random_table(6)))))
+    use = ToolUse((Tool("", "f", "", {"type": "object", "properties": {"xy": {}, "b": {}}}),), None)
+    written = '{"name": "f", "arguments": {"'
+    ids, forced = bigram.ids("x:"), session.tokenizer.encode(written)
+    bound = use.constraint(len(ids))
+    assert bound is not None
+    found = set()
+    for seed in range(8):
+        control = RunControl(Recipe((bound,)))
+        control.force(list(forced))
+        events = session.generate(ids, control, seed=seed, max_tokens=len(forced) + 1)
+        (text,) = texts_of(events)
+        found.add("".join(step.text for step in text.steps).removeprefix(written)[:1])
+    assert found == {"x", "b"}
