@@ -32,7 +32,9 @@ class Intervals:
         self.counts = snapshot.counts[full].astype(np.float64)
         self.lses = snapshot.lses[full].astype(np.float64) - top
         self.edges = tuple(edges[full].astype(np.float64) - top for edges in (snapshot.edges[:-1], snapshot.edges[1:]))
-        strangers = edited_ids[~np.isin(edited_ids, snapshot.ids)] if full.any() else np.empty(0, np.int64)
+        strangers = np.empty(0, np.int64)
+        if len(edited_ids) and full.any():
+            strangers = edited_ids[~np.isin(edited_ids, snapshot.ids)]
         unknown = np.ones(len(strangers))
         raw = np.where(snapshot.logits > -np.inf, snapshot.logits.astype(np.float64) - top, NEVER)
         possible = (raw > NEVER).astype(np.float64)

@@ -1,6 +1,6 @@
 """`LineWidget`: a widget drawn as rows of segments, kept until redrawn; `CachedWidget`: any widget with kept rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, Self, cast
 
 from rich.segment import Segment
@@ -28,10 +28,16 @@ class CachedWidget(Widget):
 
     _cached_rows: tuple[Region, list[Strip]] | None = None
 
+    def kept(self, crop: Region) -> list[Strip] | None:
+        """The rows of a region as they were rendered last; None where they have to be anew."""
+        return self._cached_rows[1] if self._cached_rows is not None and self._cached_rows[0] == crop else None
+
     def render_lines(self, crop: Region) -> list[Strip]:
-        if self._cached_rows is None or self._cached_rows[0] != crop:
-            self._cached_rows = crop, super().render_lines(crop)
-        return self._cached_rows[1]
+        rows = self.kept(crop)
+        if rows is None:
+            rows = super().render_lines(crop)
+            self._cached_rows = crop, rows
+        return rows
 
     def refresh(self, *regions: Region, **what: Any) -> Self:
         self._cached_rows = None
@@ -91,19 +97,22 @@ class LineWidget(Widget):
         if self._strips is None:
             (width, height), ground = self.size, self.rich_style
             lines = self.lines(width, height)[:height]
-            strips = [Strip(Segment.apply_style(line, ground)).crop_extend(0, width, ground) for line in lines]
-            *strips, blank = filtered(self, [*strips, Strip.blank(width, ground)])
+            rows = (
+                Segment.adjust_line_length([*Segment.apply_style(row, ground)], width, ground) for row in (*lines, ())
+            )
+            *strips, blank = filtered(self, rows, width)
             self._strips = strips + [blank] * (height - len(lines))
         return self._strips
 
 
-def filtered(widget: Widget, strips: Sequence[Strip]) -> list[Strip]:
-    """Rows through the filters for the terminal: fewer colours, ASCII."""
+def filtered(widget: Widget, rows: Iterable[Iterable[Segment]], width: int) -> list[Strip]:
+    """Rows of so many cells through the filters for the terminal: fewer colours, ASCII. A strip has eight caches to
+    make, so there is one of each row."""
     filters, background = widget.get_line_filters(), widget.background_colors[1]
-    rows = []
-    for strip in strips:
-        segments = list(strip)
-        for line_filter in filters:  # one after the other: a strip in between has eight caches to make
+    strips = []
+    for row in rows:
+        segments = list(row)
+        for line_filter in filters:
             segments = line_filter.apply(segments, background)
-        rows.append(Strip(segments, strip.cell_length))
-    return rows
+        strips.append(Strip(segments, width))
+    return strips

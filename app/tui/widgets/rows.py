@@ -237,7 +237,7 @@ class TranscriptRows(ScrollView):
         strip = self._strips.get(spot)
         if strip is None:
             self.strips_rendered += 1
-            strip = filtered(self, [self._draw(spot)])[0]
+            strip = filtered(self, [self._draw(spot)], self.size.width)[0]
             if len(self._strips) > 1000:
                 self._strips.clear()
             self._strips[spot] = strip
