@@ -1,4 +1,4 @@
-"""Every view in a real terminal, at two sizes: one task done in it, left while it works, and found done.
+"""Every view in a real terminal, small and, in the soak, large: one task done in it, left while it works, found done.
 
 One program on a tiny random model goes through all views, as a person does who tries the keys in order.
 """
@@ -19,7 +19,10 @@ from tests.support.tmux import Tmux
 pytestmark = [pytest.mark.slow(30), pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
 
 
-@pytest.fixture(params=[(80, 24), (120, 40)], ids=["80x24", "120x40"])
+LARGE = pytest.param((120, 40), marks=pytest.mark.soak)
+
+
+@pytest.fixture(params=[(80, 24), LARGE], ids=["80x24", "120x40"])
 def terminal(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tmux]:
     """A folder with a model, rows to train on and a table of runs, and `./likely` in it."""
     write_model(tmp_path / "model")
