@@ -207,7 +207,7 @@ def test_help_says_with_what_a_flag_goes(likely: Likely) -> None:
         ("reason", "prints a number. Goes with --method best or steps or --analyse.", "kept. Goes with --method"),
         ("fuse", "Goes with --bits 2 or 3 or 4 or 5 or 6 or 8."),
         ("eval", "Variations of each kind. Goes with --vary."),
-        ("tune", "Rank of the adapter; 0: by the data, 8 or 16. Goes with kind = lora or dora. [default: 0]"),
+        ("tune", "Rank of the adapter; 0: by the data, 8, 16 or 32. Goes with kind = lora or dora. [default: 0]"),
     ):  # fmt: skip
         for _ in range(2):  # it is said once
             said = " ".join(likely(verb, "--help-all").out.split()).replace("- ", "-")
