@@ -1,5 +1,6 @@
-"""A release's texts, from what the repository says: `python .github/release.py check|notes|formula ...`
+"""A release's texts, from what the repository says: `python .github/release.py gather|check|notes|formula ...`
 
+    gather v0.1.0                            what the changelog has as unreleased becomes the version's, of today
     check v0.1.0                             the tag, pyproject.toml and the changelog's first heading are one version
     notes v0.1.0                             what the changelog says above its list
     formula v0.1.0 OWNER/REPO ARCHIVE        the Homebrew formula for the tag's archive
@@ -15,7 +16,23 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+UNRELEASED = re.compile(r"^## Unreleased\n(.*?)(?=^## |\Z)", re.M | re.S)
 HEADING = re.compile(r"^## (\S+) \((\d{4}-\d{2}-\d{2})\)\n(.*?)(?=^- |^## |\Z)", re.M | re.S)
+
+
+def gather(tag: str) -> None:
+    changelog, version = ROOT / "CHANGELOG.md", tag.removeprefix("v")
+    text = changelog.read_text(encoding="utf-8")
+    if (found := UNRELEASED.search(text)) is None:
+        sys.exit("CHANGELOG.md has nothing under '## Unreleased'")
+    rest = text[: found.start()] + text[found.end() :]
+    if re.search(rf"^## {re.escape(version)} ", rest, re.M) is None:
+        rest = text.replace("## Unreleased", f"## {version} ({datetime.now(UTC).date()})", 1)
+    else:
+        first = re.search(r"^- ", rest[found.start() :], re.M)
+        at = found.start() + (first.start() if first else len(rest))
+        rest = f"{rest[:at]}{found[1].strip()}\n{rest[at:]}"
+    changelog.write_text(rest, encoding="utf-8")
 
 
 def entry() -> re.Match[str]:
@@ -52,7 +69,7 @@ def formula(tag: str, repository: str, archive: str) -> None:
 
 
 if __name__ == "__main__":
-    verbs = {"check": (check, 1), "notes": (notes, 1), "formula": (formula, 3)}
+    verbs = {"gather": (gather, 1), "check": (check, 1), "notes": (notes, 1), "formula": (formula, 3)}
     verb, wanted = verbs.get(sys.argv[1] if sys.argv[1:] else "", (None, 0))
     if verb is None or len(sys.argv) != wanted + 2:
         sys.exit(__doc__)

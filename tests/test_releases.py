@@ -114,6 +114,16 @@ def test_a_release_is_one_version_and_its_texts_are_of_the_repository(repository
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("above", "below"), [("1.2.0", "1.1.0"), ("1.3.0", "1.2.0")], ids=["has one", "new"])
+def test_what_is_unreleased_becomes_the_versions(above: str, below: str, repository: Path) -> None:
+    changelog = repository / "CHANGELOG.md"
+    changelog.write_text(changelog.read_text().replace("## 1.2.0", "## Unreleased\n\n- New.\n\n## 1.2.0"))
+    assert python(repository / ".github/release.py", "gather", f"v{above}").returncode == 0
+    text = changelog.read_text()
+    assert text.index(f"## {above} (") < text.index("- New.\n") < text.index(f"## {below}") and "Unreleased" not in text
+    assert text.count("- A thing.") == 1 == text.count("It reads.")
+
+
 @pytest.mark.parametrize(
     "heading", ["## Unreleased", "## 1.2.0", f"## 1.2.0 ({datetime.now(UTC).date() + timedelta(9)})"]
 )
