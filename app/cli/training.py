@@ -62,11 +62,12 @@ def follow(
     from likely.engine.tune.control import Ended, Saved, Stepped, Validated
     from likely.engine.tune.verdict import TrainingVerdict
 
+    article = "an" if per == "answer" else "a"
     done, valid, left, losses = (
         False,
         "",
         "",
-        dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats a {per}"),
+        dict.fromkeys(("loss", "smooth", "low", "high", "by_position"), f"nats {article} {per}"),
     )
     unit = f" bits a {per}"
     for event in events:

@@ -29,7 +29,7 @@ from tests.engine import tiny
 from tests.pictures import assert_picture
 from tests.support.everyday import everyday
 from tests.support.screen import Screen
-from tests.support.trainer import BASE, ScriptedTrainer
+from tests.support.trainer import BASE, EXPERT, ScriptedTrainer
 
 Begin = Callable[..., Screen]
 AGAIN = "likely tune rows.jsonl --model scripted"
@@ -254,7 +254,7 @@ def test_curves_come_closer_and_the_formula_has_their_last_figure(begin: Begin) 
 
 def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_to_a_problem(tmp_path: Path) -> None:
     trainer = ScriptedTrainer()
-    config = configure({"data": "sums.jsonl", "objective": "reward", "steps": 40})
+    config = configure({"data": "sums.jsonl", "objective": "reward", "steps": 40, "expert": 3, "test": "held.jsonl"})
     with Screen(tmp_path, trainer=trainer, tune=config) as screen:
         screen.press("escape")
         look = next(each for each in trainer.drawn(40) if isinstance(each, HeldOut))
@@ -266,7 +266,7 @@ def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_t
             f"REWARD  ─ {np.mean([step.reward for step in drawn]):.2f} ±",
             f"all wrong {wrong:.0%}  ▒ mixed {mixed:.0%}  █ all right {right:.0%}",
             f"KL  {np.mean([step.kl for step in drawn]) / math.log(2):.2f} bits",
-            f"PASS@K  ─ now {now:.2f}  ─ base {before:.2f}",
+            f"PASS@K ─ now {now:.2f} ─ base {before:.2f} ─ expert {np.mean(EXPERT) / 8:.2f}",
             "from 8 on the base is ahead",
         ):
             assert words in screen.text
@@ -275,7 +275,7 @@ def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_t
         assert "problem  2 of 8" in screen.text and "How much is 1 + 2?" in screen.text
         assert "base  1 of 8 right" in screen.text and "✗ 4× 5" in screen.text and "✓ 8× 3" in screen.text
         screen.press("i")
-        assert "wrong answers grew from 31 to 61 tokens" in screen.text and "pass@8" in screen.text
+        assert "wrong answers grew from 31 to 61 tokens" in screen.text and "expert iteration, 3 rounds" in screen.text
         screen.press("escape", "equals_sign")
         assert f"r = (1/N) Σ rᵢ = {drawn[-1].reward:.3f}" in screen.text
 

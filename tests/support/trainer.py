@@ -15,7 +15,7 @@ import numpy as np
 from likely.engine.adapters.config import Config
 from likely.engine.decode.control import RunControl as Drawing
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import AnsweredProblem, HeldOut, Rewarded, Rollout, held_out
+from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, Rewarded, Rollout, held_out
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.statistics.difference import Difference, Position, Shift
 from likely.engine.tune.control import (
@@ -40,6 +40,7 @@ from likely.engine.tune.verdict import TrainingVerdict
 from tests.support.model import SKY, ScriptedEngine
 
 BASE, GAIN = (0, 1, 2, 5, 3, 1, 0, 2), (0, 7, 6, 3, 5, -1, 0, 6)  # of rewards: right answers of 8, and what it learns
+EXPERT = (1, 3, 4, 6, 4, 2, 1, 3)
 PROMPTS = ("Why is the sky blue?", "what about sunsets")
 
 
@@ -169,6 +170,8 @@ class ScriptedTrainer:
                 yield from self.drawn(self.step)
             else:
                 yield from self.events(self.step)
+        if self.config.expert:
+            yield ExpertIteration(3, 960, 80, 900, held_out(BASE, EXPERT, 8), held_out(EXPERT, BASE, 8))
         if self.verdict is not None:
             yield self.verdict
         yield from self._over(Ended("done", self.step))

@@ -16,7 +16,7 @@ from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.reward_history import RewardHistory
 from likely.app.units import LN2, bits
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded
+from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
 from likely.engine.tune.control import Stepped, Validated
 
 Parts = Sequence[tuple[str, str]]
@@ -36,9 +36,9 @@ class TrainingHistory:
     validated: list[Validated] = field(default_factory=list)
     _columns: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in KEPT})
 
-    def take(self, event: Stepped | Validated | Rewarded | HeldOut | RewardWarning) -> None:
+    def take(self, event: Stepped | Validated | Rewarded | HeldOut | RewardWarning | ExpertIteration) -> None:
         """One more event. A step that was there already is told anew: a run went on from an earlier checkpoint."""
-        if isinstance(event, Rewarded | HeldOut | RewardWarning):
+        if isinstance(event, Rewarded | HeldOut | RewardWarning | ExpertIteration):
             if self.rewards is not None:
                 self.rewards.take(event)
             return

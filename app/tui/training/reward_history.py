@@ -15,7 +15,7 @@ from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.plot import Area, Curve, Mark, Picture
 from likely.app.units import bits
 from likely.engine.rewards.course import RewardCourse, RewardWarning
-from likely.engine.rewards.figures import AnsweredProblem, HeldOut, PassedAt, Rewarded, Rollout
+from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, PassedAt, Rewarded, Rollout
 
 SMOOTH = 10  # steps that a mean looks back over, at most
 GROUPS = (("wrong", "░", "faint"), ("mixed", "▒", "bar"), ("right", "█", "better"))  # by the answers to a problem
@@ -32,9 +32,13 @@ class RewardHistory:
 
     course: RewardCourse = field(default_factory=RewardCourse)
     at: int = 0
+    expert: ExpertIteration | None = None  # beside it, where it was asked for
 
-    def take(self, event: Rewarded | HeldOut | RewardWarning) -> None:
-        self.course.take(event)
+    def take(self, event: Rewarded | HeldOut | RewardWarning | ExpertIteration) -> None:
+        if isinstance(event, ExpertIteration):
+            self.expert = event
+        else:
+            self.course.take(event)
 
     def turn(self, by: int) -> None:
         """Look at another of the held-out problems."""
@@ -141,14 +145,19 @@ class RewardHistory:
         if look is None:
             return Picture([*parts, ("  of held-out problems: --test has some", "faint")])
         first = look.passed[0]
-        parts.append((f"  ─ now {first.policy.mean:.2f}", "bar"))
-        parts.append((f"  ─ base {first.base.mean:.2f}", "bar_cut"))
-        parts.append((f"  step {look.step:,}", "faint"))
+        parts.append((f" ─ now {first.policy.mean:.2f}", "bar"))
+        parts.append((f" ─ base {first.base.mean:.2f}", "bar_cut"))
+        if self.expert is None:
+            parts.append((f"  step {look.step:,}", "faint"))
+        else:
+            parts.append((f" ─ expert {self.expert.beside_base.passed[0].policy.mean:.2f}", "better"))
         at = range(len(look.passed))
         curves = [
             Curve(at, [one.base.mean for one in look.passed], "bar_cut"),
             Curve(at, [one.policy.mean for one in look.passed], "bar"),
         ]
+        if self.expert is not None:
+            curves.insert(1, Curve(at, [one.policy.mean for one in self.expert.beside_base.passed], "better"))
         seen = [not low <= 0 <= high for low, high in (one.rise.estimate.interval for one in look.passed)]
         points = [
             (float(i), one.policy.mean, "●" if sure else "○", "bar")
@@ -184,7 +193,8 @@ class RewardHistory:
     def lines(self) -> list[str]:
         """The warnings in full, and the last look at what is held out."""
         said = [f"step {one.step:,}: {rewards.warning(one)}" for one in self.course.warned]
-        return [*said, *(rewards.lines(self.look) if self.look is not None else ())]
+        found = rewards.lines(self.look) if self.look is not None else ()
+        return [*said, *found, *(rewards.expert_lines(self.expert) if self.expert is not None else ())]
 
     def formula(self) -> Formula | None:
         """The mean reward of the last step; None before the first."""

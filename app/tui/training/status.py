@@ -49,7 +49,8 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         return RunStatus(f"{glyphs.live} {what}{since}{read}", share, f"of {steps:,}", training.plan.pace)
     if (stage := training.control.stage) and training.state == "training":
         done, count = training.control.reading
-        return RunStatus(f"{glyphs.live} {stage} · {done:,} of {count:,}", share, rest, course.facts())
+        through = f" · {done:,} of {count:,}" if count else ""
+        return RunStatus(f"{glyphs.live} {stage}{through}", share, rest, course.facts())
     if course.step >= steps and training.state == "training":
         return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())

@@ -41,7 +41,7 @@ from likely.app.worker import Failed, Worker
 from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError
 from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded
+from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
 from likely.engine.rows.training_row import read_map
 from likely.engine.tune.control import Completion, Refused, Stepped, TrainingPlan, Validated
 
@@ -204,7 +204,7 @@ class TuneScreen(View):
                     self.answers.show([drift.row(event)], follow=False)
                 for known in past:
                     self._take(known)
-            case Stepped() | Validated() | Rewarded() | HeldOut():
+            case Stepped() | Validated() | Rewarded() | HeldOut() | ExpertIteration():
                 self.course.take(event)
             case RewardWarning():
                 self.course.take(event)
