@@ -1,11 +1,11 @@
 """Learning from rewards beside what it must beat: held-out pass@k on countdown, by a tiny model of its own.
 
-    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 200]
+    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 60]
 
 A problem is four digits and a target, an answer the digits in their order with + and - between. A model of characters
 (2 layers, width 64) is pretrained on 3,000 problems with an answer; 6,000 others have none, and 300 more are held out.
 Each seed is a base of its own, and from it a run of rewards, supervised learning that goes on with the same
-demonstrations, and expert iteration on the same problems; each of the latter has the processor time of the first.
+demonstrations for the same time of the processor, and expert iteration that draws and learns as much as rewards did.
 What is done is kept in FOLDER, and one JSON line at the end compares all by problem.
 """
 

@@ -32,6 +32,7 @@ from likely.engine.tune.wordings import frame_of
 
 PROBED = 4  # problems whose verdicts are looked at before the first step
 TAGS = "<think></think>", "<answer></answer>", "\\boxed{}", "####"  # forms without an answer
+SHOWN = 2  # where KL costs nothing and is shown alone, every second answer is read by the base too
 MISSING = 0.05  # of a step's answers without a verdict: more, and the verifier is at fault
 
 
@@ -148,16 +149,18 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
             "before"
         )
     run.verdicts.accept()
-    base = _gathered(run, _before(run, [problems[p] for p in mine], own))
+    some = 1 if c.kl else SHOWN
+    base = _gathered(run, _before(run, [problems[p] for p in mine], [group[::some] for group in own]))
     kls = [
-        [one.logprob - was for one, was in zip(group, of, strict=True)] for group, of in zip(groups, base, strict=True)
+        [one.logprob - was for one, was in zip(group[::some], of, strict=True)]
+        for group, of in zip(groups, base, strict=True)
     ]
     known = [[i for i, one in enumerate(group) if one.reward is not None] for group in groups]
     worth = [
         dict(
             zip(
                 those,
-                advantages([float(group[i].reward or 0.0) - c.kl * kl[i] for i in those], c.advantage),
+                advantages([float(group[i].reward or 0.0) - (c.kl and c.kl * kl[i]) for i in those], c.advantage),
                 strict=True,
             )
         )
