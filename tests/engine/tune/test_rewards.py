@@ -169,7 +169,15 @@ def digest(run: TrainingRun) -> str:
 def test_ranks_share_what_is_drawn_and_have_the_same_adapter(model: Path, tmp_path: Path) -> None:
     """Three problems a step by two ranks, so that their shares differ; with the verdicts of a run alone, which are
     asked for once between them."""
-    how: dict[str, Any] = {"steps": 3, "batch": 3, "packing": False, "kl": 0.1, "optimiser": "sgd", "rate": 0.5}
+    how: dict[str, Any] = {
+        "steps": 3,
+        "batch": 3,
+        "packing": False,
+        "kl": 0.1,
+        "optimiser": "sgd",
+        "rate": 0.5,
+        "reuse": 2,
+    }
 
     def judge(*files: str) -> str:
         return " ".join([sys.executable, "-S", str(tmp_path / "judge.py"), *(str(tmp_path / file) for file in files)])
