@@ -4,10 +4,10 @@ The `scipy-openblas32` wheel has kernels for every processor of its architecture
 for one processor ends the process on another (SIGILL), so a library that cannot choose is not used. Measured on 2 cores
 of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3 (docs/log.md).
 
-What mlx calls is `gemv.c`, prebuilt for the two Linux architectures: it sends products of up to eight rows, which is
-all that decoding does, to OpenBLAS's sgemv; one row three times faster than its gemm on a vocabulary head, four rows
-twice. The two products of attention for a few queries it computes itself (`attention.c`), at the speed of memory; all
-others go to OpenBLAS's sgemm. mlx's LAPACK stays the reference one.
+What mlx calls is `gemv.c`, prebuilt for the two Linux architectures. Products of up to eight rows with a weight, which
+is all that decoding does, it computes itself (`few.c`), a weight read once for all of them, and the two products of
+attention for a few queries (`attention.c`); all others go to OpenBLAS's sgemm, those of few rows on a processor without
+AVX2 to its sgemv. mlx's LAPACK stays the reference one.
 """
 
 import ctypes
@@ -36,7 +36,7 @@ class Blas:
     path: str
     reason: str = ""
     handle: ctypes.CDLL | None = None
-    gemv: ctypes.CDLL | None = None  # products of few rows go to sgemv; None where gemm takes them
+    gemv: ctypes.CDLL | None = None  # takes products of few rows; None where gemm does
     attention: bool = False  # a product by LEAST has the softmax of its first matrix, and reads the second once
 
 

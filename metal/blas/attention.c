@@ -33,8 +33,6 @@ enum { LINE = 32 };                          /* floats of two cache lines, which
 
 /* --- shared work ------------------------------------------------------------------------------------------------ */
 
-typedef void (*part_t)(void *context, int part);
-
 static long (*libc_syscall)(long, ...);
 
 /* A number that threads wait to see changed, and how many of them sleep. */

@@ -1,12 +1,12 @@
 /* Products of a few rows on the fast path.
  *
  * mlx calls cblas_sgemm for every float32 matmul. With few rows of activations, which is all that decoding ever has,
- * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times; its gemv reads it once. This
- * library stands in front of both. One row goes to gemv; up to FEW rows go to gemv too, a block of the weight at a
- * time, which the first row brings into the cache of a core for the others. As few rows of short sums, which are queries
- * and keys, and a product by LEAST, which stands for the softmax of its first matrix, go to attention.c; everything
- * else to the gemm that would have been called. On one thread a row comes out the same, to the bit, however
- * many are beside it: blocks are multiples of the rows that gemv takes at once.
+ * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times. This library stands in front of
+ * it. Up to FEW rows go to few.c, which reads a weight once for all of them; where a processor has not what that wants, to
+ * OpenBLAS's gemv, a block of the weight at a time, which the first row brings into the cache of a core for the others.
+ * As few rows of short sums, which are queries and keys, and a product by LEAST, which stands for the softmax of its
+ * first matrix, go to attention.c; everything else to the gemm that would have been called. A row comes out the same,
+ * to the bit, however many are beside it (by gemv on one thread: blocks are multiples of the rows that it takes at once).
  *
  * Loaded by metal/blas/__init__.py, built by `make metal/blas`, no libc. */
 
@@ -60,6 +60,11 @@ EXPORT void cblas_sgemm(int order, int ta, int tb, int m, int n, int k, float al
     }
     if (order == ROW_MAJOR && m <= FEW && tb == TRANS) { /* b [n, k]: a weight */
         likely_rows_to_gemv += m;
+        if (attention && step == 1 && n > 0) {
+            product_t p = {m, n, k, alpha, beta, a, b, next, step, ldb, ldc, c};
+            likely_few(&p);
+            return;
+        }
         int block = m == 1 || k < 1 ? n : BLOCK / k / TOGETHER * TOGETHER;
         if (block < TOGETHER)
             block = TOGETHER;
