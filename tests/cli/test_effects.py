@@ -210,7 +210,11 @@ UNSEEN: dict[str | tuple[str, str], str] = {
     "whole": "tests/cli/test_fill.py", "tune_lens": "takes minutes", "shared": "of another program",
     "retest": "of a GPU", "check": "its line has figures that may be 0",
 }  # fmt: skip
-REFUSED = ("needs tokens in the order of the text", "eval_answers goes with objective = reward")
+REFUSED = (
+    "needs tokens in the order of the text",
+    "eval_answers goes with objective = reward",
+    "look_first goes with objective = reward",
+)
 TABLES = {"tune": Config(), "pretrain": PretrainConfig(), "fill": Unmasking(), "run": Unmasking()}
 CLOCKED = re.compile(
     r'"(\w*_s|seconds|likely|elapsed|memory|available|program|looking|time|rate_s|tokens_per_s|peak)": ?[\d.e+-]+'
