@@ -129,11 +129,15 @@ def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) 
         yield f"moved {bits(moved):.4f} bits a token from the base (KL, on rows of the data)"
     again = ("likely", *(word for word in words if word != "--resume"))
     if steps < FEW:
-        more = f"--resume --steps {FLOOR}"
-        yield f"{steps} step{'s teach' if steps > 1 else ' teaches'} little: {shlex.join(again)} {more}"
+        yield f"{steps} step{'s teach' if steps > 1 else ' teaches'} little: {resumed(words)} --steps {FLOOR}"
     elif moved is not None and moved < STILL:
         out = shlex.quote(f"{out_of(words)}-2")
         yield f"that is next to nothing: {shlex.join(again)} --rate {10 * rate:g} --out {out}"
+
+
+def resumed(words: Sequence[str]) -> str:
+    """The command that goes on with a command's run, whose options it knows."""
+    return shlex.join(("likely", words[0], "--out", out_of(words), "--resume"))
 
 
 def out_of(words: Sequence[str]) -> str:

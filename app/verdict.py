@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from likely.app.training_plan import FEW, out_of
+from likely.app.training_plan import FEW, out_of, resumed
 from likely.app.units import bits, finite
 from likely.engine.adapters.config import FASTER, PULL, Config
 from likely.engine.statistics.estimates import Change, Estimate
@@ -93,7 +93,7 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
             yield f"it has hardly begun to learn its rows: {shlex.join(again)} --rate {FASTER * config.rate:g} {beside}"
         else:
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
-            yield f"it is still learning its rows: {shlex.join(again)} --resume {passes}"
+            yield f"it is still learning its rows: {resumed(words)} {passes}"
         if rows.form == PAIRS and config.goal.reference:
             less = f"{shlex.join(again)} --beta {config.beta / BETA:g} {beside}"
             yield f"its loss is small before its pairs are ranked, as beta holds it to the model of before: {less}"

@@ -1,9 +1,9 @@
 """Learning from rewards beside what it must beat: held-out pass@k on countdown, by a tiny model of its own.
 
-    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 60]
+    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 60] [--shown 3000]
 
 A problem is four digits and a target, an answer the digits in their order with + and - between. A model of characters
-(2 layers, width 64) is pretrained on 3,000 problems with an answer; 6,000 others have none, and 300 more are held out.
+(2 layers, width 64) is pretrained on problems with an answer (`--shown`); 6,000 others have none, and 300 are held out.
 Each seed is a base of its own, and from it a run of rewards, supervised learning that goes on with the same
 demonstrations for the same time of the processor, and expert iteration that draws and learns as much as rewards did.
 What is done is kept in FOLDER, and one JSON line at the end compares all by problem.
@@ -46,14 +46,14 @@ def written(path: Path, rows: Sequence[dict[str, str]]) -> str:
     return str(path)
 
 
-def prepared(root: Path) -> dict[str, str]:
+def prepared(root: Path, count: int) -> dict[str, str]:
     """Files of demonstrations, problems and held-out problems, and the verifier."""
     root.mkdir(parents=True, exist_ok=True)
     verifier = root / "countdown"
     if not verifier.exists():
         subprocess.run(["cc", "-O1", "-o", str(verifier), str(Path(__file__).parent / "countdown.c")], check=True)
     every = problems(DEMONSTRATIONS + HELD + FREE)
-    shown, rest = every[:DEMONSTRATIONS], every[DEMONSTRATIONS:]
+    shown, rest = every[:count], every[DEMONSTRATIONS:]
     held, free = rest[:HELD], rest[HELD:]
     asked = lambda some: [{"prompt": p, "completion": a} for p, a in some]  # noqa: E731
     return {
@@ -210,9 +210,10 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=300_000, help="of the base's pretraining")
+    parser.add_argument("--shown", type=int, default=DEMONSTRATIONS, help="problems with an answer, 3,000 at most")
     parser.add_argument("--ways", default="supervised,expert")
     options = parser.parse_args()
-    files, figures = prepared(options.root), dict[str, Any]()
+    files, figures = prepared(options.root, options.shown), dict[str, Any]()
     for seed in map(int, options.seeds.split(",")):
         model = base(options.root, files, seed, options.tokens)
         before = of_base(options.root, files, model, seed)

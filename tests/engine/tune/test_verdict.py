@@ -116,7 +116,7 @@ def test_a_verdict_is_one_sentence_and_names_what_to_change() -> None:
     assert sentence(learned) == told and not [*advice(learned, Config(rate=1e-3), [])]
     for trained, held, line in (
         (rows(60, 9, cost=2.0), None, "hardly begun to learn its rows: likely tune a --rate 0.003 --out adapter-2"),
-        (rows(60, 9, cost=0.4), None, "still learning its rows: likely tune a --resume --epochs 16"),
+        (rows(60, 9, cost=0.4), None, "still learning its rows: likely tune --out adapter --resume --epochs 16"),
         (rows(60, 55), rows(15, 1), "by heart and not what they say: likely tune a --init contrast --rank 32 --out"),
     ):
         (said,) = advice(
