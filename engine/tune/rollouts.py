@@ -8,7 +8,7 @@ drawn. Log-probabilities and KL in nats.
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -124,7 +124,23 @@ def judged(run: TrainingRun, each: RewardProblem, drawn: Sequence[GrownText]) ->
     return found
 
 
-def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[RewardedAnswer], Rewarded]:
+@dataclass(frozen=True, slots=True)
+class DrawnGroups:
+    """Answers that were drawn: of each problem a group, KL to the base of those of which it was asked."""
+
+    groups: Sequence[Sequence[Rollout]]
+    kls: Sequence[float]
+    drawn_s: float
+    verified_s: float
+
+
+def figures(t: int, draws: Sequence[DrawnGroups]) -> Rewarded:
+    """The figures of step t, whose batches drew these."""
+    groups, kls = [g for draw in draws for g in draw.groups], [kl for draw in draws for kl in draw.kls]
+    return summary(t, groups, kls, sum(draw.drawn_s for draw in draws), sum(draw.verified_s for draw in draws))
+
+
+def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[RewardedAnswer], DrawnGroups]:
     """The rows of step t: the answers drawn to the problems of these indices, with what each of their tokens counts.
 
     Answers whose group tells nothing are left out. Over ranks each draws and judges its share of the problems and
@@ -174,8 +190,7 @@ def rewarded(run: TrainingRun, t: int, indices: Sequence[int]) -> tuple[list[Rew
         for (p, one, _), w in zip(flat, counted, strict=True)
         if w and one.ids and p in mine
     ]
-    run.drawn = [one for group in groups for one in group]
-    return items, summary(t, groups, [kl for of in kls for kl in of], drawn_s, verified_s)
+    return items, DrawnGroups(groups, [kl for of in kls for kl in of], drawn_s, verified_s)
 
 
 def everyones(

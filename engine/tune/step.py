@@ -37,11 +37,13 @@ def accumulated(
     ratio = masked.ratio(t, run.steps, c.anneal)
     several = len(batches_read) * ranks > 1
     gradients: dict[str, Array] = {}
+    draws: list[rollouts.DrawnGroups] = []
     for k, indices in enumerate(batches_read):
         mine = batches.share(indices, rank, ranks)
         items: Sequence[Any] = [run.rows.train[i] for i in mine]
         if c.goal.drawn:  # by all ranks, also those that have no share
-            items, run.rewarded = rollouts.rewarded(run, t, indices)
+            items, draw = rollouts.rewarded(run, t, indices)
+            draws.append(draw)
             total[1] += 1 / ranks  # the weights are of a mean already
         if not items:  # every group is all right or all wrong, or there is no share: there is nothing to learn
             continue
@@ -72,6 +74,9 @@ def accumulated(
         parts = (float(sums.lost), float(sums.count), float(sums.kl), float(sums.right), float(trained), square, 1.0)
         total = [a + b for a, b in zip(total, parts, strict=True)]
         control.reading = (int(total[4]), control.reading[1])
+    if draws:
+        run.rewarded = rollouts.figures(t, draws)
+        run.drawn = [one for draw in draws for group in draw.groups for one in group]
     if isinstance(run.trained, lora.Adapter):
         batch_losses.set_dropout(run.model, 0.0, 0, 0, 0)
     gradients = _added_up(run, gradients)

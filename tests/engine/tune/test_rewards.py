@@ -99,7 +99,8 @@ def test_what_is_drawn_is_what_is_trained(model: Path, tmp_path: Path) -> None:
     assert (each.prompt, each.answer) in {(row["prompt"], "e") for row in ROWS}
     of = {one.ids: one for one in rollouts.draw(run, each, 8, (1, 0))}
     assert {one.text for one in of.values() if one.right} <= {"e"} and len(of) > 1
-    items, figures = rollouts.rewarded(run, 1, [0])
+    items, draw = rollouts.rewarded(run, 1, [0])
+    figures = rollouts.figures(1, [draw])
     assert 0 < figures.reward < 1 and figures.groups == (0, 1, 0) and abs(figures.kl) < 1e-3
     assert items and {item.ids[len(each.ids) :] for item in items} <= {*of}
     for item, (lost, _) in zip(items, target_losses(trainable(run.base), items, run.config), strict=True):
@@ -107,6 +108,8 @@ def test_what_is_drawn_is_what_is_trained(model: Path, tmp_path: Path) -> None:
         assert -lost.sum() == pytest.approx(drawn.logprob, abs=2e-4)
         assert (item.weight > 0) == drawn.right
     assert sum(item.weight for item in items) == pytest.approx(0, abs=1e-9)
+    told = [e for e in train(opened(tmp_path, model, accumulate=2, steps=1)) if isinstance(e, Rewarded)]
+    assert [sum(event.groups) for event in told] == [4]  # of all batches of the step
 
 
 def notes(path: Path) -> list[list[Any]]:
