@@ -137,7 +137,7 @@ def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) 
 
 def resumed(words: Sequence[str]) -> str:
     """The command that goes on with a command's run, whose options it knows."""
-    return shlex.join(("likely", words[0], "--out", out_of(words), "--resume"))
+    return shlex.join(("likely", *words[:1], "--out", out_of(words), "--resume"))
 
 
 def out_of(words: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from likely.engine.sources.model_info import ModelInfo
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
+@pytest.mark.slow(14)
 @pytest.mark.real
 def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) -> None:
     """The dependencies are lent from this environment, so that nothing is downloaded; the program is the wheel's."""

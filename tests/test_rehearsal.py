@@ -137,7 +137,11 @@ def test_plain_chat(mac: Any) -> None:
     assert mac("chat", "--plain", "--max-tokens", "8", text="hello\nand again\n/quit\n")[0]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(7)
+@pytest.mark.parametrize(
+    "mac", [*(pytest.param(name, marks=pytest.mark.soak) for name in ("M4 bfloat16", "M1 float16")), "M4 4-bit"],
+    indirect=True,
+)  # fmt: skip
 def test_training_and_what_it_moved(mac: Any, tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"prompt": f"say {i} ", "completion": f"{i * 7} ab"}) + "\n" for i in range(40)))

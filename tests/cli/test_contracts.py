@@ -92,7 +92,8 @@ def merged(shapes: list[Any]) -> list[Any]:
 
 def outline(text: str) -> list[str]:
     """The words of three letters or more (no piece of a tiny model is so long) of the lines, each line once."""
-    lines = [" ".join(re.findall(r"[A-Za-z]{3,}", re.sub(r"(/[\w.-]+){2,}", "", line))) for line in text.splitlines()]
+    soon = r"(/[\w.-]+){2,}|, of it [^;]+|; [^;]+ more if it hardly learns"  # paths, times
+    lines = [" ".join(re.findall(r"[A-Za-z]{3,}", re.sub(soon, "", line))) for line in text.splitlines()]
     return [line for line in dict.fromkeys(lines) if line]
 
 

@@ -69,7 +69,7 @@ def test_proofs_are_of_a_loaded_model_too(tmp_path: Path) -> None:
     assert "sample is listed for six letters" in told("sample", "-M", other)["refused"]
 
 
-@pytest.mark.slow(14)
+@pytest.mark.soak
 def test_characters_are_trained_to_know_more_than_how_often_each_comes() -> None:
     said, session = pulled("tiny-characters")
     text = "".join(SHIPPED["python-reference"]().values())

@@ -140,7 +140,7 @@ def make_options(folder: Path) -> None:
 
 
 def configured(case: Path) -> None:
-    tune, pretrain = TRAININGS
+    tune, pretrain, _ = TRAININGS
     tune.configure(read_toml(case / "tune.toml"))
     pretrain.configure(read_toml(case / "pretrain.toml"))
     print(len(search.read_grid(case / "grid.toml").points))

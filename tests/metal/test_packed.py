@@ -366,7 +366,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]
             continue
         program = tmp_path_factory.mktemp(machine) / "packed"
         sources = [*map(str, sorted(FOLDER.glob("*.c"))), str(Path(__file__).with_name("standalone_packed.c"))]
-        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu", "-O2", "-I", str(FOLDER)]
+        compiler = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu", "-O0", "-I", str(FOLDER)]
         flags = ["-nostdlib", "-static", "-ffreestanding", "-fno-sanitize=undefined", "-fno-math-errno"]
         hashed = '-DSOURCE_SHA256=""'
         subprocess.run([*compiler, *flags, hashed, "-o", str(program), *sources], check=True)

@@ -163,7 +163,13 @@ def test_gradients_are_those_of_autodiff() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask", [Mask(window=100), Mask(documents=mx.zeros((1, 1200), mx.int32)), FULL])
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Mask(window=100),
+        *(pytest.param(m, marks=pytest.mark.soak) for m in (Mask(documents=mx.zeros((1, 1200), mx.int32)), FULL)),
+    ],
+)
 def test_long_prompts_are_taken_in_chunks_that_nobody_sees(mask: Mask) -> None:
     """More scores than are held at once: what all heads give, and their gradients, is what each half of them gives."""
     q, k, v, cotangent = (normal(s, 1, h, 1200, 8) for s, h in ((1, 32), (2, 2), (3, 2), (4, 32)))

@@ -34,7 +34,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, chdir
-from itertools import count, takewhile
+from itertools import count
 from pathlib import Path
 from signal import Signals, raise_signal
 from typing import Any, Self
@@ -218,9 +218,9 @@ class Screen:
 
     @property
     def foot(self) -> str:
-        """What is said at the bottom: all that is below what is written, else the last line."""
-        below = list(takewhile(lambda line: not line.lstrip().startswith("╰"), self.lines[:-5:-1]))
-        return " ".join(line.strip() for line in reversed(below if len(below) < 4 else below[:1]))
+        """What is said at the bottom, in as many rows as it takes; the last line of what has no room for news."""
+        rows = [hints.region.height for hints in self.app.screen.query("Hints")]
+        return " ".join(line.strip() for line in self.lines[-max(rows, default=1) :])
 
     def ink(self, words: str) -> str:
         """How the first place is drawn where these words are seen: inks can be compared."""

@@ -170,7 +170,7 @@ class ScriptedTrainer:
                 yield from self.drawn(self.step)
             else:
                 yield from self.events(self.step)
-        if self.config.expert:
+        if getattr(self.config, "expert", 0):
             yield ExpertIteration(3, 960, 80, 900, held_out(BASE, EXPERT, 8), held_out(EXPERT, BASE, 8))
         if self.verdict is not None:
             yield self.verdict

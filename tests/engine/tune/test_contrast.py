@@ -35,7 +35,7 @@ def arrays(folder: str) -> dict[str, np.ndarray]:
     return {name: np.array(array) for name, array in loaded.items()}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(14)
 def test_only_b_is_trained_a_run_goes_on_alike_and_other_answers_change_less(tmp_path: Path) -> None:
     how = {"init": "contrast", "reword": 0.5, "test": "", "save_every": 5, "steps": 30}
     whole = opened(tmp_path / "a", **how).run
