@@ -3,8 +3,6 @@
 Trains the matrices and norms of the chosen layers, and with all layers also the embedding, the final norm and the head.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from likely.engine.errors import ParameterError
@@ -58,17 +56,6 @@ class FullWeights:
     def keep(self) -> None:
         """Hold on to the weights as they are now: a second copy, once they move."""
         self.start = self.parameters()
-
-    @contextmanager
-    def started(self) -> Iterator[None]:
-        """The weights that were kept, for as long as the block runs."""
-        assert self.start is not None
-        now = self.parameters()
-        self.set(self.start)
-        try:
-            yield
-        finally:
-            self.set(now)
 
     def stored(self, parameters: dict[str, Array]) -> dict[str, Array]:
         """Parameters as a checkpoint stores them: without the offset that some norms' weights are given here."""

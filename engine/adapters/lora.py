@@ -43,17 +43,6 @@ class Adapter:
             path, _, leaf = name.rpartition(".")
             setattr(self.factors[path], LEAVES[leaf], array)
 
-    @contextmanager
-    def started(self) -> Iterator[None]:
-        """The adapter as it began, for as long as the block runs."""
-        assert self.start is not None
-        now = self.parameters()
-        self.set(self.start)
-        try:
-            yield
-        finally:
-            self.set(now)
-
     def head(self, model: Transformer) -> list[str]:
         """The names of those that logits are made with, past the hidden states."""
         role = "embed" if model.config.tied else "head"

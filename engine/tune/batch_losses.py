@@ -3,9 +3,10 @@
 The count that a sum is to be divided by is the number of trained tokens, or of pairs for preferences.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from likely.engine.adapters.config import Config
 from likely.engine.adapters.full import FullWeights
@@ -209,13 +210,25 @@ def by_sample(lost: Array, batch: Batch) -> Array:
     return mx.zeros((len(batch.counts),)).at[batch.sample].add(lost)
 
 
+@contextmanager
+def _as_begun(trained: Trained) -> Iterator[None]:
+    """What is trained as it was before training, for as long as the block runs."""
+    assert trained.start is not None
+    now = trained.parameters()
+    trained.set(trained.start)
+    try:
+        yield
+    finally:
+        trained.set(now)
+
+
 def base(model: Transformer, trained: Trained | None) -> Callable[[], AbstractContextManager[None]]:
     """Context in which the model is as before training, for as long as a block runs, again and again.
 
     That is the adapters off, or the weights that were kept, or the adapter that it went on from.
     """
     if isinstance(trained, FullWeights) or (trained is not None and trained.start is not None):
-        return trained.started
+        return partial(_as_begun, trained)
     layers = adapter_layers(model)
     return lambda: disabled(layers)
 
