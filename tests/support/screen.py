@@ -219,7 +219,8 @@ class Screen:
     @property
     def foot(self) -> str:
         """What is said at the bottom, in as many rows as it takes; the last line of what has no room for news."""
-        rows = [hints.region.height for hints in self.app.screen.query("Hints")]
+        open_ = self.app.screen_stack
+        rows = [hints.region.height for hints in open_[-1].query("Hints")] if open_ else []
         return " ".join(line.strip() for line in self.lines[-max(rows, default=1) :])
 
     def ink(self, words: str) -> str:
