@@ -43,6 +43,7 @@ TRAINED = [
     "--steps",
     "2",
     "--json",
+    "--no-verdict",
 ]
 MADE = ["words.txt", "--size", "20k", "--tokenizer", "bytes", "--context", "32", "--tokens", "2000", "--json"]
 CALLS: dict[str, list[str]] = {  # what each option is added to
@@ -125,8 +126,8 @@ WAYS: dict[tuple[str, str], list[str]] = {  # the call of an option that has no 
     ("eval", "generated"): ["--reference", "texts.jsonl", "--json"],
     ("eval", "reference"): ["--generated", "texts.jsonl", "--json"],
     ("eval", "compare"): [],
-    ("tune", "steps"): TRAINED[:-3],
-    ("tune", "epochs"): TRAINED[:-3],
+    ("tune", "epochs"): [*TRAINED[:-4], "--no-verdict", "--epochs", "0.1"],
+    ("tune", "verdict"): TRAINED[:-1],
     ("tune", "anneal"): [*TRAINED, "--objective", "mdlm"],
     ("tune", "beta"): ["pairs.jsonl", *TRAINED[1:], "--objective", "dpo"],
     ("tune", "group_size"): [*TRAINED, "--quantize", "4"],
@@ -143,7 +144,7 @@ WAYS: dict[tuple[str, str], list[str]] = {  # the call of an option that has no 
     ("fuse", "group_size"): ["adapter", "--out", "made", "--bits", "4"],
     ("fuse", "peft"): ["adapter"],
     ("fuse", "lora"): ["adapter"],
-    ("tune", "as_json"): TRAINED[:-1],
+    ("tune", "as_json"): [*TRAINED[:-2], "--no-verdict"],
     ("pretrain", "as_json"): MADE[:-1],
     ("inside", "lens"): ["hello", "-M", "plain", "--json"],
     ("fuse", "out"): ["adapter"],
