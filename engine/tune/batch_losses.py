@@ -212,7 +212,7 @@ def by_sample(lost: Array, batch: Batch) -> Array:
 
 @contextmanager
 def _as_begun(trained: Trained) -> Iterator[None]:
-    """What is trained as it was before training, for as long as the block runs."""
+    """Context in which the trained weights are those of before training, for as long as the block runs."""
     assert trained.start is not None
     now = trained.parameters()
     trained.set(trained.start)
