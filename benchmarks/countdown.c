@@ -1,4 +1,4 @@
-/* Judges an answer to a problem of countdown: + - * between four digits, in their order, so that the
+/* Judges an answer to a problem of countdown: + - * between the digits, each used once, so that the
  * target is the value. Reads a line of JSON with "prompt", as 3568=24:, and "said"; prints 1 or 0. */
 
 #include <stdio.h>
@@ -34,6 +34,18 @@ static long sum(void) {
     return value;
 }
 
+/* Whether a digit is there more often, or less often, than it is used. */
+static int left(const char *given, long length) {
+    int count[10] = {0}, odd = 0;
+    for (long i = 0; i < length; i++)
+        count[given[i] - '0']++;
+    for (int i = 0; i < used; i++)
+        count[digits[i] - '0']--;
+    for (int i = 0; i < 10; i++)
+        odd |= count[i];
+    return odd;
+}
+
 static const char *field(const char *line, const char *name) {
     const char *found = strstr(line, name);
     return found ? found + strlen(name) : "";
@@ -55,6 +67,6 @@ int main(void) {
     long value = sum();
     while (*at == ' ')
         at++;
-    printf("%d\n", !wrong && *at == '"' && value == target && used == length && !memcmp(given, digits, used));
+    printf("%d\n", !wrong && *at == '"' && value == target && !left(given, length));
     return 0;
 }

@@ -1,8 +1,8 @@
 """Learning from rewards beside what it must beat: held-out pass@k on countdown, by a tiny model of its own.
 
-    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 60] [--shown 3000]
+    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 250] [--shown 3000]
 
-A problem is four digits and a target, an answer the digits in their order with + and - between. A model of characters
+A problem is four digits and a target, an answer the digits in some order with + and - between. A model of characters
 (2 layers, width 64) is pretrained on problems with an answer (`--shown`); 6,000 others have none, and 300 are held out.
 Each seed is a base of its own, and from it a run of rewards, supervised learning that goes on with the same
 demonstrations for the same time of the processor, and expert iteration that draws and learns as much as rewards did.
@@ -36,6 +36,7 @@ def problems(count: int) -> list[tuple[str, str]]:
     while len(found) < count:
         digits = [chance.choice("123456789") for _ in range(4)]
         answer = digits[0] + "".join(chance.choice("+-") + digit for digit in digits[1:])
+        chance.shuffle(digits)
         if 0 <= (target := eval(answer)) <= LARGEST:  # of our own letters
             found.setdefault(f"{''.join(digits)}={target}:", answer)
     return list(found.items())
@@ -206,10 +207,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--tokens", type=int, default=300_000, help="of the base's pretraining")
+    parser.add_argument("--tokens", type=int, default=1_000_000, help="of the base's pretraining")
     parser.add_argument("--shown", type=int, default=DEMONSTRATIONS, help="problems with an answer, 3,000 at most")
     parser.add_argument("--ways", default="supervised,expert")
     options = parser.parse_args()
