@@ -1,6 +1,6 @@
 """Learning from rewards beside what it must beat: held-out pass@k on countdown, by a tiny model of its own.
 
-    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 250] [--shown 3000]
+    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 120] [--shown 3000]
 
 A problem is four digits and a target, an answer the digits in some order with + and - between. A model of characters
 (2 layers, width 64) is pretrained on problems with an answer (`--shown`); 6,000 others have none, and 300 are held out.
@@ -207,7 +207,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--answers", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the base's pretraining")
