@@ -14,7 +14,7 @@ from likely.engine.adapters.lora import Adapter, adapter_layers, disabled
 from likely.engine.objectives import Pairs
 from likely.engine.rewards.advantages import clipped
 from likely.engine.tune import losses, masked
-from likely.engine.tune.batches import Batch, collate
+from likely.engine.tune.batches import Batch, alike, collate
 from likely.engine.tune.memory import checkpointed
 from likely.engine.tune.samples import Pair, RewardedAnswer, TrainingSample
 from likely.metal import mx
@@ -67,9 +67,18 @@ def batch_of(
 
 
 def row_of(model: Transformer, samples: Sequence[TrainingSample]) -> Batch:
-    """One row of the samples; answers to one prompt share it, where the model reads it alike before each."""
+    """One row of the samples; answers to one prompt share it, and others what all of them begin with, where the model
+    reads it alike before each."""
     answers, longest = [s for s in samples if isinstance(s, RewardedAnswer)], max(len(s.ids) for s in samples)
+    if not answers:
+        return collate(samples, begin=beginning(model, samples))
     return collate(samples, apart=not all(model.continues(s.answer_at, longest) for s in answers))
+
+
+def beginning(model: Transformer, samples: Sequence[TrainingSample]) -> int:
+    """How many ids that samples begin with alike are read once; 0 where the model turns a longer text otherwise."""
+    begin = alike(samples)
+    return begin if begin and model.continues(begin, max(len(s.ids) for s in samples)) else 0
 
 
 def value(model: Transformer, trained: Trained, items: Sequence[TrainingSample | Pair], config: Config) -> Sums:

@@ -7,6 +7,7 @@ a fixed number of samples of about the same length. No sample is dropped: the la
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from likely.metal import mx
 from likely.metal.attention import Mask
 
 Item = TrainingSample | Pair
+BEGINNING = 8  # ids that samples begin with alike, at least, so that they are read once
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,18 @@ class Batch:
         return sum(self.counts)
 
 
-def collate(samples: Sequence[TrainingSample], apart: bool = False) -> Batch:
-    """One row of the samples. A prompt of several answers with rewards stands there once, unless `apart`."""
+def alike(samples: Sequence[TrainingSample]) -> int:
+    """How many ids all of several samples begin with, as of a template; 0 for hardly any, which are not worth it."""
+    if len(samples) < 2:
+        return 0
+    columns = zip(*(s.ids[:-2] for s in samples), strict=False)  # each goes on by an id and its target at least
+    length = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, columns))
+    return length if length >= BEGINNING else 0
+
+
+def collate(samples: Sequence[TrainingSample], apart: bool = False, begin: int = 0) -> Batch:
+    """One row of the samples. A prompt of several answers with rewards stands there once, unless `apart`; so do the
+    first `begin` ids of all, where they are `alike`."""
     texts: list[tuple[int, ...]] = []
     after, at, targets, of = list[int](), [], [], []
     asked: dict[tuple[int, ...], tuple[int, int]] = {}  # prompts: the number of the text, its first row
@@ -67,9 +79,10 @@ def collate(samples: Sequence[TrainingSample], apart: bool = False) -> Batch:
         return len(texts) - 1, rows - len(ids)
 
     for i, s in enumerate(samples):
-        places, first = np.flatnonzero(s.trained[1:]), 0
+        places, first = np.flatnonzero(s.trained[1:]), begin
         if isinstance(s, RewardedAnswer) and not apart:
             first = s.answer_at
+        if first:
             prompt = s.ids[:first]
             number, start = asked[prompt] = asked.get(prompt) or add(prompt, -1)
             own = add(s.ids[first:-1], number)[1] if len(s.ids) > first + 1 else 0

@@ -18,7 +18,6 @@ from likely.engine.prompt import single_turn
 from likely.engine.rewards.figures import HeldOut
 from likely.engine.statistics.estimates import compare, ratio, share
 from likely.engine.tune import batch_losses, expert, losses, trials
-from likely.engine.tune.batches import collate
 from likely.engine.tune.control import Ended, Event, TrainControl
 from likely.engine.tune.probes import as_before, said, words_of
 from likely.engine.tune.row_scores import RowScore, target_losses
@@ -181,7 +180,7 @@ def _again(run: TrainingRun, sample: TrainingSample) -> TrainingSample:
 
 def _regrets(run: TrainingRun, items: Sequence[TrainingSample]) -> list[float]:
     """`Reply.regret` of the answers of samples."""
-    batch = collate(items)
+    batch = batch_losses.row_of(run.model, items)
     base, around = as_before(run)
     model, found, step = trainable(base.model), [], losses.rows_at_once(run.model.config.vocab_size)
     with around():
@@ -195,7 +194,7 @@ def _regrets(run: TrainingRun, items: Sequence[TrainingSample]) -> list[float]:
 
 def _moved(run: TrainingRun, items: Sequence[TrainingSample]) -> list[tuple[np.ndarray, bool]]:
     """KL(now || before) at each target of the samples, nats, and whether greedy decoding still gives all of them."""
-    batch = collate(items)
+    batch = batch_losses.row_of(run.model, items)
     base, around = as_before(run)
     model, own = trainable(base.model), run.model
     now = batch_losses.read(own, batch)

@@ -17,7 +17,6 @@ from likely.engine.errors import ParameterError
 from likely.engine.prompt import single_turn
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import batch_losses
-from likely.engine.tune.batches import collate
 from likely.engine.tune.probes import as_before, said
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RehearsedAnswer, TrainingSample
@@ -111,7 +110,7 @@ def rehearsed(run: TrainingRun, progress: Report = silent) -> list[RehearsedAnsw
     with around():
         for i in range(0, len(samples), AT_ONCE):
             part = samples[i : i + AT_ONCE]
-            batch = collate(part)
+            batch = batch_losses.row_of(run.model, part)
             hidden = batch_losses.read(run.model, batch)
             lost, slopes = _with_slopes(run.model, hidden, batch.targets)
             least = lost - (np.asarray(hidden.astype(mx.float32)) * slopes).sum(-1)
@@ -130,7 +129,7 @@ def gradient(
     model: Transformer, trained: batch_losses.Trained, some: Sequence[RehearsedAnswer], config: Config
 ) -> tuple[mx.array, batch_losses.Parameters]:
     """KL(base || now) of some answers, nats, the mean of their tokens, and its gradient."""
-    batch, real = collate([one.sample for one in some]), trained.parameters()
+    batch, real = batch_losses.row_of(model, [one.sample for one in some]), trained.parameters()
     slopes, least = mx.array(np.concatenate([one.slopes for one in some])), sum(one.least for one in some)
     keep = 0 if config.checkpointing else batch_losses.KEPT
 

@@ -12,7 +12,7 @@ from likely.engine.errors import OutOfMemory
 from likely.engine.machine import gflops, held_memory
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches, examination, rehearsal
-from likely.engine.tune.batch_losses import KEPT, samples_of
+from likely.engine.tune.batch_losses import KEPT, beginning, samples_of
 from likely.engine.tune.control import Memory, TrainingPlan
 from likely.engine.tune.losses import rows_at_once
 from likely.engine.tune.run import TrainingRun
@@ -40,7 +40,8 @@ def report(run: TrainingRun) -> TrainingPlan:
     trained = batches.targets(items)
     tokens = sum(lengths)
     passes = (run.steps - run.counters.step) * c.accumulate / run.per_epoch  # that are left
-    read, targets = _read(c, lengths), trained
+    far = isinstance(items, TokenRows)  # too many to be looked at
+    read, targets = [_times(c) * n for n in lengths] if far else _read(run, run.planned), trained
     if c.rehearsal > 0:  # beside rows, answers of the base
         again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
         many = rehearsal.beside(c.batch) * run.per_epoch
@@ -63,9 +64,19 @@ def report(run: TrainingRun) -> TrainingPlan:
     )
 
 
-def _read(config: Config, lengths: list[int]) -> list[int]:
-    """Lengths as the model reads them: in block diffusion each sample stands noised and then as it is."""
-    return [2 * n for n in lengths] if config.goal.blocks else lengths
+def _read(run: TrainingRun, planned: Sequence[Sequence[int]]) -> list[int]:
+    """Lengths of the texts that the model reads in some batches: what all rows of one begin with is a text."""
+    items, goal, found = run.rows.train, run.config.goal, list[int]()
+    for indices in planned:
+        samples = samples_of([items[i] for i in indices])
+        begin = 0 if goal.bound or goal.drawn else beginning(run.model, samples)
+        found += [begin] * (begin > 0) + [(len(s.ids) - begin) * _times(run.config) for s in samples]
+    return found
+
+
+def _times(config: Config) -> int:
+    """How often each sample stands in a batch: in block diffusion noised and then as it is."""
+    return 2 if config.goal.blocks else 1
 
 
 def products(model: Transformer) -> int:
@@ -122,7 +133,7 @@ def memory(run: TrainingRun) -> Memory:
     model, c, shape = run.model, run.config, run.model.config
     sizes = batches.lengths(run.rows.train)
     batch = max(run.planned, key=lambda b: sizes[b].sum())
-    lengths = _read(c, [len(s.ids) for s in samples_of([run.rows.train[i] for i in batch])])
+    lengths = _read(run, [batch])
     n = sum(lengths)
     numbers, scores = inside(model, lengths)
     if c.kind == "full":  # the inputs of every product and norm, whose weights have gradients too

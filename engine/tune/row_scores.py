@@ -50,7 +50,7 @@ def target_losses(model: Transformer, items: Sequence[TrainingSample], config: C
     """-log p of each target of the samples, nats, and whether all of a sample's are the likeliest."""
     by_sample = {}
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
-        batch = batches.collate([items[i] for i in indices])
+        batch = batch_losses.row_of(model, [items[i] for i in indices])
         lost, wrong = batch_losses.constant(model, batch)
         ends = np.cumsum(batch.counts)[:-1]
         columns = (np.split(np.asarray(array, np.float64), ends) for array in (lost, wrong))

@@ -38,18 +38,21 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def model(**changed: Any) -> Any:
     arrays = {"a": SimpleNamespace(nbytes=1000), "b": SimpleNamespace(nbytes=234)}
-    return SimpleNamespace(config=SimpleNamespace(**SHAPE | changed), arrays=arrays, packed=None)
+    shape = SimpleNamespace(**SHAPE | changed)
+    return SimpleNamespace(config=shape, arrays=arrays, packed=None, continues=lambda length, longer: True)
 
 
 def sample(length: int, targets: int) -> TrainingSample:
     trained = [False] + [i < targets for i in range(length - 1)]
-    return TrainingSample(tuple(range(length)), tuple(trained), f"row:{length}")
+    return TrainingSample(tuple(range(length, 2 * length)), tuple(trained), f"row:{length}")
 
 
 ROWS = [sample(5, 3), sample(16, 10), sample(17, 4), sample(40, 1), sample(300, 200), sample(9000, 2)]
 
 
-def run(config: Config, rows: Any = ROWS, planned: Any = ([0, 1], [2, 3], [4]), lowest: int = 2, **shape: Any) -> Any:
+def run(
+    config: Config, rows: Any = ROWS, planned: Any = ([0, 1], [2, 3], [4], [5]), lowest: int = 2, **shape: Any
+) -> Any:
     parameters = {"x": SimpleNamespace(size=70), "y": SimpleNamespace(size=30)}
     return SimpleNamespace(
         rows=SimpleNamespace(train=rows), config=config, per_epoch=6, steps=12, planned=planned, model=model(**shape),
@@ -134,6 +137,11 @@ def test_the_report_counts_rows_lengths_and_passes() -> None:
     for told, rows, lowest in ((config, lengths, 2), (config, lengths, -1), (block, [2 * n for n in lengths], 2)):
         wanted = 9 * 2 / 6 * seconds(model(), told, rows, 220, max(lowest, 0))
         assert report.report(run(told, lowest=lowest)).seconds == pytest.approx(wanted)
+    alike = [
+        TrainingSample((*range(20), *(i * n for i in range(1, n))), (*(False,) * (n + 18), True), "") for n in (5, 9)
+    ]
+    once = report.report(run(config, alike, ([0, 1],))).seconds
+    assert once == pytest.approx(9 * 2 / 6 * seconds(model(), config, [20, 4, 8], 2, 2)), "their beginning is read once"
     pairs = [Pair(sample(5, 2), sample(7, 3)), Pair(sample(4, 1), sample(4, 1))]
     of_pairs = report.report(run(configure({"objective": "dpo"}), pairs, ([0, 1],)))
     assert (of_pairs.samples, of_pairs.tokens, of_pairs.trained, of_pairs.longest) == (2, 20, 7, 7)

@@ -24,8 +24,8 @@ from likely.engine.tune import batch_losses, batches, state, step, trainer
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
 from tests import processes
-from tests.engine.tune.tiny import config, finish, model, rows, run, same, samples, worst
-from tests.models.oracle import difference
+from tests.engine.tune.tiny import LLAMA, config, finish, model, rows, run, same, samples, worst
+from tests.models.oracle import difference, ours, reference
 from tests.support.limits import file_size_limit
 
 
@@ -229,6 +229,23 @@ def test_packed_rows_do_not_see_each_other() -> None:
     alone = m.hidden(mx.array([two.ids[:-1]]))[0]
     assert bool(mx.array_equal(second(one), second(other)))  # whatever stands before, bit for bit
     assert difference(second(one), alone) <= 1e-6
+
+
+@pytest.mark.parametrize("far", [False, True], ids=["", "longrope"])
+def test_rows_that_begin_alike_are_read_with_that_once_unless_it_is_turned_by_their_length(
+    far: bool, tmp_path: Path
+) -> None:
+    turns = {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4}
+    scaling = {"rope_scaling": turns | {"original_max_position_embeddings": 20}} if far else {}
+    built = ours(LLAMA | scaling, reference(LLAMA))
+    a, begin = stirred(trainer.prepare(built, config(), rows(), tmp_path)), tuple(range(10))
+    items = [
+        TrainingSample((*begin, *s.ids), (*(i == 4 for i in range(10)), *s.trained), s.where)
+        for s in samples(3, seed=3)
+    ]
+    read = batch_losses.row_of(a.model, items).tokens.shape[1]
+    assert read == sum(len(s.ids) - 1 for s in items) - (0 if far else 2 * len(begin))
+    assert worst(batch_losses.gradient(a.model, a.trained, items, a.config)[1], plain_gradient(a, items)) <= 1e-4
 
 
 RESUMED: list[dict[str, Any]] = [
