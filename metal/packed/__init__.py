@@ -47,7 +47,7 @@ class _Matrix(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int) for name in ("layout", "number", "group", "rows", "columns", "block", "blocks")),
         *((name, ctypes.c_int) for name in ("block_scales", "block_codes")),
-        *((name, ctypes.c_long) for name in ("scales", "panel")),
+        ("panel", ctypes.c_long),
         ("data", ctypes.c_void_p),
     )
 

@@ -47,8 +47,7 @@ INLINE void decode_affine(const int bits, int number, int group, const uint8_t *
 /* `count` columns of a panel from `first`, whole blocks: out [count], 16 rows of each. */
 static void decode(const matrix_t *m, int panel, int first, int count, F *out) {
     const uint8_t *at = m->data + panel * m->panel;
-    const uint8_t *scales = at + (long)first / m->block * m->block_scales;
-    const uint8_t *codes = at + m->scales + (long)first / m->block * m->block_codes;
+    const uint8_t *scales = at + (long)first / m->block * block_bytes(m), *codes = scales + m->block_scales;
     if (m->layout == FLOAT) {
         __builtin_memcpy(out, codes, count * sizeof(F));
         return;
@@ -73,7 +72,7 @@ static void decode(const matrix_t *m, int panel, int first, int count, F *out) {
         default:
             decode_affine(8, m->number, m->group, scales, codes, out);
         }
-        scales += m->block_scales, codes += m->block_codes;
+        scales += block_bytes(m), codes += block_bytes(m);
     }
 }
 

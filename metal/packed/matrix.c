@@ -101,8 +101,7 @@ EXPORT long likely_layout(matrix_t *m) {
     if (m->columns % m->block)
         return 0;
     m->blocks = m->columns / m->block;
-    m->scales = rounded((long)m->blocks * m->block_scales);
-    m->panel = m->scales + rounded((long)m->blocks * m->block_codes);
+    m->panel = rounded((long)m->blocks * block_bytes(m));
     return (m->rows + LANES - 1) / LANES * m->panel;
 }
 
@@ -145,7 +144,7 @@ static uint32_t fifth_bits(uint32_t bits) {
 
 static void pack_row(const matrix_t *m, int row, const uint8_t *from) {
     int lane = row % LANES;
-    uint8_t *scales = m->data + row / LANES * m->panel, *codes = scales + m->scales + 4 * lane;
+    uint8_t *scales = m->data + row / LANES * m->panel, *codes = scales + m->block_scales + 4 * lane;
     if (m->layout == FLOAT) {
         words(codes, from, m->columns);
         return;
@@ -191,7 +190,7 @@ static void pack_row(const matrix_t *m, int row, const uint8_t *from) {
             if (m->layout == Q5_K)
                 words(codes + 64 * 32, block + 16, 8);
         }
-        scales += m->block_scales, codes += m->block_codes;
+        scales += block_bytes(m), codes += block_bytes(m);
     }
 }
 
@@ -210,11 +209,11 @@ EXPORT void likely_pack_affine(const matrix_t *m, const uint8_t *codes, const ui
     for (int i = 0; i < count; i++) {
         int lane = (first + i) % LANES;
         uint8_t *to = m->data + (first + i) / LANES * m->panel;
-        for (int b = 0; b < m->blocks; b++) {
+        for (int b = 0; b < m->blocks; b++, to += block_bytes(m)) {
             long at = (long)i * m->blocks + b;
-            copy(to + (long)b * m->block_scales + size * lane, scales + at * size, size);
-            copy(to + (long)b * m->block_scales + size * (LANES + lane), offsets + at * size, size);
-            words(to + m->scales + (long)b * m->block_codes + 4 * lane, codes + at * of_block * 4, of_block);
+            copy(to + size * lane, scales + at * size, size);
+            copy(to + size * (LANES + lane), offsets + at * size, size);
+            words(to + m->block_scales + 4 * lane, codes + at * of_block * 4, of_block);
         }
     }
 }
@@ -241,10 +240,10 @@ static float number_at(const uint8_t *at, int number) {
 static void unpack_row(const matrix_t *m, int row, float *out) {
 #pragma clang fp contract(off)
     int lane = row % LANES, size = m->number == FLOAT32 ? 4 : 2;
-    const uint8_t *scales = m->data + row / LANES * m->panel, *codes = scales + m->scales + 4 * lane;
+    const uint8_t *scales = m->data + row / LANES * m->panel, *codes = scales + m->block_scales + 4 * lane;
 #define CODE(n) word_at(codes + 64L * (n))
 #define BYTE(n) (CODE((n) / 4) >> 8 * ((n) % 4) & 255)
-    for (int b = 0; b < m->blocks; b++, scales += m->block_scales, codes += m->block_codes, out += m->block) {
+    for (int b = 0; b < m->blocks; b++, scales += block_bytes(m), codes += block_bytes(m), out += m->block) {
         float scale = m->block_scales ? number_at(scales + 2 * lane, FLOAT16) : 0;
         switch (m->layout) {
         case FLOAT:

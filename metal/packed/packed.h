@@ -1,7 +1,7 @@
 /* Weights that stay packed: what they look like in memory, and what can be done with them.
  *
- * A matrix [rows, columns] is kept in panels of 16 rows. A panel holds the scales of all its blocks, then the codes of
- * all its blocks, word by word: 32 bits of each of the 16 rows side by side. So one vector holds the same columns of 16
+ * A matrix [rows, columns] is kept in panels of 16 rows. A panel holds its blocks one after another, each its scales and
+ * then its codes, word by word: 32 bits of each of the 16 rows side by side. So one vector holds the same columns of 16
  * rows, products need no sums across a vector, and memory is read from one end to the other. The bits of a word are as
  * the file has them: to pack is to transpose words. */
 
@@ -21,9 +21,13 @@ typedef struct {
     int rows, columns;
     int block, blocks;               /* columns of a block, and how many a row has */
     int block_scales, block_codes;   /* bytes of a block in a panel */
-    long scales, panel;              /* bytes of a panel's scales, rounded up; of the panel */
+    long panel;                      /* bytes of a panel, rounded up */
     uint8_t *data;                   /* [panels, panel], aligned to 64 bytes */
 } matrix_t;
+
+static inline int block_bytes(const matrix_t *m) { /* from one block of a panel to the next */
+    return m->block_scales + m->block_codes;
+}
 
 /* How codes lie in a word: as floats not at all, as nibbles in GGUF's halves of a block or one after another, as bytes
  * without or with a sign. Activations are arranged for it: pairs of 16-bit numbers in the order in which codes come, or

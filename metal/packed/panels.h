@@ -35,7 +35,7 @@ INLINE void NAMED(affine)(TEMPLATE, const int bits, int number, int group, OF_BL
 /* P panels by R rows; `layout` is known to the compiler. */
 INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const uint8_t *scales, const float *x,
                           F *total) {
-    const uint8_t *codes = scales + m->scales;
+    const uint8_t *codes = scales + m->block_scales;
     long apart = m->panel;
     BOTH(i) total[i] = (F){0};
     if (layout == FLOAT || layout == HALF) {
@@ -55,7 +55,7 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
     for (int b = 0; b < m->blocks; b++) {
 #define AT scales, codes, apart, x, sums, total, factors
         EVERY(p) for (int i = 0; i < m->block_scales; i += 64)
-            __builtin_prefetch(scales + (p + P) * apart + i, 0, 2);
+            FETCH_FROM(scales + i, p);
         if (layout == Q4_0 || layout == Q4_1)
             NAMED(q4)(P, R, layout == Q4_1, AT);
         if (layout == Q5_0 || layout == Q5_1)
@@ -68,7 +68,7 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
             NAMED(k6)(P, R, AT);
         if (layout == AFFINE4 || layout == AFFINE8)
             NAMED(affine)(P, R, layout == AFFINE4 ? 4 : 8, m->number, m->group, AT);
-        scales += m->block_scales, codes += m->block_codes;
+        scales += block_bytes(m), codes += block_bytes(m);
         x += ACTIVATIONS(of_block) * R, sums += of_block / SUMMED * R;
         if (FACTORS)
             factors += of_block / SUMMED * R;
@@ -86,22 +86,26 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
 #define BLOCKS_OF(P, R) OF_LAYOUTS(BLOCK_OF, P, R)
 #define ROW_OF(P, R) {OF_LAYOUTS(ENTRY_OF, P, R)}
 
-/* For 1, 2, 4 and 8 rows, as far as the registers go: the functions for so many panels at once as `many` says, and for
- * one. */
-#if MOST == 8
-BLOCKS_OF(4, 1) BLOCKS_OF(4, 2) BLOCKS_OF(2, 4) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4) BLOCKS_OF(1, 8)
-static const block_t NAMED(wide_blocks)[][LAYOUTS] = {ROW_OF(4, 1), ROW_OF(4, 2), ROW_OF(2, 4), ROW_OF(1, 8)};
-static const block_t NAMED(blocks)[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4), ROW_OF(1, 8)};
-#elif MOST == 4
-BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2) BLOCKS_OF(1, 4)
-static const block_t NAMED(wide_blocks)[][LAYOUTS] = {ROW_OF(2, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
-static const block_t NAMED(blocks)[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2), ROW_OF(1, 4)};
-#elif MOST == 2
-BLOCKS_OF(2, 1) BLOCKS_OF(1, 1) BLOCKS_OF(1, 2)
-static const block_t NAMED(wide_blocks)[][LAYOUTS] = {ROW_OF(2, 1), ROW_OF(1, 2)};
-static const block_t NAMED(blocks)[][LAYOUTS] = {ROW_OF(1, 1), ROW_OF(1, 2)};
-#else
+/* For 1, 2, 4 and 8 rows, as far as the registers go, by one panel. */
 BLOCKS_OF(1, 1)
-static const block_t NAMED(wide_blocks)[][LAYOUTS] = {ROW_OF(1, 1)};
-static const block_t NAMED(blocks)[][LAYOUTS] = {ROW_OF(1, 1)};
+#if MOST >= 2
+BLOCKS_OF(1, 2)
 #endif
+#if MOST >= 4
+BLOCKS_OF(1, 4)
+#endif
+#if MOST == 8
+BLOCKS_OF(1, 8)
+#endif
+static const block_t NAMED(blocks)[][LAYOUTS] = {
+    ROW_OF(1, 1),
+#if MOST >= 2
+    ROW_OF(1, 2),
+#endif
+#if MOST >= 4
+    ROW_OF(1, 4),
+#endif
+#if MOST == 8
+    ROW_OF(1, 8),
+#endif
+};

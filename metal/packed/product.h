@@ -3,7 +3,9 @@
  *
  * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over
  * the row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
- * it, and P is only there to have enough additions under way. The panels after these are fetched meanwhile. */
+ * it. Panels of codes go one after the other: memory is fastest in one stream, and while a block's sums wait for each
+ * other the processor has those of the next under way. Floats are summed over the whole row, so they want several
+ * panels at once, and so do codes that are multiplied as floats. What comes next is fetched meanwhile. */
 
 #define EACH(r) _Pragma("unroll") for (int r = 0; r < R; r++)
 #define EVERY(p) _Pragma("unroll") for (int p = 0; p < P; p++)
@@ -12,9 +14,13 @@
 #define OF_BLOCK const uint8_t *scales, const uint8_t *codes, long apart, const float *x, const float *sums, F *total
 #define TEMPLATE const int P, const int R
 
-/* Word n of each panel's block, and the one that will stand there when the next panels come. */
+enum { FURTHER = 8 * 1024 }; /* bytes: 32 GB/s come 2 kB ahead, 39 this far, no more further on */
+
+/* Word n of each panel's block, and what is fetched meanwhile: what lies further on, or what will stand there when the
+ * next panels come. */
 #define WORD(n, p) LOAD(I, codes + (p) * apart + (n) * 64L)
-#define FETCH(n, p) __builtin_prefetch(codes + ((p) + P) * apart + (n) * 64L, 0, 2)
+#define FETCH(n, p) FETCH_FROM(codes + (n) * 64L, p)
+#define FETCH_FROM(at, p) __builtin_prefetch((at) + (p) * apart + (P == 1 ? FURTHER : P * apart), 0, 3)
 
 /* total[p, r] += what `sum` came to, of columns whose activations have scale g, times a vector that may name `p`. */
 #define SCALED(total, sum, g, scale)                                                                                   \
@@ -45,17 +51,6 @@ INLINE void store(TEMPLATE, F *total, int count, float *y, long next, int add) {
 }
 
 typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, int count, float *y, long next, int add);
-
-/* For 1, 2, 4 and 8 rows, as far as the registers go: how many panels at once. */
-#if MOST == 8
-static const int many[] = {4, 4, 2, 1};
-#elif MOST == 4
-static const int many[] = {2, 1, 1};
-#elif MOST == 2
-static const int many[] = {2, 1};
-#else
-static const int many[] = {1};
-#endif
 
 #define OF_FEW_BITS(X, P, R)                                                                                           \
     X(P, R, Q4_0) X(P, R, Q4_1) X(P, R, Q5_0) X(P, R, Q5_1) X(P, R, Q4_K) X(P, R, Q5_K) X(P, R, AFFINE4)
@@ -99,9 +94,33 @@ static const int many[] = {1};
 #endif
 
 #define NAMED(kind) kind
-#define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) X(P, R, FLOAT)        \
-    X(P, R, HALF)
+#define OF_FLOATS(X, P, R) X(P, R, FLOAT) X(P, R, HALF)
+#define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) OF_FLOATS(X, P, R)
 #include "panels.h"
+
+/* For 1, 2, 4 and 8 rows: how many panels at once, where there are several. */
+#if WORDS
+#define OF_SEVERAL OF_FLOATS
+#else
+#define OF_SEVERAL OF_LAYOUTS
+#endif
+#define SEVERAL_OF(P, R) {OF_SEVERAL(ENTRY_OF, P, R)}
+#if MOST == 8
+static const int many[] = {4, 4, 2, 1};
+OF_SEVERAL(BLOCK_OF, 4, 1) OF_SEVERAL(BLOCK_OF, 4, 2) OF_SEVERAL(BLOCK_OF, 2, 4)
+static const block_t several[][LAYOUTS] = {SEVERAL_OF(4, 1), SEVERAL_OF(4, 2), SEVERAL_OF(2, 4)};
+#elif MOST == 4
+static const int many[] = {2, 1, 1};
+OF_SEVERAL(BLOCK_OF, 2, 1)
+static const block_t several[][LAYOUTS] = {SEVERAL_OF(2, 1)};
+#elif MOST == 2
+static const int many[] = {2, 1};
+OF_SEVERAL(BLOCK_OF, 2, 1)
+static const block_t several[][LAYOUTS] = {SEVERAL_OF(2, 1)};
+#else
+static const int many[] = {1};
+static const block_t several[][LAYOUTS] = {{0}};
+#endif
 
 /* How many of `rows` go together next, and which row of `blocks` takes them. */
 INLINE int together(int rows, int *which) {
@@ -122,7 +141,7 @@ enum { AT_ONCE = 64 }; /* rows of activations that stay in the second cache whil
 static void multiply(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add) {
     long each = x->columns + x->columns / SUMMED; /* floats of a row */
     const int bytes = x->order >= HALVES8;
-    const block_t(*wide)[LAYOUTS] = bytes ? wide_blocks_8 : wide_blocks, (*one)[LAYOUTS] = bytes ? blocks_8 : blocks;
+    const block_t(*one)[LAYOUTS] = bytes ? blocks_8 : blocks;
     for (int some = 0, last; some < x->rows; some = last) {
         last = some + AT_ONCE < x->rows ? some + AT_ONCE : x->rows;
         int which, most;
@@ -134,7 +153,7 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
         }
 #endif
         together(last - some, &which);
-        most = many[which];
+        most = several[0][m->layout] ? many[which] : 1;
         for (int p = first, n; p < end; p += n) {
             n = p + most <= end ? most : 1;
             const uint8_t *at = m->data + p * m->panel;
@@ -143,8 +162,8 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
                 count = together(x->rows - r, &which);
                 float *to = y + r * next + p * LANES;
                 const float *from = x->values + r * each;
-                if (n == many[which])
-                    (n > 1 ? wide : one)[which][m->layout](m, at, from, outputs, to, next, add);
+                if (n > 1 && n == many[which])
+                    several[which][m->layout](m, at, from, outputs, to, next, add);
                 else
                     for (int i = 0; i < n; i++) {
                         int rest = outputs - i * LANES;

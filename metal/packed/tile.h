@@ -25,8 +25,7 @@ typedef struct {
 
 /* `count` blocks of a panel, from block `first`. */
 static void unpack(const matrix_t *m, const uint8_t *panel, int first, int count, tile_t *tile) {
-    const uint8_t *scales = panel + (long)first * m->block_scales;
-    const uint8_t *codes = panel + m->scales + (long)first * m->block_codes;
+    const uint8_t *scales = panel + (long)first * block_bytes(m), *codes = scales + m->block_scales;
     I *words = tile->words;
     F *of = tile->scales, *by = tile->offsets;
     int shifted = m->layout != Q8_0 && m->layout != Q6_K, runs = m->layout == Q6_K ? 16 : m->block / SUMMED;
@@ -58,7 +57,7 @@ static void unpack(const matrix_t *m, const uint8_t *panel, int first, int count
         default:
             unpack_k6(INTO, OF_IT);
         }
-        scales += m->block_scales, codes += m->block_codes, words += m->block / 2, of += runs;
+        scales += block_bytes(m), codes += block_bytes(m), words += m->block / 2, of += runs;
         by += shifted ? m->block / SUMMED : 0;
     }
 }
