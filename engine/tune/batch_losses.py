@@ -118,11 +118,16 @@ def gradient(
             return goal + config.kl * anchor_weight * kl, sums.lost, kl * anchor_weight, sums.right, sums.each
         return goal + config.kl * sums.kl, sums.lost, sums.kl, sums.right, sums.each
 
-    with checkpointed(model, trained) if config.checkpointing and not packed_of(model) else nullcontext():
+    with reading_again(model, trained, config):
         (_, lost, kl, right, each), gradients = mx.value_and_grad(total)(real)
     trained.set(real)
     count = len(items) if config.goal.of_pairs else batch.trained
     return Sums(lost, count, kl, right, each), gradients
+
+
+def reading_again(model: Transformer, trained: Trained, config: Config) -> AbstractContextManager[None]:
+    """Context in which activations are computed again going back, where that is asked for and no native call does."""
+    return checkpointed(model, trained) if config.checkpointing and not packed_of(model) else nullcontext()
 
 
 def _reference(model: Transformer, trained: Trained, batch: Batch, config: Config) -> losses.Base | None:
@@ -192,11 +197,11 @@ def read(model: Transformer, batch: Batch, keep: int = 0) -> Array:
     return hidden
 
 
-def nll(model: Transformer, hidden: Array, targets: Array) -> Array:
+def nll(model: Transformer, hidden: Array, targets: Array, smoothing: float = 0.0) -> Array:
     """-log p of targets [M] after hidden states [M, C], by a head that is not trained; differentiable in `hidden`."""
     reader = reading(model)
-    lost = reader.losses(hidden, targets) if isinstance(reader, PackedReading) else None
-    return losses.nll(reader.head, hidden, targets) if lost is None else lost
+    lost = reader.losses(hidden, targets, smoothing) if isinstance(reader, PackedReading) else None
+    return losses.nll(reader.head, hidden, targets, smoothing=smoothing) if lost is None else lost
 
 
 def constant(model: Transformer, batch: Batch) -> tuple[Array, Array]:

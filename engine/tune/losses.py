@@ -26,9 +26,9 @@ def rows_at_once(vocab: int) -> int:
     return max(16, CELLS // vocab)
 
 
-def nll(head: Callable[[Array], Array], hidden: Array, targets: Array, chunk: int = 0) -> Array:
+def nll(head: Callable[[Array], Array], hidden: Array, targets: Array, chunk: int = 0, smoothing: float = 0.0) -> Array:
     """-log p(target) [N] for hidden states [N, C]; differentiable in `hidden`, with a constant head."""
-    return token_losses(lambda h, _: head(h), {}, hidden, targets, chunk=chunk)[0]
+    return token_losses(lambda h, _: head(h), {}, hidden, targets, chunk=chunk, smoothing=smoothing)[0]
 
 
 def token_losses(

@@ -126,22 +126,33 @@ def drawn(found: Sequence[RehearsedAnswer], first: int, count: int) -> list[Rehe
 
 
 def gradient(
-    model: Transformer, trained: batch_losses.Trained, some: Sequence[RehearsedAnswer], config: Config
-) -> tuple[mx.array, batch_losses.Parameters]:
-    """KL(base || now) of some answers, nats, the mean of their tokens, and its gradient."""
-    batch, real = batch_losses.row_of(model, [one.sample for one in some]), trained.parameters()
+    model: Transformer,
+    trained: batch_losses.Trained,
+    rows: Sequence[TrainingSample],
+    some: Sequence[RehearsedAnswer],
+    config: Config,
+) -> tuple[batch_losses.Sums, batch_losses.Parameters]:
+    """The sums of rows, and the gradient of their loss and of the pull at some answers, which are read beside them: of
+    KL(base || now), nats, the mean of their tokens, as much as `rehearsal` for each target of the rows. The sum of KL
+    is that mean by the rows' targets."""
+    batch, real = batch_losses.row_of(model, [*rows, *(one.sample for one in some)]), trained.parameters()
     slopes, least = mx.array(np.concatenate([one.slopes for one in some])), sum(one.least for one in some)
-    keep = 0 if config.checkpointing else batch_losses.KEPT
+    count, keep = sum(batch.counts[: len(rows)]), 0 if config.checkpointing else batch_losses.KEPT
 
-    def total(parameters: batch_losses.Parameters) -> mx.array:
+    def total(parameters: batch_losses.Parameters) -> tuple[mx.array, ...]:
         trained.set(parameters)
         hidden = batch_losses.read(model, batch, keep)
-        lost = batch_losses.nll(model, hidden, batch.targets)
-        return (mx.sum(lost) - mx.sum(hidden * slopes) - least) / batch.trained
+        each = batch_losses.nll(model, hidden[:count], batch.targets[:count], config.label_smoothing)
+        answers = hidden[count:]
+        said = mx.sum(batch_losses.nll(model, answers, batch.targets[count:]))
+        kl = count * (said - mx.sum(answers * slopes) - least) / answers.shape[0]
+        lost = mx.sum(each)
+        return lost + config.rehearsal * kl, lost, kl, each
 
-    kl, found = mx.value_and_grad(total)(real)
+    with batch_losses.reading_again(model, trained, config):
+        (_, lost, kl, each), found = mx.value_and_grad(total)(real)
     trained.set(real)
-    return kl, found
+    return batch_losses.Sums(lost, count, kl, mx.array(0.0), each), found
 
 
 def _with_slopes(model: Transformer, hidden: mx.array, targets: mx.array) -> tuple[np.ndarray, np.ndarray]:

@@ -43,9 +43,7 @@ def report(run: TrainingRun) -> TrainingPlan:
     far = isinstance(items, TokenRows)  # too many to be looked at
     read, targets = [_times(c) * n for n in lengths] if far else _read(run, run.planned), trained
     if c.rehearsal > 0:  # beside rows, answers of the base
-        again = [len(ids) + rehearsal.ANSWER for _, ids in rehearsal.asked(run, rehearsal.count(run))] or [0]
-        many = rehearsal.beside(c.batch) * run.per_epoch
-        read, targets = [*read, *(again[i % len(again)] for i in range(many))], trained + rehearsal.ANSWER * many
+        targets += rehearsal.ANSWER * sum(rehearsal.beside(len(indices)) for indices in run.planned)
     needed = memory(run)
     return TrainingPlan(
         samples=len(items),
@@ -65,12 +63,18 @@ def report(run: TrainingRun) -> TrainingPlan:
 
 
 def _read(run: TrainingRun, planned: Sequence[Sequence[int]]) -> list[int]:
-    """Lengths of the texts that the model reads in some batches: what all rows of one begin with is a text."""
-    items, goal, found = run.rows.train, run.config.goal, list[int]()
-    for indices in planned:
-        samples = samples_of([items[i] for i in indices])
-        begin = 0 if goal.bound or goal.drawn else beginning(run.model, samples)
-        found += [begin] * (begin > 0) + [(len(s.ids) - begin) * _times(run.config) for s in samples]
+    """Lengths of the texts that the model reads in some batches, answers of the base beside the rows: what all of a
+    batch begin with is a text."""
+    items, c, found = run.rows.train, run.config, list[int]()
+    unsaid = (-1,) * rehearsal.ANSWER
+    asked = rehearsal.asked(run, rehearsal.count(run)) if c.rehearsal > 0 else []
+    again = [TrainingSample((*ids, *unsaid), (), question) for question, ids in asked]
+    for k, indices in enumerate(planned):
+        many = rehearsal.beside(len(indices)) * bool(again)
+        beside = [again[(k * many + i) % len(again)] for i in range(many)]
+        samples = [*samples_of([items[i] for i in indices]), *beside]
+        begin = 0 if c.goal.bound or c.goal.drawn else beginning(run.model, samples)
+        found += [begin] * (begin > 0) + [(len(s.ids) - begin) * _times(c) for s in samples]
     return found
 
 

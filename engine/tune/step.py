@@ -58,14 +58,13 @@ def accumulated(
         if c.goal.drawn:
             sums, new, answered = _of_answers(run, items)
             run.answered += answered
-        else:
-            sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
-        if run.rehearsed:
+        elif run.rehearsed:
             many = rehearsal.beside(len(mine))
             first = ((t - 1) * c.accumulate + k) * rehearsal.beside(len(indices)) + rank * many
-            kl, pull = rehearsal.gradient(run.model, run.trained, rehearsal.drawn(run.rehearsed, first, many), c)
-            new = {name: g + c.rehearsal * sums.count * pull[name] for name, g in new.items()}
-            sums = replace(sums, kl=sums.count * kl)
+            some = rehearsal.drawn(run.rehearsed, first, many)
+            sums, new = rehearsal.gradient(run.model, run.trained, items, some, c)
+        else:
+            sums, new = batch_losses.gradient(run.model, run.trained, items, c, anchors, weight, key, ratio)
         gradients = {name: gradients[name] + g for name, g in new.items()} if gradients else new
         size = optimisers.norm(new) if several else mx.array(0.0)
         mx.eval(gradients, sums.lost, sums.kl, sums.right, size)

@@ -1,4 +1,5 @@
-"""The pull to the base's own answers: its value in float64 by whole distributions, its gradient by differences."""
+"""The pull to the base's own answers: its value in float64 by whole distributions, its gradient by differences, and
+that of the rows which are read beside them."""
 
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
-from likely.engine.tune import rehearsal
+from likely.engine.tune import batch_losses, rehearsal
 from likely.engine.tune.control import TrainControl
 from likely.engine.tune.trainer import save, train
 from likely.engine.tune.tuned import open_model
@@ -20,8 +21,8 @@ def test_the_pull_is_the_kl_from_the_base_on_its_own_answers(tmp_path: Path) -> 
     run = opened(tmp_path, rehearsal=2.0, steps=4, batch=2).run
     base, some = Session(load(run.config.model)), rehearsal.rehearsed(run)
     assert len(some) == 4  # one beside the two rows of each step
-    start = run.trained.parameters()
-    assert float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]) == pytest.approx(0, abs=1e-4)
+    start, rows = run.trained.parameters(), batch_losses.samples_of(run.rows.train[:2])
+    assert float(rehearsal.gradient(run.model, run.trained, rows, some, run.config)[0].kl) == pytest.approx(0, abs=1e-3)
     random = np.random.default_rng(0)
     moved = {name: a + mx.array(random.normal(0, 0.05, a.shape).astype(np.float32)) for name, a in start.items()}
     run.trained.set(moved)
@@ -33,13 +34,17 @@ def test_the_pull_is_the_kl_from_the_base_on_its_own_answers(tmp_path: Path) -> 
         assert [*one.sample.ids[first:]] == answered(base, one.sample.where, rehearsal.ANSWER)
         p, q = (law(session, [*one.sample.ids])[first - 1 : -1] for session in (base, tuned))
         kls += (np.exp(p) * (p - q)).sum(-1).tolist()
-    kl, slope = rehearsal.gradient(run.model, run.trained, some, run.config)
-    assert float(kl) == pytest.approx(np.mean(kls), rel=1e-4) and float(kl) > 1e-3
+    sums, slope = rehearsal.gradient(run.model, run.trained, rows, some, run.config)
+    kl = float(sums.kl) / sums.count
+    assert sums.count == sum(row.targets for row in rows) and kl == pytest.approx(np.mean(kls), rel=1e-4) and kl > 1e-3
+    lost = batch_losses.value(run.model, run.trained, rows, run.config).lost
+    assert float(sums.lost) == pytest.approx(float(lost), rel=1e-5)
     way = {name: mx.array(random.normal(0, 1, a.shape).astype(np.float32)) for name, a in start.items()}
     sides = []
     for sign in (-1, 1):
         run.trained.set({name: a + sign * 1e-3 * way[name] for name, a in moved.items()})
-        sides.append(float(rehearsal.gradient(run.model, run.trained, some, run.config)[0]))
+        found = rehearsal.gradient(run.model, run.trained, rows, some, run.config)[0]
+        sides.append(float(found.lost) + 2.0 * float(found.kl))
     along = sum(float(mx.sum(slope[name] * way[name])) for name in start)
     assert along == pytest.approx((sides[1] - sides[0]) / 2e-3, rel=0.02)
 
