@@ -1,7 +1,6 @@
 """`likely pretrain`: train a model from random weights on a person's own text."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +87,7 @@ def _run(opened: "Pretraining", as_json: bool) -> None:
     assert end is not None
     if run.leads:
         best = run.folder / "best"
-        leave(end, run, sys.argv[1:], f", the best so far in {best}" if best.exists() else "")
+        leave(end, run, "pretrain", f", the best so far in {best}" if best.exists() else "")
 
 
 def _object(opened: "Pretraining") -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -120,12 +120,11 @@ def follow(
         yield event, valid
 
 
-def leave(end: "Ended", run: "TrainingRun", words: Sequence[str], note: str = "") -> None:
-    """Say how to go on, or what is left, where a run did not come to its end; `words` of its command. LikelyError where
-    it failed."""
+def leave(end: "Ended", run: "TrainingRun", verb: str, note: str = "") -> None:
+    """Say how to go on, or what is left, where a run did not come to its end. LikelyError where it failed."""
     if end.reason in ("nan", "diverged"):
         raise LikelyError(f"{end.why}; the weights of step {run.saved} are in {run.folder}{note}")
     if end.reason == "stopped":
-        again = [*words, *([] if "--resume" in words else ["--resume"])]
-        click.echo(f"stopped after step {end.step}; go on with: likely {shlex.join(again)}", err=True)
+        again = f"likely {verb} --out {shlex.quote(str(run.folder))} --resume"
+        click.echo(f"stopped after step {end.step}; go on with: {again}", err=True)
         sys.exit(INTERRUPTED)

@@ -95,7 +95,7 @@ def command(
     end = _run(opened, as_json, words)
     if not opened.run.leads:
         return
-    leave(end, opened.run, words)
+    leave(end, opened.run, "tune")
 
 
 def _run(opened: "Tuning", as_json: bool, words: Sequence[str]) -> "Ended":

@@ -85,8 +85,10 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
     if (keys := form_of(value, names)) is None:
         forms = "; ".join(map("+".join, FORMS))
         lost = next((f"--map {theirs}: there is none" for theirs in names or {} if theirs not in value), "")
-        got = ", ".join(value) or "no keys"
-        raise RowFault(where, f"expected a row with {forms}; got {got} ({lost or 'rename by --map'})")
+        empty = [key for key, item in value.items() if item is None]
+        got = ", ".join(f"{key} (empty)" if key in empty else key for key in value) or "no keys"
+        todo = lost or ("fill it, or leave the row out" if empty else "rename by --map")
+        raise RowFault(where, f"expected a row with {forms}; got {got} ({todo})")
     try:
         return _parse(keys, renamed(value, names), where)
     except RowFault as fault:

@@ -109,6 +109,7 @@ def rehearsed(run: TrainingRun, progress: Report = silent) -> list[RehearsedAnsw
     _, around = as_before(run)
     with around():
         for i in range(0, len(samples), AT_ONCE):
+            progress("reading what the base answered", i, len(samples))
             part = samples[i : i + AT_ONCE]
             batch = batch_losses.row_of(run.model, part)
             hidden = batch_losses.read(run.model, batch)

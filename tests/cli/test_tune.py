@@ -251,9 +251,9 @@ def test_ctrl_c_finishes_the_step_saves_and_prints_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(time, "perf_counter", rings)
         code, _, err = likely(*arguments)
-    said = re.search(r"stopped after step (\d+); go on with: likely tune .* --resume$", err.rstrip())
+    said = re.search(r"stopped after step (\d+); go on with: likely (.*)$", err.rstrip())
     assert code == 130 and said is not None and 0 < int(said[1]) < 40, err
-    code, _, err = likely(*arguments, "--resume")
+    code, _, err = likely(*shlex.split(said[2]))
     assert code == 0 and "done after step 40" in err
 
 
@@ -465,17 +465,16 @@ def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
 
 
 def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:
-    run: Any = SimpleNamespace(saved=4, folder=Path("out"))
-    leave(Ended("done", 9), run, ["tune"])
-    for words, again in ((["tune", "a b"], "tune 'a b' --resume"), (["tune", "--resume"], "tune --resume")):
-        with pytest.raises(SystemExit) as end:
-            leave(Ended("stopped", 3), run, words)
-        assert end.value.code == 130
-        assert capsys.readouterr().err == f"stopped after step 3; go on with: likely {again}\n"
+    run: Any = SimpleNamespace(saved=4, folder=Path("my run"))
+    leave(Ended("done", 9), run, "tune")
+    with pytest.raises(SystemExit) as end:
+        leave(Ended("stopped", 3), run, "tune")
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "stopped after step 3; go on with: likely tune --out 'my run' --resume\n"
     for reason in ("nan", "diverged"):
         with pytest.raises(LikelyError) as failed:
-            leave(Ended(reason, 3, "it broke"), run, [], ", best")
-        assert str(failed.value) == "it broke; the weights of step 4 are in out, best"
+            leave(Ended(reason, 3, "it broke"), run, "tune", ", best")
+        assert str(failed.value) == "it broke; the weights of step 4 are in my run, best"
 
 
 def test_kinds_of_training_say_what_comes_after(tmp_path: Path) -> None:

@@ -78,5 +78,5 @@ def test_a_training_is_waited_for_and_kept(
     said = capfd.readouterr().err
     if at_once and "stopped before it began" in said:  # however far the opening had come
         return
-    assert re.search(r"stopped after step \d+: adapter\ngo on with: likely tune rows.jsonl .*--resume\n", said)
+    assert re.search(r"stopped after step \d+: adapter\ngo on with: likely tune --out adapter --resume\n", said)
     assert Path("adapter/adapters.safetensors").exists()

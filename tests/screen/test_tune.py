@@ -32,7 +32,7 @@ from tests.support.screen import Screen
 from tests.support.trainer import BASE, EXPERT, ScriptedTrainer
 
 Begin = Callable[..., Screen]
-AGAIN = "likely tune rows.jsonl --model scripted"
+AGAIN = "likely tune --out adapter --resume"
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_stopping_keeps_the_run_and_says_how_it_goes_on(begin: Begin, key: str) 
     assert trainer.saved == 0
     screen.press(key)
     release(screen)
-    assert "stopped after step 8" in head(screen) and f"{AGAIN} --resume" in head(screen)
+    assert "stopped after step 8" in head(screen) and AGAIN in head(screen)
     assert trainer.saved == 8
     screen.press("y")
-    assert screen.clipboard == f"{AGAIN} --resume"
+    assert screen.clipboard == AGAIN
     screen.press("c")
     assert "done after step 40" in head(screen) and trainer.saved == 40
 
@@ -134,10 +134,11 @@ def test_a_run_goes_on_behind_other_views_and_typing_is_a_question(begin: Begin)
 @pytest.mark.slow
 def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin) -> None:
     class Rowed(ScriptedTrainer):
-        waits = True
+        waits, stage = True, "asking the base"
 
         def train(self, control: TrainControl) -> Iterator[Any]:
-            while self.waits:  # in its first step
+            while self.waits:  # in its first step, or before it
+                control.stage = self.stage
                 yield None
             yield from super().train(control)
 
@@ -151,7 +152,12 @@ def test_before_the_first_step_a_row_is_seen_and_how_long_it_takes(begin: Begin)
     screen = begin(trainer)
     assert "4 of 6 tokens are trained" in screen.text and "The sky looks blue because air" in screen.text
     assert "60 rows, batch 4: 15 batches, 15 steps an epoch" in screen.text
-    assert re.search(r"the first step( · \d+ s)?", head(screen))
+    screen.press("space")
+    assert "pausing after this · asking the base" in head(screen)
+    screen.press("space")
+    trainer.stage = ""
+    screen.wait(5)
+    assert re.search(r"● the first step( · \d+ s)?", head(screen))
     screen.wait(12)
     assert "the first step · 1" in head(screen)
     trainer.waits = False
@@ -246,7 +252,7 @@ def test_curves_come_closer_and_the_formula_has_their_last_figure(begin: Begin) 
     loss = trainer.events(40)[0].loss / math.log(2)
     assert f"L = −(1/n) Σ log₂ p(xᵢ | x<i) = {loss:.3f} bits" in screen.text and f"2^L = {2**loss:.2f}" in screen.text
     screen.press("escape", "i")
-    assert "400 chat; 380 train, 20 valid" in screen.text and AGAIN in screen.text
+    assert "400 chat; 380 train, 20 valid" in screen.text and "likely tune rows.jsonl --model scripted" in screen.text
 
 
 # -- rewards ----------------------------------------------------------------------------------------------------------
@@ -291,8 +297,8 @@ def test_the_form_of_rewards_begins_a_training_by_them(tmp_path: Path) -> None:
         screen.press("enter", "escape")
         wanted = {"data": "sums.jsonl", "objective": "reward", "verifier": "python3 check.py", "answers": 16}
         assert trainer.config == configure({**wanted, "model": "scripted"}) and "REWARD" in screen.text
-        screen.press("y")
-        assert "--objective reward" in screen.clipboard and "--verifier 'python3 check.py'" in screen.clipboard
+        screen.press("i")
+        assert "--objective reward" in screen.text and "--verifier 'python3 check.py'" in screen.text
 
 
 # -- what goes wrong --------------------------------------------------------------------------------------------------
@@ -351,6 +357,7 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
         screen.press("f5", "enter")
         assert "data: give a file" in screen.text and re.search(r"rate +by the data\n", screen.text)
         screen.type("rows.jsonl")
+        assert "data: give a file" not in screen.text
         screen.press("down", "down", "down")
         screen.type("mine")
         screen.press("down")
@@ -366,6 +373,11 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
         assert "done after step 6" in head(screen)
         wanted = {"data": "rows.jsonl", "model": "scripted", "out": "mine", "rank": 8, "steps": 6, "optimiser": "lion"}
         assert trainer.config == configure(wanted)
+
+
+def test_a_training_without_data_begins_with_the_form(tmp_path: Path) -> None:
+    with Screen(tmp_path, trainer=ScriptedTrainer(), tune=configure({"rank": 4})) as screen:
+        assert re.search(r"rank +4\n", screen.text) and "give" not in screen.text
 
 
 def test_the_form_says_how_the_columns_of_the_data_are_read(tmp_path: Path) -> None:
@@ -441,7 +453,7 @@ def test_leaving_the_program_in_a_step_keeps_the_run(tmp_path: Path, key: str) -
         assert not screen.running and training is not None
         assert training.wait() and training.parting() == (
             130,
-            ["stopped after step 7: adapter", f"go on with: {AGAIN} --resume"],
+            ["stopped after step 7: adapter", f"go on with: {AGAIN}"],
         )
     assert trainer.saved == 7
 

@@ -65,11 +65,13 @@ class Training:
 
     def pause(self) -> None:
         """Wait after the step that is being taken, or go on."""
-        if self.state == "training":
-            self.control.pause()
-        elif self.state == "paused":
+        if self.state not in ("training", "paused"):
+            return
+        if self.control.paused:
             self.state = "training"
             self.control.go_on()
+        else:
+            self.control.pause()
 
     def stop(self) -> None:
         """Finish the step, save, and be over; where a run has failed, save what it had learned until then."""
@@ -160,8 +162,11 @@ class Training:
 
 
 def command(config: TrainingConfig, *, resume: bool = False) -> str:
-    """The command that starts the same run, or goes on with it."""
-    words = [f"likely {kind_of(config).verb}", quote(config.data)]
+    """The command that starts the same run, or goes on with it, whose options its folder has."""
+    verb = f"likely {kind_of(config).verb}"
+    if resume:
+        return f"{verb} --out {quote(config.out)} --resume"
+    words = [verb, quote(config.data)]
     for f in fields(config):
         value = getattr(config, f.name)
         if f.name == "data" or value == f.default:
@@ -172,4 +177,4 @@ def command(config: TrainingConfig, *, resume: bool = False) -> str:
         else:
             many: Sequence[object] = value if isinstance(value, tuple) else (value,)
             words += [f"--{flag} {quote(f'{item:g}' if isinstance(item, float) else str(item))}" for item in many]
-    return " ".join([*words, *(["--resume"] if resume else [])])
+    return " ".join(words)

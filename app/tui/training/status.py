@@ -39,18 +39,18 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         "stopping": f"{glyphs.live} finishing this step, then saving · ",
         "training": f"{glyphs.held} pausing after this step · " if training.control.paused else f"{glyphs.live} ",
     }
+    held = f"{glyphs.held} pausing after this · " if training.control.paused else f"{glyphs.live} "
     rest = f"{duration(course.left_s)} left" if course.left_s is not None else ""
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
         done, count = training.control.reading
         stage = training.control.stage
         read = f" · {done:,} of {count:,}{'' if stage else ' tokens'}" if count else ""
-        what = stage or "the first step"
-        return RunStatus(f"{glyphs.live} {what}{since}{read}", share, f"of {steps:,}", training.plan.pace)
+        return RunStatus(f"{held}{stage or 'the first step'}{since}{read}", share, f"of {steps:,}", training.plan.pace)
     if (stage := training.control.stage) and training.state == "training":
         done, count = training.control.reading
         through = f" · {done:,} of {count:,}" if count else ""
-        return RunStatus(f"{glyphs.live} {stage}{through}", share, rest, course.facts())
+        return RunStatus(f"{held}{stage}{through}", share, rest, course.facts())
     if course.step >= steps and training.state == "training":
         return RunStatus(f"{glyphs.live} looking at what it has learned", None, "", course.facts())
     return RunStatus(f"{doing[training.state]}step {course.step:,}/{steps:,}", share, rest, course.facts())

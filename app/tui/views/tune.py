@@ -98,7 +98,7 @@ class TuneScreen(View):
         self.watching = Probes()
         self.stage = ""  # of a run that is being opened
         self.closer = False
-        self.began_s = 0.0  # when its first step did
+        self.doing, self.began_s = "", 0.0  # what it does that is no step, or the first; and since when
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -128,10 +128,12 @@ class TuneScreen(View):
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
         start = self.host.tune_start
-        if start is not None:
+        if start is not None and start[0].data:
             self.start(*start)
-        else:
-            self._show_form()
+            return
+        if start is not None:  # what is trained on is still to be said
+            self.query_one(TuneForm).fill(start[0])
+        self._show_form()
 
     def on_screen_resume(self) -> None:
         self.host.restyle()  # another theme may have been chosen elsewhere
@@ -189,6 +191,8 @@ class TuneScreen(View):
         for event in (events := self.training.drain()):
             self._take(event)
         it = self.training
+        if it is not None and it.control.stage != self.doing:
+            self.doing, self.began_s = it.control.stage, self.host.clock()
         waits = it is not None and it.busy and (self.course.last is None or bool(it.control.stage))
         if (events or waits) and self.is_current:
             self.reshow()

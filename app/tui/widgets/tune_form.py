@@ -105,8 +105,10 @@ class TuneForm(VerticalScroll):
         """Put the options of a run in, those of no field too: they stand under what is typed from now on."""
         self.base = config
         self.choose(kind_of(config))
-        for name in self.kind.fields:
-            self.field(name).value = words(self.kind, name, config)
+        with self.prevent(Input.Changed):
+            for name in self.kind.fields:
+                self.field(name).value = words(self.kind, name, config)
+        self.look()
 
     def field(self, name: str) -> Input:
         return self.query_one(f"#field-{name}", Input)
@@ -131,6 +133,8 @@ class TuneForm(VerticalScroll):
         return kind.configure({name: typed(kind, name, text) for name, text in values.items() if text}, base)
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        if event.input.has_focus:  # what was wrong may be so no longer
+            self.say("")
         if event.input.id in ("field-data", "field-map", f"field-{OPTIONS}"):
             self.look()
 

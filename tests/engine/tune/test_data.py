@@ -87,6 +87,7 @@ def test_a_row_is_of_the_form_of_its_keys(value: dict[str, Any], form: str, mess
 
 NO_ROWS: list[tuple[Any, str]] = [
     (3, "a JSON object expected"), ({}, "got no keys"), ({"x": 1}, "got x .rename by --map."),
+    ({"prompt": "q", "completion": None}, r"got prompt, completion \(empty\) \(fill it"),
     ({"text": 3}, "text must be text"), ({"messages": 3}, "messages must be a list"),
     ({"messages": []}, "messages is empty"), ({"messages": ["x"]}, r"messages\[0\] must be an object"),
     ({"messages": [USER, {"role": "x", "content": "a"}]}, r"messages\[1\].role must be one of system, developer"),
