@@ -1,14 +1,13 @@
 """Plan of a training in lines for a person, before it begins; and times in words. No mlx."""
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from likely.app import awake
+from likely.app.training_command import beside, resumed
 from likely.app.units import bits
-from likely.engine.adapters.config import FLOOR, Config
+from likely.engine.adapters.config import FLOOR
 from likely.engine.tune import choices
 
 if TYPE_CHECKING:
@@ -127,28 +126,10 @@ def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) 
     """Outcome of a run that has ended, and where it did little the command that would do more. `words`: of this one."""
     if moved is not None:
         yield f"moved {bits(moved):.4f} bits a token from the base (KL, on rows of the data)"
-    again = ("likely", *(word for word in words if word != "--resume"))
     if steps < FEW:
         yield f"{steps} step{'s teach' if steps > 1 else ' teaches'} little: {resumed(words)} --steps {FLOOR}"
     elif moved is not None and moved < STILL:
-        out = shlex.quote(f"{out_of(words)}-2")
-        yield f"that is next to nothing: {shlex.join(again)} --rate {10 * rate:g} --out {out}"
-
-
-def resumed(words: Sequence[str]) -> str:
-    """The command that goes on with a command's run, whose options it knows."""
-    return shlex.join(("likely", *words[:1], "--out", out_of(words), "--resume"))
-
-
-def out_of(words: Sequence[str]) -> str:
-    """The --out among a command's words, or its default."""
-    out = Config().out
-    for word, following in pairwise((*words, "")):
-        if word == "--out":
-            out = following
-        elif word.startswith("--out="):
-            out = word.removeprefix("--out=")
-    return out
+        yield f"that is next to nothing: {beside(words, rate=10 * rate)}"
 
 
 def duration(seconds: float) -> str:

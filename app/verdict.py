@@ -1,10 +1,10 @@
 """Verdict on a training in words and as JSON: one sentence, the figures behind it, and what to change. No mlx."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from likely.app.training_plan import FEW, out_of, resumed
+from likely.app.training_command import beside, resumed
+from likely.app.training_plan import FEW
 from likely.app.units import bits, finite
 from likely.engine.adapters.config import FASTER, PULL, Config
 from likely.engine.statistics.estimates import Change, Estimate
@@ -83,19 +83,17 @@ def _range(estimate: Estimate, scale: float, form: str = ".0f") -> str:
 
 def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> Iterator[str]:
     """Changes that would help where little was learned or much forgotten: each a command. `words`: of this one."""
-    again = ("likely", *(word for word in words if word != "--resume"))
-    beside = f"--out {shlex.quote(f'{out_of(words)}-2')}"
     rows, held, others = verdict.trained, verdict.held, verdict.others
     if verdict.step < FEW:  # `outcome` says it
         return
     if not rows.learned:
         if not rows.begun:
-            yield f"it has hardly begun to learn its rows: {shlex.join(again)} --rate {FASTER * config.rate:g} {beside}"
+            yield f"it has hardly begun to learn its rows: {beside(words, rate=FASTER * config.rate)}"
         else:
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
             yield f"it is still learning its rows: {resumed(words)} {passes}"
         if rows.form == PAIRS and config.goal.reference:
-            less = f"{shlex.join(again)} --beta {config.beta / BETA:g} {beside}"
+            less = f"{beside(words, beta=config.beta / BETA)}"
             yield f"its loss is small before its pairs are ranked, as beta holds it to the model of before: {less}"
     by_heart = rows.learned and held is not None and held.form == rows.form and not held.learned
     elsewhere = others is not None and others.changed.mean > MANY
@@ -104,14 +102,14 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
     if not wrong:
         return
     if config.kind == "lora" and config.objective == "sft" and config.init == "zero" and not config.rehearsal > 0:
-        help_ = f"{shlex.join(again)} --init contrast --rank 32 {beside} begins at what sets the rows apart"
+        help_ = f"{beside(words, init='contrast', rank=32)} begins at what sets the rows apart"
     elif by_heart:
         help_ = "rows that say the same in other words help, or a larger model"
     elif config.objective == "sft" and config.kind != "full" and not config.kl:
         pull = 3 * config.rehearsal if config.rehearsal > 0 else PULL
-        help_ = f"{shlex.join(again)} --rehearsal {pull:g} {beside} holds it to the base's own answers"
+        help_ = f"{beside(words, rehearsal=pull)} holds it to the base's own answers"
     elif rows.learned and config.goal.reference:
-        help_ = f"{shlex.join(again)} --beta {BETA * config.beta:g} {beside} holds it to the model of before"
+        help_ = f"{beside(words, beta=BETA * config.beta)} holds it to the model of before"
     else:
         return
     yield f"{', and '.join(wrong)}: {help_}"

@@ -1,6 +1,5 @@
 """A training on the command line: a line of progress, and what is said at its end."""
 
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -12,6 +11,7 @@ import click
 from likely.app.cli.opening import Progress, on_terminal
 from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED
+from likely.app.training_command import going_on
 from likely.app.training_plan import duration
 from likely.app.units import PER_TOKEN, bits, json_line
 from likely.engine.errors import LikelyError
@@ -125,6 +125,5 @@ def leave(end: "Ended", run: "TrainingRun", verb: str, note: str = "") -> None:
     if end.reason in ("nan", "diverged"):
         raise LikelyError(f"{end.why}; the weights of step {run.saved} are in {run.folder}{note}")
     if end.reason == "stopped":
-        again = f"likely {verb} --out {shlex.quote(str(run.folder))} --resume"
-        click.echo(f"stopped after step {end.step}; go on with: {again}", err=True)
+        click.echo(f"stopped after step {end.step}; go on with: {going_on(verb, str(run.folder))}", err=True)
         sys.exit(INTERRUPTED)

@@ -17,6 +17,7 @@ from likely.app.cli.opening import Progress, RuledCommand
 from likely.app.cli.table_options import table_options
 from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.interruption import stopped_by_signals
+from likely.app.training_command import command as command_of
 from likely.app.training_kind import TUNE, options_of
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line, plain
@@ -62,7 +63,7 @@ def command(
     assert isinstance(settings, Config)
     if screen:
         watch(settings, resume)
-    words = sys.argv[1:]
+    words = shlex.split(command_of(settings))[1:] if resume else sys.argv[1:]
     if search is not None:
         from likely.app.cli.tune_search import as_one_training, chosen
 

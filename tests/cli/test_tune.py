@@ -17,8 +17,9 @@ import pytest
 
 from likely.app.cli import tune_search
 from likely.app.cli.training import follow, leave
+from likely.app.training_command import out_of
 from likely.app.training_kind import KINDS, PRETRAIN, REWARD, TUNE, chat_with, kind_of, look_at
-from likely.app.training_plan import duration, out_of, outcome
+from likely.app.training_plan import duration, outcome
 from likely.engine.adapters.config import FLOOR, Config
 from likely.engine.errors import LikelyError
 from likely.engine.estimate.search import SearchPoint, SearchResult
@@ -376,6 +377,8 @@ def test_a_run_that_did_little_says_so_and_names_what_would_do_better(
     code, _, err = likely("tune", rows, "-M", model, "--length", 64, f"--out={still}", "--steps", 20, "--rate", 1e-7)
     assert err.splitlines()[-1].endswith(f"--rate 1e-06 --out {still}-2")
     assert err.splitlines()[-1].startswith("that is next to nothing: likely tune ")
+    _, _, err = likely("tune", "--out", still, "--resume")  # of a run that was gone on with by its folder alone
+    assert likely(*shlex.split(err.splitlines()[-1].partition(": likely ")[2]), "--dry-run")[0] == 0
 
 
 @pytest.mark.slow
@@ -418,14 +421,15 @@ def test_times_are_in_their_two_largest_units() -> None:
 
 def test_a_run_that_did_little_says_what_would_do_more() -> None:
     words = ["tune", "a b", "--resume", "--out", "x"]
-    again = "likely tune 'a b' --out x"
     assert list(outcome(0.5, 20, 0.1, words)) == ["moved 0.7213 bits a token from the base (KL, on rows of the data)"]
     assert list(outcome(None, 19, 0.1, words)) == [
         f"19 steps teach little: likely tune --out x --resume --steps {FLOOR}"
     ]
     assert next(outcome(None, 1, 0.1, words)).startswith("1 step teaches little: likely tune --out x")
     moved, little = outcome(0.0009, 20, 0.1, words)
-    assert moved.startswith("moved 0.0013") and little == f"that is next to nothing: {again} --rate 1 --out x-2"
+    assert (
+        moved.startswith("moved 0.0013") and little == "that is next to nothing: likely tune 'a b' --rate 1 --out x-2"
+    )
     assert len(list(outcome(0.001, 20, 0.1, words))) == 1 and list(outcome(None, 20, 0.1, words)) == []
     given = ["--out=y"], ["--out", "a", "--out", "b"], ["--out"], ["x"]
     assert [out_of(each) for each in given] == ["y", "b", "", "adapter"]

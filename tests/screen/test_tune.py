@@ -15,8 +15,9 @@ import pytest
 
 from likely.app.jobs import TrainingJobs
 from likely.app.local_trainer import LocalTrainer
+from likely.app.training_command import command
 from likely.app.training_plan import pace
-from likely.app.tui.training.run import Training, command
+from likely.app.tui.training.run import Training
 from likely.app.worker import Worker
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory

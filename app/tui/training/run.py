@@ -3,12 +3,10 @@
 The jobs run on a worker of their own, so that a step of seconds holds up no token. No widgets, no thread.
 """
 
-from collections.abc import Sequence
-from dataclasses import fields
-from shlex import quote
 from typing import Any
 
 from likely.app.requests import Train, TrainOn
+from likely.app.training_command import going_on
 from likely.app.training_kind import TrainingConfig, kind_of
 from likely.app.verdict import sentence
 from likely.app.worker import Closed, Failed, Worker
@@ -50,6 +48,11 @@ class Training:
         if self.state == "opening":
             return "training begins"
         return f"{self.state} {self.step:,}/{self.plan.steps:,}" if self.busy and self.plan is not None else ""
+
+    @property
+    def again(self) -> str:
+        """The command that goes on with it."""
+        return going_on(self.kind.verb, self.config.out)
 
     @property
     def unfinished(self) -> bool:
@@ -144,7 +147,7 @@ class Training:
 
     def parting(self) -> tuple[int, list[str]]:
         """The exit code and the lines for when the screen is gone: where the run is, and how to go on."""
-        again, failure = command(self.config, resume=True), self.failure
+        again, failure = self.again, self.failure
         if failure is not None and isinstance(failure.error, Interrupted):
             return 130, [failure.line]
         if failure is not None:
@@ -159,22 +162,3 @@ class Training:
             return 130, [f"stopped after step {end.step}: {folder}", f"go on with: {again}"]
         said = [sentence(self.verdict)] if self.verdict is not None else []
         return 0, [f"{end.reason} after step {end.step}: {folder}", *said]
-
-
-def command(config: TrainingConfig, *, resume: bool = False) -> str:
-    """The command that starts the same run, or goes on with it, whose options its folder has."""
-    verb = f"likely {kind_of(config).verb}"
-    if resume:
-        return f"{verb} --out {quote(config.out)} --resume"
-    words = [verb, quote(config.data)]
-    for f in fields(config):
-        value = getattr(config, f.name)
-        if f.name == "data" or value == f.default:
-            continue
-        flag = f.name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            many: Sequence[object] = value if isinstance(value, tuple) else (value,)
-            words += [f"--{flag} {quote(f'{item:g}' if isinstance(item, float) else str(item))}" for item in many]
-    return " ".join(words)

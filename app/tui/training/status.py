@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from likely.app.training_command import command
 from likely.app.training_kind import look_at
 from likely.app.training_plan import duration
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.history import TrainingHistory
-from likely.app.tui.training.run import Training, command
+from likely.app.tui.training.run import Training
 from likely.app.verdict import lines, sentence
 
 ENDS = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
@@ -76,7 +77,7 @@ def _ending(training: Training, course: TrainingHistory) -> list[str]:
         here = f"{folder} is at step {training.saved:,}" if training.saved else "nothing is saved yet"
         return ["nothing is lost", f"c goes on from step {course.step:,}", "s saves", here]
     if training.unfinished:
-        return [f"kept in {folder}", command(training.config, resume=True)]
+        return [f"kept in {folder}", training.again]
     learned = [sentence(training.verdict)] if training.verdict is not None else []
     if course.rewards is not None:
         learned = course.rewards.outcome()
@@ -89,4 +90,4 @@ def told(training: Training, course: TrainingHistory) -> list[str]:
     if course.rewards is not None and (figures := course.rewards.lines()):
         found = [*figures, ""]
     plan = training.plan.lines if training.plan is not None else ()
-    return [*found, *plan, "", command(training.config, resume=training.resume)]
+    return [*found, *plan, "", training.again if training.resume else command(training.config)]

@@ -22,7 +22,7 @@ from likely.app.tui.training import drift, hints
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.probes import Probes
 from likely.app.tui.training.reward_history import RewardHistory
-from likely.app.tui.training.run import Training, command
+from likely.app.tui.training.run import Training
 from likely.app.tui.training.status import standing, told
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
@@ -127,13 +127,11 @@ class TuneScreen(View):
         self.answers = self.query_one("#answers", HeatView)
         self.action_view("loss")
         self.set_interval(TICK_S, self.tick)
-        start = self.host.tune_start
-        if start is not None and start[0].data:
-            self.start(*start)
-            return
-        if start is not None:  # what is trained on is still to be said
-            self.query_one(TuneForm).fill(start[0])
-        self._show_form()
+        config, resume = self.host.tune_start or (None, False)
+        if config is not None and config.data:
+            self.start(config, resume)
+        else:
+            self._show_form(config)
 
     def on_screen_resume(self) -> None:
         self.host.restyle()  # another theme may have been chosen elsewhere
@@ -145,9 +143,11 @@ class TuneScreen(View):
 
     # -- a run -------------------------------------------------------------------------------------------------------
 
-    def _show_form(self) -> None:
+    def _show_form(self, config: TrainingConfig | None = None) -> None:
         self.set_class(True, "-form")
         form = self.query_one(TuneForm)
+        if config is not None:
+            form.fill(config)
         current = self.host.engine.current
         if current is not None and not form.field("model").value:
             form.field("model").value = current.name
@@ -218,7 +218,7 @@ class TuneScreen(View):
             case Refused(_, _, why):
                 self.hints.say(why, alarm=True)
             case Failed(line) if self.training is not None and self.training.plan is None:
-                self._give_up(line)
+                self._give_up(self.training.config, line)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -324,17 +324,14 @@ class TuneScreen(View):
         opening = self.training.state == "opening"
         self.training.stop()
         if opening:
-            self._give_up()
+            self._give_up(self.training.config)
         self.reshow()
 
-    def _give_up(self, line: str = "") -> None:
+    def _give_up(self, config: TrainingConfig, line: str = "") -> None:
         """Back to the form, as it was filled in."""
-        assert self.training is not None
-        form = self.query_one(TuneForm)
-        form.fill(self.training.config)
-        form.say(line.replace("--resume goes on with it", "^r goes on with it"))
         self.training = self.host.training = None
-        self._show_form()
+        self.query_one(TuneForm).say(line.replace("--resume goes on with it", "^r goes on with it"))
+        self._show_form(config)
 
     def action_go_on(self) -> None:
         if self.training is not None and self.training.go_on():
@@ -401,7 +398,7 @@ class TuneScreen(View):
 
     def action_copy_command(self) -> None:
         if self.training is not None:
-            self.host.copy(command(self.training.config, resume=True), "command to go on")
+            self.host.copy(self.training.again, "command to go on")
 
     def action_close_up(self) -> None:
         self.closer = not self.closer
