@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from likely.app.cli import likely
 from likely.app.local_trainer import LocalTrainer
@@ -170,17 +171,11 @@ def digest(run: TrainingRun) -> str:
 
 @pytest.mark.slow(6)
 def test_ranks_share_what_is_drawn_and_have_the_same_adapter(model: Path, tmp_path: Path) -> None:
-    """Three problems a step by two ranks, so that their shares differ; with the verdicts of a run alone, which are
-    asked for once between them."""
+    """Two batches of three problems a step by two ranks, so that their shares differ, and two updates by each step's
+    answers; with the verdicts of a run alone, which are asked for once between them."""
     how: dict[str, Any] = {
-        "steps": 3,
-        "batch": 3,
-        "packing": False,
-        "kl": 0.1,
-        "optimiser": "sgd",
-        "rate": 0.5,
-        "reuse": 2,
-    }
+        "steps": 3, "batch": 3, "accumulate": 2, "reuse": 2, "kl": 0.1, "optimiser": "sgd", "rate": 0.5,
+    }  # fmt: skip
 
     def judge(*files: str) -> str:
         return " ".join([sys.executable, "-S", str(tmp_path / "judge.py"), *(str(tmp_path / file) for file in files)])
@@ -377,6 +372,54 @@ def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path:
         assert beside["rise"][k][0] == pytest.approx(beside[k] - last["base"][k])
         assert beside["rise_of_policy"][k][0] == pytest.approx(last["policy"][k] - beside[k])
     assert beside["pass@1"] > last["base"]["pass@1"]
+
+
+def told(out: Path, *words: object) -> Result:
+    """What the command line says of a training in `out`."""
+    common = "--objective reward --valid 0 --schedule constant --tokens 64 --look-first 0 --out"
+    return CliRunner().invoke(likely, ["tune", *map(str, words), *common.split(), str(out)])
+
+
+def held(folder: Path) -> tuple[object, ...]:
+    """Options that hold some problems out, which are asked in other words."""
+    rows = [{"prompt": f"ask {i}", "completion": "e"} for i in range(12)]
+    return "--test", written(folder / "held.jsonl", rows), "--eval-answers", 4
+
+
+@pytest.mark.slow(4)
+def test_figures_that_go_wrong_are_told_in_words_and_objects(model: Path, tmp_path: Path) -> None:
+    """Where another letter is paid than is held out; and where length is paid, of answers that end at a letter."""
+    other = written(tmp_path / "other.jsonl", [{**row, "completion": "o"} for row in ROWS])
+    done = told(
+        tmp_path / "a", other, "-M", model, "--batch", 2, "--rate", 0.01, "--steps", 14, "--json", *held(tmp_path)
+    )
+    warned = [each for each in map(json.loads, done.stdout.splitlines()) if each["event"] == "warning"]
+    assert [each["name"] for each in warned] == ["held_out"] and warned[0]["before"] > 0.2 > warned[0]["now"]
+    (tmp_path / "task.toml").write_text(
+        'data = "other.jsonl"\nprompt = "{prompt}"\nanswer = "{completion}"\nscorer = "exact"\n'
+        f"stop = {[*'abcdefghijklmnopqrstuvwxyz ']}\n"
+    )
+    longer = "sh -c 'read -r line; echo 0.$((${#line} < 200 ? 20 * ${#line} : 4000))'"
+    random = tiny.random_folder(tmp_path / "random", times=6)
+    done = told(tmp_path / "b", tmp_path / "task.toml", "-M", random, "--verifier", longer, "--batch", 2,
+                "--rate", 0.05, "--steps", 8)  # fmt: skip
+    assert re.search(r"^step \d · warning: wrong answers grew from \d+ to \d+ tokens", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.slow(2)
+def test_ctrl_c_ends_with_an_object_that_says_what_was_done(model: Path, tmp_path: Path) -> None:
+    """Pressed by the verifier, when it is first asked about an answer to learn from."""
+    (tmp_path / "judge.py").write_text(
+        "import json, os, sys; asked = json.loads(sys.stdin.readline()); said = asked['said'].strip()\n"
+        "if said == 'o' and asked['prompt'][:3] == 'say': os.kill(os.getppid(), 2)\n"
+        "print(float(said == 'e'))"
+    )
+    done = told(tmp_path / "a", written(tmp_path / "rows.jsonl", ROWS), "-M", model, "--batch", 1, "--json",
+                "--verifier", f"{sys.executable} -S {tmp_path / 'judge.py'}", *held(tmp_path))  # fmt: skip
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert done.exit_code == 130 and done.stderr.startswith("stopped after step 1; go on with: likely")
+    assert [last[name] for name in ("event", "reason", "step", "measured_at")] == ["ended", "stopped", 1, 0]
+    assert last["policy"] == last["base"] and last["base"]["pass@4"] > 0
 
 
 @pytest.mark.slow(2)
