@@ -91,7 +91,7 @@ def _adapters(here: "Sequence[Made]") -> None:
         click.echo(one_line(f"  {row}"))
     if best := next((one for one in here if (one.path / made.BEST).is_dir()), None):
         last, least = (shlex.quote(name) for name in (best.name, f"{best.name}/{made.BEST}"))
-        click.echo(one_line(f"  -A {last} takes the last weights, -A {least} those of the least validation loss"))
+        click.echo(one_line(f"  -A {last} takes the last weights, -A {least} those that did best on what was held out"))
 
 
 def _table(here: "Sequence[ModelInfo]", used_name: str) -> None:

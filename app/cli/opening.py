@@ -38,7 +38,7 @@ adapter_option = click.option(
     multiple=True,
     metavar="FOLDER[=WEIGHT]",
     help="Put an adapter on the model, by its folder or by the name of one that was made here: mlx-lm's or PEFT's. "
-    "FOLDER/best has the weights of the least validation loss, FOLDER the last. Several add up.",
+    "FOLDER/best has the weights that did best on what was held out, FOLDER the last. Several add up.",
 )
 
 rope_option = click.option(

@@ -14,11 +14,15 @@ from likely.engine.tune.validation import drawn
 FIRST = (1 << 30) + 1  # in the place of a step in the key of what is drawn: no step comes so far
 
 
+def count(run: TrainingRun) -> int:
+    """How many problems are drawn before the first step; none by a run that draws fewer in all, or goes on."""
+    c = run.config
+    return 0 if run.counters.step or run.steps * c.batch * c.accumulate < c.look_first else c.look_first
+
+
 def check(run: TrainingRun, told: Callable[[str, int, int], None]) -> None:
-    """DataError where the answers to `look_first` problems promise nothing (`unfit`); none are drawn for a run that
-    draws fewer in all. Over ranks each draws its share."""
-    c, n = run.config, run.config.look_first
-    if not n or run.steps * c.batch * c.accumulate < n:
+    """DataError where answers to some problems promise nothing (`unfit`). Over ranks each draws its share."""
+    if not (n := count(run)):
         return
     rows = drawn(run.rows.train, n)
     problems = [rollouts.problem(run, row) for row in rows if isinstance(row, TrainingSample)]
@@ -26,6 +30,6 @@ def check(run: TrainingRun, told: Callable[[str, int, int], None]) -> None:
     own, mine = list[Sequence[Rollout]](), share(range(n), *run.place)
     for k, i in enumerate(mine):
         told("drawing answers first", k, len(mine))
-        own.append(rollouts.draw(run, problems[i], c.answers, (FIRST, i)))
+        own.append(rollouts.draw(run, problems[i], run.config.answers, (FIRST, i)))
     if why := unfit(rollouts.everyones(run, problems, own)):
         raise DataError(f"{why}; --look-first 0 goes on without having looked")

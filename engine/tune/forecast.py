@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from likely.engine.pace import now, since
-from likely.engine.tune import batch_losses, examination, passed, rehearsal, report, rollouts
+from likely.engine.tune import batch_losses, examination, first_draw, passed, rehearsal, report, rollouts
 from likely.engine.tune.probes import said
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.validation import drawn
 from likely.engine.tune.verdict import WORDS
 
-TRIED = 2  # answers that are drawn, of the base's own
+TRIED = 2  # answers that are drawn, of the base's own; of rewards problems, to which a group is drawn
 TRIAL = 1 << 28  # in the place of a step in the key of what is drawn: no step comes so far
 PIECE_S = 1e-5  # seconds a token of the vocabulary, whose piece is spelled and compared where questions are reworded
 AGAIN = 0.5  # of the answers before, that are drawn by what was trained too: those that a pass does not say
@@ -29,26 +29,47 @@ class Beside:
     looking_s: float  # all validations, and at what was learned and forgotten
 
 
-def beside(run: TrainingRun, drawing: tuple[float, float] = (0.0, 0.0)) -> Beside:
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """What a step of rewards should take, without verdicts: all of it, and one answer, in seconds; and the most that an
+    update reads at once: the tokens of each problem with the answers to it, and of all these answers."""
+
+    step_s: float
+    answer_s: float
+    lengths: tuple[int, ...]
+    targets: int
+
+
+def beside(run: TrainingRun, drawing: Drawing | None = None) -> Beside:
     """Forecast for a prepared run that is looked at in the end; `drawing` of one by rewards. Draws a few answers."""
-    return Beside(_asking_s(run), _looking_s(run, *drawing))
+    if drawing is None:
+        return Beside(_asking_s(run), _looking_s(run))
+    return Beside(first_draw.count(run) * run.config.answers * drawing.answer_s, _passing_s(run, drawing))
 
 
-def drawing_s(run: TrainingRun) -> tuple[float, float]:
-    """Seconds of a step of rewards, and of an answer, without verdicts. Draws a group, which is measured; the update is
-    reckoned as if every problem taught something."""
-    c, row = run.config, run.rows.train[0]
-    assert isinstance(row, TrainingSample)
-    each = rollouts.problem(run, row)
-    said(run, each.ids, 1)  # the first pass makes what later ones find
-    began = now()
-    group = rollouts.said(run, each, c.answers, (TRIAL, 0))
-    seconds, tokens = since(began), sum(len(one.ids) for one in group)
-    read, plain = [len(each.ids) + tokens], replace(c, kl=0.0)
-    update = report.seconds(run.model, plain, read, tokens, max(0, run.trained.lowest))
-    before = report.reading_s(run.model, plain, read, tokens)
-    problems = c.batch * c.accumulate / run.place[1]
-    return problems * (seconds + before + c.reuse * update), seconds / c.answers
+def drawing(run: TrainingRun) -> Drawing:
+    """Forecast of the steps of a run by rewards. Draws a few groups, which are measured; the update is reckoned as if
+    every problem taught something."""
+    c, plain, tried = run.config, replace(run.config, kl=0.0), list[tuple[int, int]]()
+    rows = [row for row in run.rows.train[:TRIED] if isinstance(row, TrainingSample)]
+    problems = [rollouts.problem(run, row) for row in rows]
+    said(run, problems[0].ids, 1)  # the first pass makes what later ones find
+    drawn_s = learned_s = 0.0
+    for i, each in enumerate(problems):
+        began = now()
+        group = rollouts.said(run, each, c.answers, (TRIAL, i))
+        drawn_s += since(began)
+        prompt, tokens = len(each.ids), sum(len(one.ids) for one in group)
+        some = tokens if c.kl else tokens // rollouts.SHOWN  # that the base reads, too
+        learned_s += report.reading_s(run.model, plain, [prompt + some], some)
+        learned_s += c.reuse * report.seconds(run.model, plain, [prompt + tokens], tokens, max(0, run.trained.lowest))
+        tried.append((prompt + tokens, tokens))
+    share = c.batch * c.accumulate / run.place[1] / len(tried)
+    length, targets = max(tried)
+    at_once = min(c.batch, max(1, c.batch * c.length // length))
+    return Drawing(
+        share * (drawn_s + learned_s), drawn_s / c.answers / len(tried), (length,) * at_once, targets * at_once
+    )
 
 
 def _asking_s(run: TrainingRun) -> float:
@@ -62,14 +83,17 @@ def _asking_s(run: TrainingRun) -> float:
     return near + there_and_back + tokens * _token_s(run)
 
 
-def _looking_s(run: TrainingRun, step_s: float, answer_s: float) -> float:
+def _passing_s(run: TrainingRun, drawing: Drawing) -> float:
+    """Seconds of all looks at held-out problems, of which the first asks the base; and of expert iteration."""
+    c, left = run.config, run.steps - run.counters.step
+    looks = 1 + ((left - 1) // c.eval_every if c.eval_every else 0) + int(c.verdict) + int(c.expert > 0)
+    answers = looks * len(passed.problems(run)) * c.eval_answers / run.place[1]
+    return answers * drawing.answer_s + (left * drawing.step_s if c.expert else 0.0)
+
+
+def _looking_s(run: TrainingRun) -> float:
     """Seconds of all validations, and of the look at what was learned and forgotten."""
     c = run.config
-    if c.goal.drawn:
-        left = run.steps - run.counters.step
-        looks = 1 + (1 + left // c.eval_every if c.eval_every else 0)  # the first asks the base
-        looks += 1 if c.expert else 0
-        return (1 + looks) * len(passed.problems(run)) * c.eval_answers * answer_s + (left * step_s if c.expert else 0)
     valid = batch_losses.samples_of(drawn(run.rows.valid, c.eval_rows))
     times = 1 + (run.steps - run.counters.step - 1) // c.eval_every if c.eval_every else 1
     validating = times * _read_s(run, valid) if valid else 0.0

@@ -48,15 +48,16 @@ class Tuning:
     @cached_property
     def plan(self) -> TrainingPlan:
         """The plan of its steps, at this machine's speed."""
-        plan, run = report(self.run), self.run
-        if not run.config.goal.drawn:
-            return plan
-        return replace(plan, seconds=(run.steps - run.counters.step) * self.drawing[0])
+        run, drawing = self.run, self.drawing
+        if drawing is None:
+            return report(run)
+        left = run.steps - run.counters.step
+        return replace(report(run, (drawing.lengths, drawing.targets)), seconds=left * drawing.step_s)
 
     @cached_property
-    def drawing(self) -> tuple[float, float]:
-        """Forecast of a step that draws, and of an answer: seconds."""
-        return forecast.drawing_s(self.run) if self.run.config.goal.drawn else (0.0, 0.0)
+    def drawing(self) -> forecast.Drawing | None:
+        """Forecast of steps that draw, where they do."""
+        return forecast.drawing(self.run) if self.run.config.goal.drawn else None
 
     @cached_property
     def beside(self) -> forecast.Beside:

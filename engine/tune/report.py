@@ -31,8 +31,11 @@ COMPARED = 12  # chunks of logits, at most, that stand where two models are comp
 SLOTS = {"adamw": 2, "lion": 1, "sgd": 1, "muon": 1, "adafactor": 0}  # the optimiser's arrays a parameter
 
 
-def report(run: TrainingRun) -> TrainingPlan:
-    """The plan of a prepared run, as far as it is numbers."""
+Largest = tuple[Sequence[int], int]  # lengths that are read at once, and how many of these tokens are targets
+
+
+def report(run: TrainingRun, largest: Largest | None = None) -> TrainingPlan:
+    """The plan of a prepared run, as far as it is numbers. `largest`: what is read at once where it is not its rows."""
     items, c = run.rows.train, run.config
     rows = items if isinstance(items, TokenRows) else samples_of(items)
     lengths = batches.lengths(rows).tolist()
@@ -44,7 +47,7 @@ def report(run: TrainingRun) -> TrainingPlan:
     read, targets = [_times(c) * n for n in lengths] if far else _read(run, run.planned), trained
     if c.rehearsal > 0:  # beside rows, answers of the base
         targets += rehearsal.ANSWER * sum(rehearsal.beside(len(indices)) for indices in run.planned)
-    needed = memory(run)
+    needed = memory(run, largest)
     return TrainingPlan(
         samples=len(items),
         tokens=tokens,
@@ -132,12 +135,17 @@ def _packed(model: Transformer, config: Config) -> PackedTexts | None:
     return None if config.dropout else packed_of(model)
 
 
-def memory(run: TrainingRun) -> Memory:
-    """The peak of the largest batch."""
-    model, c, shape = run.model, run.config, run.model.config
+def _largest(run: TrainingRun) -> Largest:
+    """The largest batch of a run."""
     sizes = batches.lengths(run.rows.train)
     batch = max(run.planned, key=lambda b: sizes[b].sum())
-    lengths = _read(run, [batch])
+    return _read(run, [batch]), sum(run.rows.train[i].targets for i in batch)
+
+
+def memory(run: TrainingRun, largest: Largest | None = None) -> Memory:
+    """The peak of the largest batch."""
+    model, c, shape = run.model, run.config, run.model.config
+    lengths, targets = largest or _largest(run)
     n = sum(lengths)
     numbers, scores = inside(model, lengths)
     if c.kind == "full":  # the inputs of every product and norm, whose weights have gradients too
@@ -151,7 +159,6 @@ def memory(run: TrainingRun) -> Memory:
     parameters = sum(p.size for p in run.trained.parameters().values())
     full = c.kind == "full"  # the parameters are the base itself
     trained = 4 * parameters * (2 + SLOTS[c.optimiser] + (c.keeps_start if full else 1))
-    targets = sum(run.rows.train[i].targets for i in batch)
     chunk = min(rows_at_once(shape.vocab_size), targets)
     queues = not (GPU or fast)  # a CPU's graph sets room aside for what is queued
     ahead = min(AHEAD, math.ceil(targets / chunk)) if queues else 1
@@ -163,7 +170,8 @@ def memory(run: TrainingRun) -> Memory:
 
 def _compared(run: TrainingRun) -> int:
     """Bytes of the logits of two models that are compared in the end."""
-    if not run.config.verdict or run.session is None or run.config.goal.bound:
+    goal = run.config.goal
+    if not run.config.verdict or run.session is None or goal.bound or goal.drawn:
         return 0
     vocab, answers = run.model.config.vocab_size, examination.ANSWER * len(examination.OTHERS)
     return 4 * COMPARED * vocab * min(rows_at_once(vocab), answers)

@@ -65,7 +65,7 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     monkeypatch.chdir(elsewhere)
     assert likely("fuse", "style", "--out", made / "whole")[0] == 0  # the rows that it saw are found, too
     listed = likely("models").out
-    assert "made/style" in listed and "-A style/best those of the least" in listed and "fused here, of" not in listed
+    assert "made/style" in listed and "-A style/best those that did best" in listed and "fused here, of" not in listed
     told = {row["name"]: row for row in json.loads(likely("models", "--json").out)}
     assert told["whole"]["source"] == f"fused here, of {base}" and told["style"]["made"] == "adapter"
 

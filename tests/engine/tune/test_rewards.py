@@ -377,7 +377,7 @@ def test_the_last_object_has_pass_at_k_of_base_and_policy(model: Path, tmp_path:
 def told(out: Path, *words: object) -> Result:
     """What the command line says of a training in `out`."""
     common = "--objective reward --valid 0 --schedule constant --tokens 64 --look-first 0 --out"
-    return CliRunner().invoke(likely, ["tune", *map(str, words), *common.split(), str(out)])
+    return CliRunner().invoke(likely, ["tune", *common.split(), str(out), *map(str, words)])
 
 
 def held(folder: Path) -> tuple[object, ...]:
@@ -404,6 +404,14 @@ def test_figures_that_go_wrong_are_told_in_words_and_objects(model: Path, tmp_pa
     done = told(tmp_path / "b", tmp_path / "task.toml", "-M", random, "--verifier", longer, "--batch", 2,
                 "--rate", 0.05, "--steps", 8)  # fmt: skip
     assert re.search(r"^step \d · warning: wrong answers grew from \d+ to \d+ tokens", done.stderr, re.MULTILINE)
+
+
+@pytest.mark.slow(1)
+def test_what_is_drawn_beside_the_steps_is_foretold_by_its_answers(model: Path, tmp_path: Path) -> None:
+    """8 to each of 8 problems first, 4 to each of 12 held-out ones before the first step, after 5, 10, 15, and last."""
+    how = ("--look-first", 8, "--batch", 2, "--steps", 16, "--eval-every", 5, *held(tmp_path), "--dry-run", "--json")
+    plan = json.loads(told(tmp_path / "a", written(tmp_path / "rows.jsonl", ROWS), "-M", model, *how).stdout)
+    assert plan["asking_s"] / plan["looking_s"] == pytest.approx(8 * 8 / (5 * 12 * 4))
 
 
 @pytest.mark.slow(2)
