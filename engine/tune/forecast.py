@@ -31,12 +31,12 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What a step of rewards should take, without verdicts: all of it, and one answer, in seconds; and the most that an
-    update reads at once: the tokens of each problem with the answers to it, and of all these answers."""
+    """Steps of rewards, without verdicts: seconds of one and of an answer, as they should be; and the most that an
+    update reads at once: the tokens of each problem and of each answer to it, and those of all answers."""
 
     step_s: float
     answer_s: float
-    lengths: tuple[int, ...]
+    lengths: Sequence[int]
     targets: int
 
 
@@ -50,7 +50,7 @@ def beside(run: TrainingRun, drawing: Drawing | None = None) -> Beside:
 def drawing(run: TrainingRun) -> Drawing:
     """Forecast of the steps of a run by rewards. Draws a few groups, which are measured; the update is reckoned as if
     every problem taught something."""
-    c, plain, tried = run.config, replace(run.config, kl=0.0), list[tuple[int, int]]()
+    c, plain, tried = run.config, replace(run.config, kl=0.0), list[list[int]]()
     rows = [row for row in run.rows.train[:TRIED] if isinstance(row, TrainingSample)]
     problems = [rollouts.problem(run, row) for row in rows]
     said(run, problems[0].ids, 1)  # the first pass makes what later ones find
@@ -59,16 +59,17 @@ def drawing(run: TrainingRun) -> Drawing:
         began = now()
         group = rollouts.said(run, each, c.answers, (TRIAL, i))
         drawn_s += since(began)
-        prompt, tokens = len(each.ids), sum(len(one.ids) for one in group)
-        some = tokens if c.kl else tokens // rollouts.SHOWN  # that the base reads, too
-        learned_s += report.reading_s(run.model, plain, [prompt + some], some)
-        learned_s += c.reuse * report.seconds(run.model, plain, [prompt + tokens], tokens, max(0, run.trained.lowest))
-        tried.append((prompt + tokens, tokens))
+        prompt, lengths = len(each.ids), [len(one.ids) for one in group]
+        some = lengths[:: 1 if c.kl else rollouts.SHOWN]  # that the base reads, too
+        learned_s += report.reading_s(run.model, plain, [prompt, *some], sum(some))
+        lowest = max(0, run.trained.lowest)
+        learned_s += c.reuse * report.seconds(run.model, plain, [prompt, *lengths], sum(lengths), lowest)
+        tried.append([prompt, *lengths])
     share = c.batch * c.accumulate / run.place[1] / len(tried)
-    length, targets = max(tried)
-    at_once = min(c.batch, max(1, c.batch * c.length // length))
+    most = max(tried, key=sum)
+    at_once = min(c.batch, max(1, c.batch * c.length // sum(most)))
     return Drawing(
-        share * (drawn_s + learned_s), drawn_s / c.answers / len(tried), (length,) * at_once, targets * at_once
+        share * (drawn_s + learned_s), drawn_s / c.answers / len(tried), most * at_once, sum(most[1:]) * at_once
     )
 
 
