@@ -41,7 +41,7 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
     NotFinite for a NaN or +inf among them, and where no token is possible.
     """
     try:
-        scanned = statistics(raw, token, [*map(int, edited_ids), token])
+        scanned = statistics(raw, token, [*edited_ids, token])
     except LogitsError:  # numpy says which it is
         scanned = None
     if scanned is None:

@@ -1,7 +1,7 @@
 """Transforms in a row, and the draw from what they leave.
 
 States are a tuple beside the transforms. Everything is lazy when `xp` is mlx; with numpy, on a view of evaluated
-logits, it takes a tenth of the time on a CPU.
+logits, it takes a tenth of the time on a CPU, and the masses of a row are summed by the library that scans logits.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 from likely.engine.arrays import Array, Namespace, logsumexp
 from likely.engine.transforms.arrays import Key, uniform
 from likely.engine.transforms.transform import State, Transform, Truncation, Vocabulary
+from likely.metal.packed.statistics import masses
 
 States = tuple[State, ...]
 
@@ -83,6 +84,11 @@ def draw(logits: Array, key: Key, xp: Namespace) -> Array:
     Inverse of the distribution function, in two steps so that float32 does not lose rare tokens to rounding: a row of
     `ROW` tokens by its mass, then a token in the row. The same key and logits give the same token under mlx and numpy.
     """
+    if xp is np and logits.dtype == np.float32 and (known := masses(logits, ROW)) is not None:
+        top, sums = known
+        first = int(_invert(sums, uniform(key, "row"), xp)) * ROW
+        mass = np.exp(logits[first : first + ROW] - np.float32(top))
+        return first + _invert(mass, uniform(key, "token"), xp)
     mass = xp.exp(logits - xp.max(logits))
     if odd := -mass.shape[-1] % ROW:
         mass = xp.concatenate([mass, xp.zeros(odd, dtype=mass.dtype)])

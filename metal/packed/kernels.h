@@ -16,6 +16,8 @@ const kernels_t KERNELS = {
 #endif
     .multiply = multiply,
     .statistics = statistics,
+    .most_likely = most_likely,
+    .masses = masses,
     .bins = bins,
     .norm = norm,
     .turn = turn,

@@ -68,6 +68,8 @@ typedef struct {
     void (*left_over)(const float *x, int columns, float *out); /* or null: activations stay floats, in one term */
     void (*multiply)(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add);
     void (*statistics)(const float *x, int n, scan_t *out, float *chunk_max);
+    int (*most_likely)(const float *x, int n, const float *most, int count, int *ids, int *work);
+    float (*masses)(const float *x, int n, int each, float *out);
     void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
                  int *counts, double *sums);
     void (*norm)(const float *x, const float *weight, int n, float eps, float *y);

@@ -56,18 +56,19 @@ static void statistics(const float *x, int n, scan_t *out, float *most) {
     D8 masses = {0}, weighted = {0}, sums = {0}, squares = {0};
     for (int i = 0; i < n; i += CHUNK) {
         const float *part = chunk_of(x, i, n, rest);
+        F of[3] = {{0}, {0}, {0}}; /* of a chunk, in floats: only squares may be too large for one */
 #pragma unroll
         for (int j = 0; j < CHUNK; j += LANES) {
             F z = LOAD(F, part + j);
             I some = z > -infinity;
             F below = (F)(some & (I)(z - out->max));
             F mass = (F)(some & (I)power_of_e(below));
-            F both = mass * below;
-            masses += low(mass) + high(mass);
-            weighted += low(both) + high(both);
-            sums += low(below) + high(below);
+            of[0] += mass, of[1] += mass * below, of[2] += below;
             squares += low(below) * low(below) + high(below) * high(below);
         }
+        masses += low(of[0]) + high(of[0]);
+        weighted += low(of[1]) + high(of[1]);
+        sums += low(of[2]) + high(of[2]);
     }
     double mean = sum_wide(sums) / out->possible;
     out->sum = sum_wide(masses), out->weighted = sum_wide(weighted);
@@ -75,7 +76,108 @@ static void statistics(const float *x, int n, scan_t *out, float *most) {
     out->variance = sum_wide(squares) / out->possible - mean * mean;
 }
 
-typedef double pair_t __attribute__((vector_size(16)));
+/* The order of floats as that of whole numbers; -0 is 0. */
+INLINE I order_of_floats(F x) {
+    I bits = (I)(x + 0.0f);
+    return bits ^ ((bits >> 31) & 0x7fffffff);
+}
+
+/* How many of `n` numbers, a multiple of 16, are at least `bar`. */
+INLINE int at_least(const int *numbers, int n, int bar) {
+    I hits = {0};
+    for (int i = 0; i < n; i += LANES)
+        hits += LOAD(I, numbers + i) >= bar;
+    return count_of(hits);
+}
+
+/* Fills up with what is least, to a multiple of 16, whose number is returned. */
+INLINE int filled_up(int *numbers, int n) {
+    for (; n % LANES; n++)
+        numbers[n] = -0x7fffffff - 1;
+    return n;
+}
+
+/* The count-th largest of numbers. */
+INLINE int largest_but(const int *numbers, int n, int count) {
+    int bar = at_least(numbers, n, 0) >= count ? 0 : -0x7fffffff - 1;
+    for (int bit = 1 << 30; bit; bit >>= 1)
+        bar += at_least(numbers, n, bar + bit) >= count ? bit : 0;
+    return bar;
+}
+
+/* The `count` largest of the possible logits, their `ids` descending, equal ones by id; returns how many there are. `most`
+ * are the largest of each chunk; `work` has room for 2 (n + 16) numbers and as many as there are chunks and 16. */
+static int most_likely(const float *x, int n, const float *most, int count, int *ids, int *work) {
+    const float infinity = __builtin_inff();
+    int chunks = (n + CHUNK - 1) / CHUNK, found = 0, *place = work, *number = work + n + LANES, *tops = number + n + LANES;
+    float rest[CHUNK], least = -infinity;
+    if (chunks >= count) { /* as many chunks have a logit that is at least `least`: nothing less is asked for */
+        for (int i = 0; i < chunks; i++)
+            tops[i] = order_of_floats(all(most[i]))[0];
+        I bar = (I){0} + largest_but(tops, filled_up(tops, chunks), count);
+        least = ((F)(bar ^ ((bar >> 31) & 0x7fffffff)))[0];
+    }
+    for (int c = 0; c < chunks; c++)
+        if (most[c] >= least && most[c] > -infinity) {
+            const float *part = chunk_of(x, c * CHUNK, n, rest);
+            for (int j = 0; j < CHUNK; j += LANES) {
+                F z = LOAD(F, part + j);
+                I hits = (z >= least) & (z > -infinity), numbers = order_of_floats(z);
+                if (__builtin_reduce_min(hits)) /* a hit is -1 */
+                    for (int i = 0; i < LANES; i++) {
+                        place[found] = c * CHUNK + j + i, number[found] = numbers[i];
+                        found -= hits[i];
+                    }
+            }
+        }
+    if (found > count) {
+        int bar = largest_but(number, filled_up(number, found), count), more = 0, kept = 0;
+        for (int i = 0; i < found; i++)
+            more += number[i] > bar;
+        for (int i = 0, equal = count - more; i < found; i++)
+            if (number[i] > bar || (number[i] == bar && equal-- > 0))
+                place[kept] = place[i], number[kept++] = number[i];
+        found = kept;
+    }
+    int all_of = filled_up(number, found);
+    for (int i = 0; i < found; i++)
+        ids[i] = -1;
+    for (int i = 0; i < found; i++) {
+        int rank = at_least(number, all_of, number[i] + 1);
+        while (ids[rank] >= 0)
+            rank++;
+        ids[rank] = place[i];
+    }
+    return found;
+}
+
+/* Sums of exp(x - top) of each `each` logits, a multiple of 16: [n / each, rounded up]. Returns top, the largest. */
+static float masses(const float *x, int n, int each, float *out) {
+    float rest[CHUNK];
+    F best = all(-__builtin_inff());
+    for (int i = 0; i < n; i += CHUNK) {
+        const float *part = chunk_of(x, i, n, rest);
+        for (int j = 0; j < CHUNK; j += LANES)
+            best = largest(LOAD(F, part + j), best);
+    }
+    float top = best[0];
+    for (int i = 1; i < LANES; i++)
+        top = best[i] > top ? best[i] : top;
+    for (int first = 0; first < n; first += each) {
+        int end = first + each < n ? first + each : n, i = first;
+        F sums = {0};
+        for (; i + LANES <= end; i += LANES)
+            sums += power_of_e(LOAD(F, x + i) - top);
+        float total = sum(sums);
+        for (; i < end; i++)
+            total += power_of_e(all(x[i] - top))[0];
+        *out++ = total;
+    }
+    return top;
+}
+
+typedef float pair_t __attribute__((vector_size(8)));
+enum { TABLES = 8, WHOLE = 256 }; /* so that an addition need not wait for the one before; chunks added up in floats */
 
 INLINE int bin_of(float z, int bin, const float *edges) {
     while (bin > 0 && z < edges[bin])
@@ -94,15 +196,16 @@ static void bins(const float *x, int n, const scan_t *found, const int *apart, i
     float size = edges[BINS] > -edges[1] ? edges[BINS] : -edges[1];
     float error = 5e-7f * (BINS + size * scale); /* of a place, in bins: four times what rounding can do */
     int even = width > 0 && error < 0.25f;
-    pair_t table[4][BINS + 1]; /* mass and number; four, so that an addition need not wait for the one before */
-    for (int i = 0; i < 4; i++)
-        for (int bin = 0; bin <= BINS; bin++)
-            table[i][bin] = (pair_t){0};
+    pair_t table[TABLES][BINS + 1]; /* mass and number */
+    __builtin_memset(table, 0, sizeof table);
+    for (int bin = 0; bin < BINS; bin++)
+        sums[bin] = 0, counts[bin] = 0;
     I equal = {0};
     for (int i = 0, next = 0; i < n; i += CHUNK) {
         const float *part = chunk_of(x, i, n, rest);
         float masses[CHUNK] __attribute__((aligned(64)));
         int places[CHUNK] __attribute__((aligned(64)));
+        I looked = (I){0} - !even;
 #pragma unroll
         for (int j = 0; j < CHUNK; j += LANES) {
             F z = LOAD(F, part + j);
@@ -115,20 +218,25 @@ static void bins(const float *x, int n, const scan_t *found, const int *apart, i
             F within = at - __builtin_convertvector(bin, F);
             I unsure = (within < error) | (within > 1 - error);
             bin = (unsure & ~bin) | (~unsure & bin);
+            looked |= some & unsure;
             *(I *)(places + j) = (some & bin) | (~some & BINS);
         }
         for (; next < count && apart[next] < i + CHUNK; next++)
             places[apart[next] - i] = BINS, masses[apart[next] - i] = 0, equal[0] += x[apart[next]] == top;
-        for (int j = 0; j < CHUNK; j++) {
-            int bin = places[j];
-            if (__builtin_expect(bin < 0 || (!even && bin != BINS), 0))
-                bin = bin_of(part[j], even ? ~bin : 0, edges);
-            table[j & 3][bin] += (pair_t){masses[j], 1};
+        if (__builtin_reduce_min(looked)) /* near an edge */
+            for (int j = 0; j < CHUNK; j++)
+                if (places[j] < 0 || (!even && places[j] != BINS))
+                    places[j] = bin_of(part[j], even ? ~places[j] : 0, edges);
+        for (int j = 0; j < CHUNK; j += TABLES)
+#pragma unroll
+            for (int t = 0; t < TABLES; t++)
+                table[t][places[j + t]] += (pair_t){masses[j + t], 1};
+        if (i / CHUNK % WHOLE == WHOLE - 1 || i + CHUNK >= n) {
+            for (int t = 0; t < TABLES; t++)
+                for (int bin = 0; bin < BINS; bin++)
+                    sums[bin] += table[t][bin][0], counts[bin] += (int)table[t][bin][1];
+            __builtin_memset(table, 0, sizeof table);
         }
     }
     counts[BINS] = count_of(equal);
-    for (int bin = 0; bin < BINS; bin++) {
-        pair_t both = (table[0][bin] + table[1][bin]) + (table[2][bin] + table[3][bin]);
-        sums[bin] = both[0], counts[bin] = (int)both[1];
-    }
 }

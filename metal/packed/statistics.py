@@ -4,32 +4,52 @@ A sort of 151,936 logits takes ten times as long. Knows neither mlx nor a step o
 numpy may call it. None where there is no library, and the caller has to sort.
 """
 
-import ctypes
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from likely.metal.packed import load
 
-CANDIDATES, BINS = 256, 64
+CANDIDATES, BINS, CHUNK = 256, 64, 64
 SPAN = 32.0  # nats below the most likely token of the rest that the histogram resolves
-_STEPS = np.arange(BINS + 1, dtype=np.float32)
 
 
 class LogitsError(ValueError):
     """Logits that are no numbers, or of which none is possible."""
 
 
-class _Scan(ctypes.Structure):
+class _Scan(NamedTuple):
     """`scan_t` of packed.h."""
 
-    _fields_ = (
-        *((name, ctypes.c_float) for name in ("max", "least", "second")),
-        *((name, ctypes.c_int) for name in ("possible", "rank", "candidates", "unusable")),
-        *((name, ctypes.c_double) for name in ("sum", "weighted", "mean", "variance")),
-    )
+    max: float
+    least: float
+    second: float
+    possible: int
+    rank: int
+    candidates: int
+    unusable: int
+    sum: float
+    weighted: float
+    mean: float
+    variance: float
+
+
+_SCAN = np.dtype(list(zip(_Scan._fields, 3 * ["f4"] + 4 * ["i4"] + 4 * ["f8"], strict=True)), align=True)
+_LOOK = np.dtype(
+    [
+        ("found", _SCAN),
+        ("sums", np.float64, BINS),
+        ("base", np.float32),
+        ("edges", np.float32, BINS + 1),
+        ("counts", np.int32, BINS),
+        ("others", np.int32),
+        ("ids", np.int32, CANDIDATES),
+    ],
+    align=True,
+)  # `look_t` of scan.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +81,25 @@ class Totals:
 
 def totals(logits: np.ndarray) -> Totals | None:
     """Sums alone; None and LogitsError as for `statistics`."""
-    done = _scan(logits, 0)
-    if done is None:
+    library = load()
+    if library is None:
         return None
-    scan = done[0]
-    return Totals(scan.possible, scan.max + math.log(scan.sum), _entropy(scan))
+    logits = _row(logits)
+    n, found = len(logits), np.empty((), _SCAN)
+    work = np.empty(n // CHUNK + 1, np.float32)
+    library.handle.likely_totals(logits.ctypes.data, n, found.ctypes.data, work.ctypes.data)
+    return Totals(*_sums(_checked(found, logits)))
+
+
+def masses(logits: np.ndarray, each: int) -> tuple[float, np.ndarray] | None:
+    """The largest of float32 logits [V], and float32 sums of exp(x - largest) of `each` of them, a multiple of 16. None
+    where there is no library."""
+    library = load()
+    if library is None:
+        return None
+    logits = _row(logits)
+    found = np.empty(-(-len(logits) // each), np.float32)
+    return library.handle.likely_masses(logits.ctypes.data, len(logits), each, found.ctypes.data), found
 
 
 def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray = ()) -> LogitStatistics | None:
@@ -73,44 +107,35 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
 
     LogitsError for a NaN or +inf among them, and where all are -inf.
     """
-    done = _scan(logits, token)
-    if done is None:
+    library = load()
+    if library is None:
         return None
-    scan, ids, library, logits = done
-    edges, counts, sums = np.zeros(BINS + 1, np.float32), np.zeros(BINS, np.int32), np.zeros(BINS)
+    tokens = np.array([token, *apart], np.int32)
+    logits = _row(logits, tokens)
+    n, found = len(logits), np.empty((), _LOOK)
+    others, work = np.empty(len(tokens), np.int32), np.empty(2 * n + n // CHUNK + 64, np.int32)
+    library.handle.likely_look(
+        logits.ctypes.data, n, tokens.ctypes.data, len(tokens), SPAN,
+        found.ctypes.data, others.ctypes.data, work.ctypes.data,
+    )  # fmt: skip
+    scan, sums = _checked(found["found"], logits), found["sums"]
     lses = np.full(BINS, -np.inf)
-    others = np.array(sorted({*map(int, apart)}.difference(ids.tolist())), np.int32)
-    if scan.possible > CANDIDATES:
-        edges = edges_of(scan.least, scan.second)
-        base = ctypes.c_float()
-        library.likely_bins(
-            _at(logits),
-            len(logits),
-            ctypes.byref(scan),
-            _at(ids),
-            _at(others),
-            len(others),
-            _at(edges),
-            _at(counts),
-            _at(sums),
-            ctypes.byref(base),
-        )
-        np.log(sums, out=lses, where=sums > 0)
-        lses += scan.second
-        if counts[0]:
-            lses[0] = math.log(sums[0]) + base.value
+    np.log(sums, out=lses, where=sums > 0)
+    lses[1:] += scan.second
+    lses[0] += found["base"]
+    possible, lse, entropy = _sums(scan)
     return LogitStatistics(
-        possible=scan.possible,
+        possible=possible,
         rank=scan.rank,
         max=scan.max,
-        lse=scan.max + math.log(scan.sum),
-        entropy=_entropy(scan),
+        lse=lse,
+        entropy=entropy,
         mean=scan.mean,
         variance=max(scan.variance, 0.0),
-        ids=ids,
-        others=others,
-        edges=edges,
-        counts=counts,
+        ids=found["ids"][: scan.candidates],
+        others=others[: int(found["others"])],
+        edges=found["edges"].copy(),  # a view would keep all of it
+        counts=found["counts"].copy(),
         lses=lses,
     )
 
@@ -119,33 +144,33 @@ def edges_of(least: float, most: float) -> np.ndarray:
     """Edges float32 [BINS + 1] of a histogram from the least to the most likely of the rest, in float32."""
     low, high = np.float32(least), np.float32(most)
     start = max(low, high - np.float32(SPAN))
-    edges = _STEPS * ((high - start) / np.float32(BINS)) + start
+    edges = np.arange(BINS + 1, dtype=np.float32) * ((high - start) / np.float32(BINS)) + start
     edges[0], edges[-1] = low, high
     return edges
 
 
-def _scan(logits: np.ndarray, token: int) -> tuple[_Scan, np.ndarray, ctypes.CDLL, np.ndarray] | None:
-    """Sums, the candidates, the library, and the logits in a row of memory."""
-    library = load()
-    if library is None:
-        return None
+def _row(logits: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
+    """Logits in a row of memory; LogitsError for what is no float32 [V], and where one of `tokens` is none of V."""
     n = len(logits)
-    if logits.dtype != np.float32 or logits.ndim != 1 or not 0 <= token < n:
-        raise LogitsError(f"float32 logits of {n} tokens expected, got {logits.dtype} {logits.shape} and token {token}")
-    logits = np.ascontiguousarray(logits)
-    scan, ids, work = _Scan(rank=token), np.empty(CANDIDATES, np.int32), np.empty(n + n // 128 + 1, np.uint64)
-    library.handle.likely_scan(_at(logits), n, ctypes.byref(scan), _at(ids), _at(work))
+    if logits.dtype != np.float32 or logits.ndim != 1:
+        raise LogitsError(f"float32 logits of {n} tokens expected, got {logits.dtype} {logits.shape}")
+    if tokens is not None and not 0 <= tokens.min() <= tokens.max() < n:
+        raise LogitsError(f"{n} tokens expected, got float32 logits and tokens from {tokens.min()} to {tokens.max()}")
+    return np.ascontiguousarray(logits)
+
+
+def _checked(found: np.ndarray, logits: np.ndarray) -> _Scan:
+    """What a scan found of logits that are numbers."""
+    scan = _Scan(*found.item())
     if scan.unusable:
         bad = int(np.flatnonzero(~(logits < np.inf))[0])
         raise LogitsError(f"logits must be numbers, got {logits[bad]} for token {bad}: the model's output is damaged")
     if not scan.possible:
         raise LogitsError("no token is possible: all logits are -inf")
-    return scan, ids[: scan.candidates], library.handle, logits
+    return scan
 
 
-def _entropy(scan: _Scan) -> float:
-    return float(max(math.log(scan.sum) - scan.weighted / scan.sum, 0.0))
-
-
-def _at(array: np.ndarray) -> ctypes.c_void_p:
-    return ctypes.c_void_p(array.ctypes.data)
+def _sums(scan: _Scan) -> tuple[int, float, float]:
+    """How many are possible, their log-sum-exp and entropy, nats."""
+    log = math.log(scan.sum)
+    return scan.possible, scan.max + log, max(log - scan.weighted / scan.sum, 0.0)
