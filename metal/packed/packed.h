@@ -58,6 +58,15 @@ typedef struct {
 } scan_t;
 
 enum { CANDIDATES = 256, BINS = 64 };
+
+/* What is to be known of a row of logits. */
+typedef struct {
+    scan_t found;
+    double sums[BINS]; /* of exp(x - found.second) in each bin, in the first one of exp(x - base) */
+    float base, edges[BINS + 1];
+    int counts[BINS], others, ids[CANDIDATES]; /* others: how many tokens are apart; the most likely ones, descending */
+} look_t;
+
 enum activation { SILU, GELU_TANH };
 
 /* What is compiled once for each kind of processor. */

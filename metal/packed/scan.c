@@ -4,14 +4,6 @@
 
 enum { CHUNK = 64 };
 
-/* What is to be known of a row of logits. */
-typedef struct {
-    scan_t found;
-    double sums[BINS]; /* of exp(x - found.second) in each bin, in the first one of exp(x - base) */
-    float base, edges[BINS + 1];
-    int counts[BINS], others, ids[CANDIDATES]; /* others: how many tokens are apart; the most likely ones, descending */
-} look_t;
-
 /* Tokens that are not among the most likely ones, ascending, each once; returns how many. */
 static int others_of(const look_t *look, const int *tokens, int count, int *out) {
     int n = 0;

@@ -56,19 +56,19 @@ static void statistics(const float *x, int n, scan_t *out, float *most) {
     D8 masses = {0}, weighted = {0}, sums = {0}, squares = {0};
     for (int i = 0; i < n; i += CHUNK) {
         const float *part = chunk_of(x, i, n, rest);
-        F of[3] = {{0}, {0}, {0}}; /* of a chunk, in floats: only squares may be too large for one */
+        F some_masses = {0}, some_weighted = {0}; /* of a chunk, in floats */
 #pragma unroll
         for (int j = 0; j < CHUNK; j += LANES) {
             F z = LOAD(F, part + j);
             I some = z > -infinity;
             F below = (F)(some & (I)(z - out->max));
             F mass = (F)(some & (I)power_of_e(below));
-            of[0] += mass, of[1] += mass * below, of[2] += below;
+            some_masses += mass, some_weighted += mass * below;
+            sums += low(below) + high(below);
             squares += low(below) * low(below) + high(below) * high(below);
         }
-        masses += low(of[0]) + high(of[0]);
-        weighted += low(of[1]) + high(of[1]);
-        sums += low(of[2]) + high(of[2]);
+        masses += low(some_masses) + high(some_masses);
+        weighted += low(some_weighted) + high(some_weighted);
     }
     double mean = sum_wide(sums) / out->possible;
     out->sum = sum_wide(masses), out->weighted = sum_wide(weighted);

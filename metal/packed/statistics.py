@@ -49,7 +49,7 @@ _LOOK = np.dtype(
         ("ids", np.int32, CANDIDATES),
     ],
     align=True,
-)  # `look_t` of scan.c
+)  # `look_t` of packed.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _row(logits: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
 
 
 def _checked(found: np.ndarray, logits: np.ndarray) -> _Scan:
-    """What a scan found of logits that are numbers."""
+    """A scan of logits that are numbers; LogitsError where they are none."""
     scan = _Scan(*found.item())
     if scan.unusable:
         bad = int(np.flatnonzero(~(logits < np.inf))[0])

@@ -17,9 +17,7 @@ void likely_pack_affine(const matrix_t *m, const uint8_t *codes, const uint8_t *
                         int first, int count);
 void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
                     int bits, float *work);
-void likely_scan(const float *x, int n, scan_t *out, int *ids, uint64_t *work);
-void likely_bins(const float *x, int n, const scan_t *found, const int *ids, const int *apart, int count,
-                 const float *edges, int *counts, double *sums, float *base);
+void likely_look(const float *x, int n, const int *tokens, int count, float span, look_t *out, int *others, int *work);
 long likely_forward_floats(const model_t *m, int rows, int positions);
 void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
                     const text_t *texts, float *hidden, float *states, int *tasks, float *work);
@@ -76,17 +74,11 @@ static void matrix(void) {
 }
 
 static void scan(void) {
-    int n = number(), counts[BINS], ids[CANDIDATES], token = number();
-    scan_t found = {.rank = token};
-    double sums[BINS];
-    float base;
-    const float *x = in(n * 4L), *edges = in(4 * (BINS + 1));
-    likely_scan(x, n, &found, ids, room(n * 8L + n / 16 + 64));
-    likely_bins(x, n, &found, ids, 0, 0, edges, counts, sums, &base);
-    out(&found, sizeof found);
-    out(ids, sizeof ids);
-    out(counts, sizeof counts);
-    out(sums, sizeof sums);
+    int n = number(), token = number();
+    look_t *look = room(sizeof *look);
+    const float *x = in(n * 4L);
+    likely_look(x, n, &token, 1, 1e9f, look, 0, room(n * 8L + n / 16 + 256));
+    out(look, sizeof *look);
 }
 
 /* A matrix as its layout, the bytes of a row and these say. */

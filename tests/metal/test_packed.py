@@ -411,9 +411,7 @@ def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]])
     logits = np.random.default_rng(3).normal(0, 3, 20_000).astype(np.float32)
     logits[::7] = -np.inf
     ordered = np.sort(logits[logits > -np.inf])
-    edges = np.linspace(ordered[0], ordered[-257], 65).astype(np.float32)
-    head = struct.pack("<2i", len(logits), 1)
-    out = run(standalone, machine, 1, head, logits.tobytes(), edges.tobytes())
+    out = run(standalone, machine, 1, struct.pack("<2i", len(logits), 1), logits.tobytes())
     top, least, second, possible, rank, candidates, unusable, total, weighted, mean, variance = struct.unpack(
         "<3f4i4x4d", out[:64]
     )
@@ -426,9 +424,12 @@ def test_a_scan_on_both_machines(machine: str, standalone: dict[str, list[str]])
         [masses.sum(), (masses * (wide - wide[-1])).sum(), wide.mean(), wide.var()],
         rtol=1e-6,
     )
-    ids = np.frombuffer(out[64 : 64 + 1024], np.int32)
-    assert ids.tolist() == np.lexsort((np.arange(len(logits)), -logits))[:256].tolist()
-    counts, rest = np.frombuffer(out[1088 : 1088 + 256], np.int32), ordered[:-256]
+    edges = np.frombuffer(out, np.float32, 65, 580)
+    np.testing.assert_allclose(edges, np.linspace(least, second, 65), rtol=1e-5)
+    assert (
+        np.frombuffer(out, np.int32, 256, 1100).tolist() == np.lexsort((np.arange(len(logits)), -logits))[:256].tolist()
+    )
+    counts, rest = np.frombuffer(out, np.int32, 64, 840), ordered[:-256]
     bounds = [0, *np.searchsorted(rest, edges[1:-1]), len(rest)]
     assert counts.tolist() == np.diff(bounds).tolist()
 

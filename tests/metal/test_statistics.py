@@ -8,7 +8,16 @@ import pytest
 
 from likely.metal import packed
 from likely.metal.packed import LEVELS
-from likely.metal.packed.statistics import BINS, CANDIDATES, SPAN, LogitsError, LogitStatistics, statistics, totals
+from likely.metal.packed.statistics import (
+    BINS,
+    CANDIDATES,
+    SPAN,
+    LogitsError,
+    LogitStatistics,
+    masses,
+    statistics,
+    totals,
+)
 
 pytestmark = pytest.mark.linux
 
@@ -126,6 +135,15 @@ def test_totals_are_those_of_a_scan_and_logits_need_not_be_in_a_row() -> None:
     assert sums is not None
     assert (sums.possible, sums.lse, sums.entropy) == (seen.possible, seen.lse, seen.entropy)
     assert seen.ids.tolist() == scan(raw[::2].copy(), 0, []).ids.tolist()
+
+
+@pytest.mark.parametrize("name", ["plain", "impossible", "one"])
+def test_masses_are_those_of_float64(name: str) -> None:
+    raw = made(name)
+    known = masses(raw, 256)
+    assert known is not None and known[0] == raw.max()
+    exact = np.exp(raw.astype(np.float64) - raw.max())
+    assert known[1] == pytest.approx(np.add.reduceat(exact, np.arange(0, len(raw), 256)), rel=1e-6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
