@@ -17,9 +17,11 @@ from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     STAYS,
     ChoiceLaw,
+    Edit,
     Key,
     Snapshot,
     States,
+    Temperature,
     Transform,
     Truncation,
     Vocabulary,
@@ -58,7 +60,9 @@ def replay(
     """The distribution of `snapshot` after `transforms`, whose states come from `states_at` and whose key is the step's
     (seed, position). ParameterError names a transform that has no bounds."""
     known, removed_by = _transformed(snapshot, transforms, states, key, greedy)
-    return _bounded(snapshot, known, removed_by)
+    size = len(snapshot.ids)
+    low, high = known.probabilities()
+    return StepReplay(snapshot.ids, low[:size], high[:size], removed_by, known.kept(), known.rest(size))
 
 
 def replay_drawn(step: TokenStep, states: States, key: Key) -> StepReplay | None:
@@ -68,21 +72,29 @@ def replay_drawn(step: TokenStep, states: States, key: Key) -> StepReplay | None
     snapshot, recipe, removed_by = step.snapshot, step.recipe, step.removed_by
     if snapshot is None:
         return None
-    known, replayed_by = _transformed(snapshot, recipe.transforms, states, key, recipe.greedy)
-    bounded = _bounded(snapshot, known, replayed_by)
     if removed_by is None or step.logprob_after is None:
-        return bounded
+        return replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
     size, stays = len(snapshot.ids), removed_by == STAYS
+    whole = list(zip(recipe.transforms, states, strict=True))
+    moves = [(transform, state) for transform, state in whole if not isinstance(transform, Truncation)]
+    simple = all(isinstance(transform, Edit | Temperature) for transform, _ in moves)  # whatever the others have left
+    applied = moves if simple else whole
+    known, _ = _transformed(
+        snapshot, [transform for transform, _ in applied], tuple(state for _, state in applied), key,
+        recipe.greedy and not simple,
+    )  # fmt: skip
     least, most = (logits[:size] for logits in known.logits())
-    own = int((snapshot.ids == step.token).argmax())
-    low, high = np.where(stays, bounded.low, 0.0), np.where(stays, bounded.high, 0.0)
     if np.isfinite(step.logprob_after) and (least == most)[stays].all():
+        own = int((snapshot.ids == step.token).argmax())
         low = high = np.where(stays, np.exp(np.minimum(least - least[own] + step.logprob_after, 0.0)), 0.0)
         if step.kept == stays.sum():  # all that was left is known: no rounding of the recorded number is needed
             low = high = low / low.sum()
+    else:
+        bounds = replay(snapshot, recipe.transforms, states, key, greedy=recipe.greedy)
+        low, high = np.where(stays, bounds.low, 0.0), np.where(stays, bounds.high, 0.0)
     missing = max(1.0 - float(high.sum()), 0.0), max(1.0 - float(low.sum()), 0.0)
     rest = missing if step.kept > int(stays.sum()) else (0.0, 0.0)
-    return StepReplay(bounded.ids, low, high, removed_by, (step.kept, step.kept), rest)
+    return StepReplay(snapshot.ids, low, high, removed_by, (step.kept, step.kept), rest)
 
 
 def _transformed(
@@ -102,12 +114,6 @@ def _transformed(
         known.keep(*known.first(1))
         removed_by[alive & (known.most[:size] == 0)] = len(transforms)
     return known, removed_by
-
-
-def _bounded(snapshot: Snapshot, known: Intervals, removed_by: np.ndarray) -> StepReplay:
-    size = len(snapshot.ids)
-    low, high = known.probabilities()
-    return StepReplay(snapshot.ids, low[:size], high[:size], removed_by, known.kept(), known.rest(size))
 
 
 def states_at(

@@ -92,6 +92,8 @@ class MinP(Truncation):
     def decide(self, known: Intervals, state: State, key: Key) -> Decision:
         low, high = known.largest()
         stays, goes = known.reaches((low + math.log(self.p), high + math.log(self.p)))
+        if self.least == 1:  # the largest reaches
+            return stays, goes
         first, others = known.first(int(self.least))
         return stays | first, goes & others
 

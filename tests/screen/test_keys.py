@@ -126,6 +126,10 @@ def walk(folder: Path, size: tuple[int, int], seed: int, most: int) -> int:
                     screen.release()
                 if chance.random() < 0.05:
                     screen.resize(*chance.choice(SIZES))
+                if screen.running and len(pressed) % 5 == 0:  # piece by piece it is what is written all at once
+                    seen = screen.text
+                    screen.resize(*screen.terminal.size)
+                    assert screen.text == seen
     except BaseException:
         print(f"seed {seed} at {size[0]}x{size[1]}, the last keys:", *pressed[-40:])
         raise

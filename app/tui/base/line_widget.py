@@ -1,7 +1,7 @@
-"""`LineWidget`: a widget drawn as rows of segments, kept until redrawn; `CachedWidget`: any widget with kept rows."""
+"""`LineWidget`: a widget drawn as rows of segments, kept until redrawn."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol, Self, cast
+from typing import Protocol, cast
 
 from rich.segment import Segment
 from textual.geometry import Region
@@ -18,34 +18,6 @@ class Painted(Protocol):
 
     look: Look
     glyphs: Glyphs
-
-
-class CachedWidget(Widget):
-    """A widget that keeps the rows that it rendered, until it is refreshed.
-
-    A batch of tokens changes a row, and every widget that has a cell beside it is asked for all of its rows.
-    """
-
-    _cached_rows: tuple[Region, list[Strip]] | None = None
-
-    def kept(self, crop: Region) -> list[Strip] | None:
-        """The rows of a region as they were rendered last; None where they have to be anew."""
-        return self._cached_rows[1] if self._cached_rows is not None and self._cached_rows[0] == crop else None
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        rows = self.kept(crop)
-        if rows is None:
-            rows = super().render_lines(crop)
-            self._cached_rows = crop, rows
-        return rows
-
-    def refresh(self, *regions: Region, **what: Any) -> Self:
-        self._cached_rows = None
-        return super().refresh(*regions, **what)
-
-    def notify_style_update(self) -> None:
-        self._cached_rows = None
-        super().notify_style_update()
 
 
 class LineWidget(Widget):
@@ -86,8 +58,8 @@ class LineWidget(Widget):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows as they are kept, where no border or padding has to be put around them."""
-        bare = self.size == self.outer_size and crop == self.size.region
-        return self._drawn() if bare else super().render_lines(crop)
+        bare = self.size == self.outer_size and crop.column_span == (0, self.size.width)
+        return self._drawn()[crop.y : crop.bottom] if bare else super().render_lines(crop)
 
     def render_line(self, y: int) -> Strip:
         strips = self._drawn()

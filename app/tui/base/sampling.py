@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 
 from likely.app.recipes import BAN
@@ -41,7 +42,7 @@ class Sampling:
         rest = [kind for kind in presets.MLX_LM if kind not in kinds]
         return cls(presets.values(recipe), (*dict.fromkeys(kinds), *rest), bias)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
         return presets.recipe(self.values, self.order, bias=self.bias)
 

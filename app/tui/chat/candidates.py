@@ -287,30 +287,24 @@ def _view(
     kind: type[CandidateTable] = CandidateTable,
 ) -> CandidateTable:
     shown = (outcome.ids, outcome.before, outcome.after, outcome.removed_by)
-    columns = zip(*(column[:SHOWN] for column in shown), strict=True)
+    columns = zip(*(column[:SHOWN].tolist() for column in shown), strict=True)
     banned = {id for transform in recipe.transforms if isinstance(transform, LogitBias) for id in bans(transform)}
+    cutters = {STAYS: "", **dict(enumerate(map(label, recipe.transforms)))}
     rows = tuple(
         Candidate(
-            int(id),
-            names.name(int(id)),
-            float(before),
-            float(after),
-            BANNED if int(id) in banned else _cutter(recipe, int(removed_by)),
-            int(id) == token,
+            id,
+            names.name(id),
+            before,
+            after,
+            BANNED if id in banned else cutters.get(removed_by, "greedy"),
+            id == token,
         )
         for id, before, after, removed_by in columns
     )
-    cutters = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by not in ("", BANNED)))
-    return kind(title, name, numbers, rows, vocab, outcome.kept, outcome.mass, cutters, outcome.exact, live)
+    cut_by = ", ".join(dict.fromkeys(row.removed_by for row in rows if row.removed_by not in ("", BANNED)))
+    return kind(title, name, numbers, rows, vocab, outcome.kept, outcome.mass, cut_by, outcome.exact, live)
 
 
 def bans(transform: LogitBias) -> list[int]:
     """The tokens that are never drawn under a bias."""
     return [token for token, value in dict(transform.bias).items() if value <= BAN]
-
-
-def _cutter(recipe: Recipe, index: int) -> str:
-    """The name of what removed a token, "" where nothing did."""
-    if index == STAYS:
-        return ""
-    return label(recipe.transforms[index]) if index < len(recipe.transforms) else "greedy"

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.widget import Widget
 
 from likely.app import requests as r
@@ -36,7 +37,6 @@ from likely.app.tui.views.steering import Steering
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
 from likely.app.tui.widgets.best_texts import BestTexts
-from likely.app.tui.widgets.body import Body
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.composer import Composer
@@ -104,7 +104,7 @@ class ChatScreen(View, Steering):
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
-        with Body(id="body"):
+        with Horizontal(id="body"):
             yield TranscriptPane(id="left")
             yield Inspector(id="inspector", strategies=True)
             yield DiffusionPane(lambda: self.chat, self.names)

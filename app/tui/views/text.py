@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 
 from likely.app import calls
@@ -29,7 +30,6 @@ from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
 from likely.app.tui.chat.word_surprisals import figures
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from likely.app.tui.widgets.body import Body, Left
 from likely.app.tui.widgets.buffer import TextBuffer
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.inspector import Inspector
@@ -79,8 +79,8 @@ class TextScreen(View):
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
-        with Body(id="body"):
-            with Left(id="left"):
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
                 yield TextBuffer(id="buffer")
                 yield TextMeasures(id="measures")
             yield Inspector(id="inspector")
@@ -223,7 +223,7 @@ class TextScreen(View):
         if not self.is_attached:
             return False
         rows = self.buffer.wrapped_document.height if self.buffer.text else 0
-        width, height = self.query_one(Left).size
+        width, height = self.query_one("#left").size
         return self.measures.fit(width, height, rows)
 
     def on_resize(self) -> None:

@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import TextArea
 
 from likely.app.tui.base import keys
+from likely.app.tui.base.compositor import PatchCompositor
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.view_table import VIEWS, by_digit
 from likely.app.tui.widgets.bars import Hints, TopBar
@@ -56,6 +57,10 @@ class View(Screen[None]):
             ]  # fmt: skip
             cls.BINDINGS = [*vars(cls).get("BINDINGS", []), *everywhere]
         super().__init_subclass__(**options)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = PatchCompositor()
 
     @property
     def host(self) -> ViewHost:

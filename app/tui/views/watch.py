@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
 from likely.app.heat import BITS, HEATS
@@ -22,7 +23,6 @@ from likely.app.tui.chat.inspections import Inspections
 from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from likely.app.tui.widgets.body import Body, Left
 from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.caption import Caption
 from likely.app.tui.widgets.inspector import Inspector
@@ -86,8 +86,8 @@ class WatchScreen(View):
         yield Caption(id="watch-line")
         yield Input(placeholder="http://127.0.0.1:8080, and a key's file where it is another's", id="watch-address")
         yield RequestTable(id="requests")
-        with Body(id="body"):
-            with Left(id="left"):
+        with Horizontal(id="body"):
+            with Vertical(id="left"):
                 yield TokenView(id="transcript")
             yield Inspector(id="inspector")
         yield InspectorLine(id="glance")

@@ -14,7 +14,6 @@ from textual.message import Message
 from textual.timer import Timer
 
 from likely.app.tui.base.formula import Formula, Part, path
-from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession
 from likely.app.tui.chat.denoising import LN2, Denoising
@@ -33,7 +32,7 @@ PLAY_S = 0.2  # between two steps that are played
 ON = "-diffusion"  # a screen whose model is one
 
 
-class DiffusionPane(Vertical, CachedWidget, can_focus=True):
+class DiffusionPane(Vertical, can_focus=True):
     """The canvas of the last answer, at the step and the position that a person looks at."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

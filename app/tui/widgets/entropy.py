@@ -1,7 +1,10 @@
 """The entropy along an answer: one column a token, or the mean of several; the one under the cursor is lit."""
 
+import math
+from array import array
 from collections.abc import Sequence
 
+import numpy as np
 from rich.segment import Segment
 from textual import events
 from textual.message import Message
@@ -28,8 +31,9 @@ class EntropyRow(LineWidget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._forget()
         self.bits: Sequence[float | None] = ()
+        self._read = array("d")  # what was read of them, NaN for None
+        self._per_column = 1
         self.at: int | None = None
         self.doubt: Uncertainty | None = None
         self.stale = ""
@@ -43,28 +47,27 @@ class EntropyRow(LineWidget):
     def show(
         self, bits: Sequence[float | None], at: int | None, doubt: Uncertainty | None = None, stale: str = ""
     ) -> None:
-        """`bits` may be a list that grows: what was summed up of it is not read again. `doubt` parts the entropy at
+        """`bits` may be a list that grows: what was read of it is not read again. `doubt` parts the entropy at
         `at`, over samples of a posterior. `stale` says why they are not of the text as it stands, and dims them."""
-        if bits is not self.bits or len(bits) < self._summed:
-            self._forget()
+        if bits is not self.bits or len(bits) < len(self._read):
+            self._read = array("d")
         self.bits, self.at, self.doubt, self.stale = bits, at, doubt, stale
         self.redraw()
 
-    def _forget(self, per_column: int = 1) -> None:
-        self._per_column, self._summed = per_column, 0
-        self._sums: list[tuple[float, int, float]] = []  # of a column: the sum, of how many tokens, the highest
-
-    def _fill(self, width: int) -> None:
-        """Fill the columns: each is of as many tokens as it takes to show all of them."""
-        per_column = max(-(-len(self.bits) // max(width, 1)), 1)
-        if per_column != self._per_column:
-            self._forget(per_column)
-        for index in range(self._summed, len(self.bits)):
-            total, count, most = self._sums.pop() if index % per_column else (0.0, 0, 0.0)
-            if (value := self.bits[index]) is not None:
-                total, count, most = total + value, count + 1, max(most, value)
-            self._sums.append((total, count, most))
-        self._summed = len(self.bits)
+    def _columns(self, width: int) -> list[float]:
+        """The columns: each is of as many tokens as it takes to show all of them."""
+        self._read.extend(math.nan if value is None else value for value in self.bits[len(self._read) :])
+        self._per_column = max(-(-len(self.bits) // max(width, 1)), 1)
+        if not self._read:
+            return []
+        values, begins = np.frombuffer(self._read), np.arange(0, len(self._read), self._per_column)
+        if self.highest:
+            column = np.nan_to_num(np.fmax.reduceat(values, begins))
+        else:
+            known = ~np.isnan(values)
+            sums = np.add.reduceat(np.where(known, values, 0.0), begins)
+            column = sums / np.maximum(np.add.reduceat(known, begins, dtype=int), 1)
+        return list(map(float, column))
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
         here = self.at if self.at is not None else len(self.bits) - 1
@@ -79,12 +82,12 @@ class EntropyRow(LineWidget):
             parted = [[Segment(below, self.look.text)]] if below else []
         elif value is not None:
             heading.append(Segment(f"  {value:z.1f} bits", self.look.text))
-        self._fill(width)
+        columns = self._columns(width)
         if self.doubt is None and not self.stale:
             used = cells.width("".join(part.text for part in heading))
             heading.append(Segment(self._scale(width - used), self.look.faint))
         rows = max(height - 1 - len(parted), 0)
-        return [heading, *parted, *(self.row(row, rows) for row in reversed(range(rows)))]
+        return [heading, *parted, *(self.row(columns, row, rows) for row in reversed(range(rows)))]
 
     def _scale(self, room: int) -> str:
         """Legend: how high a full column is, and what one stands for."""
@@ -93,12 +96,11 @@ class EntropyRow(LineWidget):
             words += f", {'highest' if self.highest else 'mean'} of {self._per_column} tok"
         return f"{words} a column" if self._per_column > 1 and len(words) + len(" a column") <= room else words
 
-    def row(self, row: int, rows: int) -> Line:
+    def row(self, columns: Sequence[float], row: int, rows: int) -> Line:
         """A row of the columns, the lowest is 0 of `rows`."""
         lit = self.at // self._per_column if self.at is not None else None
         bar, glyphs = self.look.bar_cut if self.stale else self.look.bar, self.glyphs
-        values = (most if self.highest else total / max(count, 1) for total, count, most in self._sums)
-        drawn = "".join([column(value / TOP, row, rows, glyphs) for value in values])
+        drawn = "".join([column(value / TOP, row, rows, glyphs) for value in columns])
         if lit is None or lit >= len(drawn):
             return [Segment(drawn, bar)]
         return [Segment(drawn[:lit], bar), Segment(drawn[lit], self.look.chosen_bar), Segment(drawn[lit + 1 :], bar)]
@@ -109,9 +111,8 @@ class EntropyRow(LineWidget):
         if offset is not None and offset.y == 0:
             self.turn()
             return
-        if offset is None or offset.x >= len(self._sums):
+        if offset is None or (first := offset.x * self._per_column) >= len(self.bits):
             return
-        first = offset.x * self._per_column
         there = range(first, min(first + self._per_column, len(self.bits)))
         self.post_message(self.Pointed(max(there, key=lambda token: self.bits[token] or 0.0)))
 

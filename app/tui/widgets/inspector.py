@@ -20,7 +20,6 @@ from likely.app.calls import call
 from likely.app.looks import Inside, question
 from likely.app.tui.base import cells
 from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.chat import neighbours, tallies, tool_choice
 from likely.app.tui.chat.candidates import CandidateTable, Outcome
 from likely.app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
@@ -58,7 +57,7 @@ MOST_LISTED, FEWEST_LISTED = 15, 10  # rows of the conversations below the sheet
 FACES = ("glance", "token", "entropy", "tree", "sampler")  # of the drawer
 
 
-class Inspector(Vertical, CachedWidget):
+class Inspector(Vertical):
     """The panel's parts, and when they are refreshed. `subject` gives the token to show; the view provides it."""
 
     def __init__(self, *, id: str | None = None, strategies: bool = False) -> None:

@@ -6,19 +6,16 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
 from textual.message import Message
-from textual.strip import Strip
 from textual.widgets import TextArea
 
 from likely.app.tui.base.cells import clean, one_to_one
-from likely.app.tui.base.line_widget import CachedWidget
 from likely.app.tui.widgets.host import host
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment
 
 
-class PromptInput(TextArea, CachedWidget):
+class PromptInput(TextArea):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,10 +46,6 @@ class PromptInput(TextArea, CachedWidget):
 
     def get_line(self, line_index: int) -> Text:
         return Text(one_to_one(self.document.get_line(line_index)), end="", no_wrap=True)
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """The rows as they are kept, before Textual looks for its styles."""
-        return self.kept(crop) or super().render_lines(crop)
 
     def action_send(self) -> None:
         text = self.text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Vertical
 from textual.message import Message
 
 from likely.app.heat import HEATS
@@ -22,7 +23,6 @@ from likely.app.tui.chat.places import SearchHit
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.app.tui.widgets.bars import JumpToLatest
 from likely.app.tui.widgets.best_texts import BestTexts
-from likely.app.tui.widgets.body import Left
 from likely.app.tui.widgets.entropy import EntropyRow
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Change = Callable[[Conversation], Conversation]
 
 
-class TranscriptPane(Left):
+class TranscriptPane(Vertical):
     """The tokens, what an empty conversation shows in their place, and the way back to the newest."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
