@@ -36,7 +36,7 @@ class Row(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What is seen of a widget: where it is, where that is on the screen, and its rows by that of the screen."""
+    """Place of a widget: its region, the part of that which is seen, and its rows by those of the screen."""
 
     region: Region
     seen: Region
@@ -57,7 +57,7 @@ class PatchCompositor(Compositor):
         self._changed = (self.visible_widgets, set(widgets)) if alone else None
 
     def render_partial_update(self) -> "ChopsUpdate | PatchUpdate | None":  # type: ignore[override]
-        """What is to be written where something has changed; None where nothing has. What lies in front of a change and
+        """Patches of where something has changed; None where nothing has. What lies in front of a change and
         has not changed itself stays as it was written."""
         regions, changed = self._dirty_regions.copy(), None
         if self._changed is not None and self._changed[0] is self.visible_widgets:  # nothing was moved meanwhile
