@@ -10,7 +10,7 @@ FOLDER holds llama.cpp's libraries for this machine (libllama.v0.4.0.so and its 
     long      the same after 4,000, which both have read before
     prefill   512 tokens of each file, over llama.cpp's time for the Q8_0 file of the same model
     adapter   a token with an adapter of rank 8 on every product, its numbers drawn, over one without
-    batch     a step of eight answers side by side over a step of one, ours alone
+    batch     a step of eight answers side by side over a step of one, ours alone; with activations of 8 bits, too
     mlx-lm    a token of mlx-lm, float32 weights, the same BLAS with our products of one row, over ours (SmolLM2)
     kl        with --text FILE: how far the packed distribution is from that of the same weights in float32, over the
               file's first 4,000 tokens, in nats a token, and how often the most likely token is another
@@ -41,7 +41,9 @@ from benchmarks.peers import export
 WHAT = ("decode", "long", "prefill", "adapter", "batch", "mlx-lm", "kl")
 LIMITS = {"q4_1": 0.65, "q8_0": 0.8, "q4_0": 1.1, "gemma3": 1.0}  # of a token, over llama.cpp's
 SAME_MODEL = {"gemma3": "gemma3-q8_0"}  # the file whose prefill is the measure; q8_0 for the others
-CONTEXT, LONG, PROMPT, ANSWERS = 100, 4000, 512, 8
+CONTEXT, LONG, PROMPT = 100, 4000, 512
+SIXTEEN = 16  # bits of the activations of what is drawn
+BATCHES = (8, SIXTEEN), (8, 8), (1, 8)  # answers, and bits of activations
 VOCABULARY = 49_152  # tokens of which prompts are, at most
 Clock = tuple[float, float]  # by the wall, of the processor
 Run = Callable[..., dict[str, Any]]
@@ -66,13 +68,20 @@ def likely(path: str) -> Run:
     from likely.engine.sources.checkpoint import load
     from likely.engine.trace.step import Recipe
 
-    session = Session(load(path))
+    checkpoint = load(path)
+    sessions = {SIXTEEN: Session(checkpoint)}
+    session = sessions[SIXTEEN]
     stack = Stack(session)
-    session.tokenizer.eos = frozenset()
+    checkpoint.tokenizer.eos = frozenset()
     ids = prompt(LONG, min(session.model.config.vocab_size, VOCABULARY))
 
-    def run(context: int, tokens: int, *, read: bool = False, answers: int = 0, adapter: str = "") -> dict[str, Any]:
+    def run(
+        context: int, tokens: int, *, read: bool = False, answers: int = 0, adapter: str = "", bits: int = SIXTEEN
+    ) -> dict[str, Any]:
         """`answers` are drawn, by default one is picked greedily."""
+        if bits not in sessions:
+            sessions[bits] = Session(checkpoint.with_activations(bits))
+        session = sessions[bits]
         if adapter and not stack.attached:
             stack.add(adapter)
         for shown in stack.attached:
@@ -420,8 +429,10 @@ def main() -> None:
                     tell(f"adapter {at}", ratios(*by_turns(on, without, rounds)))
             if "batch" in chosen:
                 with workers(("likely", path), folder=folder, threads=threads) as (ours,):
-                    many, one = (steps(ours, tokens, context=CONTEXT, answers=n) for n in (ANSWERS, 1))
-                    tell(f"batch {at}", ratios(*by_turns(many, one, rounds)))
+                    one = steps(ours, tokens, context=CONTEXT, answers=1)
+                    for answers, bits in BATCHES[: 1 if model == "q8_0" else None]:  # 8 bits are for narrower codes
+                        many = steps(ours, tokens, context=CONTEXT, answers=answers, bits=bits)
+                        tell(f"batch {at}, {answers} by {bits} bits", ratios(*by_turns(many, one, rounds)))
             if "kl" in chosen and options.text and threads == 1:
                 tell(f"kl {at}", divergence(path, options.text))
             if "mlx-lm" in chosen and model == "q4_1":

@@ -175,47 +175,120 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
     }
 }
 
+/* The size of floats as a whole number, in their order. */
+INLINE I sizes(F x) {
+    return (I)x & 0x7fffffff;
+}
+
+INLINE I larger_of(I a, I b) {
+    I more = a > b;
+    return (more & a) | (~more & b);
+}
+
+/* What activations are multiplied by to be whole numbers up to `limit`, by the largest; 0 for those below 1e-34, which are
+ * as good as none. */
+INLINE F scale_of(F most, float limit) {
+    F scale = limit / most;
+    return (F)((scale < __builtin_inff()) & (most > 0) & (I)scale);
+}
+
+/* What their numbers are multiplied by. What is no number stays none. */
+INLINE F factor_of(F most, float limit) {
+    return most * (1 / limit) + 0 * most;
+}
+
+INLINE I whole_numbers(F x, F scale) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
+    return __builtin_convertvector((x * scale + magic) - magic, I);
+}
+
 /* SUMMED activations as whole numbers up to `limit`, what they are multiplied by, and their sum as rounded: a code's
  * offset then weighs what its number weighs. */
 INLINE void rounded(const float *x, float limit, I *low, I *high, float *factor, float *total) {
     F a = LOAD(F, x), b = LOAD(F, x + LANES);
-    I signs = (I){0} + 0x7fffffff, first = (I)a & signs, second = (I)b & signs, more = first > second;
-    int size = __builtin_reduce_max((more & first) | (~more & second)); /* of floats without a sign, in their order */
-    float most;
-    __builtin_memcpy(&most, &size, sizeof most);
-    *factor = most * (1 / limit) + 0 * most; /* what is no number stays none */
-    float scale = most > 0 ? limit / most : 0;
-    if (!(scale < __builtin_inff())) /* below 1e-34: as good as none */
-        scale = 0;
-    const float magic = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded to a whole number */
-    *low = __builtin_convertvector((a * scale + magic) - magic, I);
-    *high = __builtin_convertvector((b * scale + magic) - magic, I);
+    int size = __builtin_reduce_max(larger_of(sizes(a), sizes(b)));
+    F most = (F)((I){0} + size), scale = scale_of(most, limit);
+    *factor = factor_of(most, limit)[0];
+    *low = whole_numbers(a, scale);
+    *high = whole_numbers(b, scale);
     *total = sum(FLOATS(*low + *high)) * *factor; /* whole numbers below 2^21: exact */
 }
 
-/* Rows of activations as whole numbers of 8 bits, four in a word, in the order in which codes come. */
-static void arrange_bytes(const float *x, int columns, int order, int count, int r, float *out) {
+#if MOST == 8
+#define FOLDED(fold, a, b, n) fold(__builtin_shufflevector(a, b, LEFT_OF_##n), __builtin_shufflevector(a, b, RIGHT_OF_##n))
+#define LEFT_OF_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
+#define RIGHT_OF_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
+#define LEFT_OF_4 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define RIGHT_OF_4 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#define LEFT_OF_2 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29
+#define RIGHT_OF_2 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31
+#define LEFT_OF_1 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define RIGHT_OF_1 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#define SUM_OF(a, b) ((a) + (b))
+#define EIGHT_FOLDED(fold, x)                                                                                          \
+    I two[4], four[2], of_eight;                                                                                       \
+    _Pragma("unroll") for (int i = 0; i < 4; i++) two[i] = FOLDED(fold, x[2 * i], x[2 * i + 1], 8);                    \
+    _Pragma("unroll") for (int i = 0; i < 2; i++) four[i] = FOLDED(fold, two[2 * i], two[2 * i + 1], 4);               \
+    of_eight = FOLDED(fold, four[0], four[1], 2);                                                                      \
+    return FOLDED(fold, of_eight, of_eight, 1);
+
+/* The largest of each of eight vectors, and their sums, in the first eight places. */
+INLINE I largest_of_eight(const I *x) {
+    EIGHT_FOLDED(larger_of, x)
+}
+
+INLINE I sums_of_eight(const I *x) {
+    EIGHT_FOLDED(SUM_OF, x)
+}
+
+/* `rounded` for eight rows `next` apart: the same numbers. */
+INLINE void eight_rounded(const float *x, long next, float limit, I *low, I *high, float *factors, float *totals) {
+    I most[8], both[8];
+    float scales[LANES] __attribute__((aligned(64)));
+#pragma unroll
+    for (int r = 0; r < 8; r++)
+        most[r] = larger_of(sizes(LOAD(F, x + r * next)), sizes(LOAD(F, x + r * next + LANES)));
+    F largest = (F)largest_of_eight(most), factor = factor_of(largest, limit);
+    *(F *)scales = scale_of(largest, limit);
+#pragma unroll
+    for (int r = 0; r < 8; r++) {
+        low[r] = whole_numbers(LOAD(F, x + r * next), all(scales[r]));
+        high[r] = whole_numbers(LOAD(F, x + r * next + LANES), all(scales[r]));
+        both[r] = low[r] + high[r];
+    }
+    *(F8 *)factors = HALF(0, factor);
+    F total = FLOATS(sums_of_eight(both)) * factor;
+    *(F8 *)totals = HALF(0, total);
+}
+#endif
+
+/* Whole numbers of SUMMED columns as 8-bit ones, four in a word, in the order in which codes come: words `count` apart. */
+INLINE void put_bytes(I low, I high, int order, int count, int *to) {
 #define FOUR_OF(a, step) a, a + step, a + 2 * (step), a + 3 * (step)
     typedef int8_t all_t __attribute__((vector_size(SUMMED)));
+    S a = __builtin_convertvector(low, S), b = __builtin_convertvector(high, S);
+    all_t all;
+    if (order == HALVES8)
+        all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(16, 1), FOUR_OF(4, 1), FOUR_OF(20, 1), FOUR_OF(8, 1),
+                                      FOUR_OF(24, 1), FOUR_OF(12, 1), FOUR_OF(28, 1));
+    else if (order == NIBBLES8)
+        all = __builtin_shufflevector(a, b, FOUR_OF(0, 2), FOUR_OF(1, 2), FOUR_OF(8, 2), FOUR_OF(9, 2), FOUR_OF(16, 2),
+                                      FOUR_OF(17, 2), FOUR_OF(24, 2), FOUR_OF(25, 2));
+    else
+        all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(4, 1), FOUR_OF(8, 1), FOUR_OF(12, 1), FOUR_OF(16, 1),
+                                      FOUR_OF(20, 1), FOUR_OF(24, 1), FOUR_OF(28, 1));
+    int words[SUMMED / 4];
+    __builtin_memcpy(words, &all, sizeof words);
+    for (int i = 0; i < SUMMED / 4; i++)
+        to[i * count] = words[i];
+}
+
+static void arrange_bytes(const float *x, int columns, int order, int count, int r, float *out) {
     float *sums = out + (long)columns / 4 * count, *scales = sums + columns / SUMMED * count;
     for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {
         I low, high;
         rounded(x, 127, &low, &high, scales + g * count + r, sums + g * count + r);
-        S a = __builtin_convertvector(low, S), b = __builtin_convertvector(high, S);
-        all_t all;
-        if (order == HALVES8)
-            all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(16, 1), FOUR_OF(4, 1), FOUR_OF(20, 1), FOUR_OF(8, 1),
-                                          FOUR_OF(24, 1), FOUR_OF(12, 1), FOUR_OF(28, 1));
-        else if (order == NIBBLES8)
-            all = __builtin_shufflevector(a, b, FOUR_OF(0, 2), FOUR_OF(1, 2), FOUR_OF(8, 2), FOUR_OF(9, 2), FOUR_OF(16, 2),
-                                          FOUR_OF(17, 2), FOUR_OF(24, 2), FOUR_OF(25, 2));
-        else
-            all = __builtin_shufflevector(a, b, FOUR_OF(0, 1), FOUR_OF(4, 1), FOUR_OF(8, 1), FOUR_OF(12, 1), FOUR_OF(16, 1),
-                                          FOUR_OF(20, 1), FOUR_OF(24, 1), FOUR_OF(28, 1));
-        int words[SUMMED / 4], *to = (int *)out + (long)g * (SUMMED / 4) * count + r;
-        __builtin_memcpy(words, &all, sizeof words);
-        for (int i = 0; i < SUMMED / 4; i++)
-            to[i * count] = words[i];
+        put_bytes(low, high, order, count, (int *)out + (long)g * (SUMMED / 4) * count + r);
     }
 }
 
@@ -232,10 +305,8 @@ static void arrange_bytes(const float *x, int columns, int order, int count, int
     0 + n, 1 + n, 4 + n, 5 + n, 8 + n, 9 + n, 12 + n, 13 + n,                                                          \
         16 + n, 17 + n, 20 + n, 21 + n, 24 + n, 25 + n, 28 + n, 29 + n
 
-/* SUMMED activations as whole numbers of 16 bits, two in a word. */
-INLINE I words_of(const float *x, int order, float *factor, float *total) {
-    I low, high;
-    rounded(x, 32767, &low, &high, factor, total);
+/* Whole numbers of SUMMED columns as 16-bit ones, two in a word. */
+INLINE I words_of(I low, I high, int order) {
 #define TAKE(columns) __builtin_shufflevector(low, high, columns)
     I first, second;
     if (order == HALVES)
@@ -261,7 +332,9 @@ static void left_over(const float *x, int columns, float *out) {
 static void arrange_words(const float *x, int columns, int order, int count, int r, float *out) {
     float *sums = out + (long)columns / 2 * count, *scales = sums + columns / SUMMED * count;
     for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {
-        I words = words_of(x, order, scales + g * count + r, sums + g * count + r);
+        I low, high;
+        rounded(x, 32767, &low, &high, scales + g * count + r, sums + g * count + r);
+        I words = words_of(low, high, order);
         int *to = (int *)out + (long)g * LANES * count + r;
         if (count == 1)
             *(I *)to = words;
@@ -270,6 +343,42 @@ static void arrange_words(const float *x, int columns, int order, int count, int
                 to[i * count] = words[i];
     }
 }
+
+#if MOST == 8
+/* Eight rows `next` apart, in 8 bits or 16. */
+static void arrange_eight(const float *x, long next, int columns, int order, float *out) {
+    int bytes = order >= HALVES8, of_row = SUMMED / (bytes ? 4 : 2); /* words */
+    float *sums = out + (long)columns / SUMMED * of_row * 8, *scales = sums + columns / SUMMED * 8;
+    for (int g = 0; g < columns / SUMMED; g++, x += SUMMED, sums += 8, scales += 8) {
+        I low[8], high[8], words[8], mixed[8], *to = (I *)out + (long)g * 8;
+        eight_rounded(x, next, bytes ? 127 : 32767, low, high, scales, sums);
+        if (bytes) {
+            for (int r = 0; r < 8; r++)
+                put_bytes(low[r], high[r], order, 8, (int *)out + (long)g * of_row * 8 + r);
+            continue;
+        }
+#pragma unroll
+        for (int r = 0; r < 8; r++)
+            words[r] = words_of(low[r], high[r], order);
+#pragma unroll
+        for (int turn = 0; turn < 3; turn++) { /* each makes a row's bit the last of a word's place */
+#pragma unroll
+            for (int r = 0; r < 4; r++) {
+                mixed[2 * r] = __builtin_shufflevector(words[r], words[r + 4], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
+                                                       22, 7, 23);
+                mixed[2 * r + 1] = __builtin_shufflevector(words[r], words[r + 4], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+                                                           29, 14, 30, 15, 31);
+            }
+#pragma unroll
+            for (int r = 0; r < 8; r++)
+                words[r] = mixed[r];
+        }
+#pragma unroll
+        for (int r = 0; r < 8; r++)
+            to[r] = words[r];
+    }
+}
+#endif
 
 #else
 
@@ -316,6 +425,12 @@ static void arrange(const float *x, long next, int first, int rows, int columns,
     long each = columns + columns / SUMMED;
     for (int row = first, which, count; row < first + rows; row += count) {
         count = together(first + rows - row, &which);
+#if MOST == 8
+        if (count == 8 && order != PLAIN) {
+            arrange_eight(x + row * next, next, columns, order, out + row * each);
+            continue;
+        }
+#endif
         for (int r = 0; r < count; r++)
             if (order >= HALVES8)
                 arrange_bytes(x + (row + r) * next, columns, order, count, r, out + row * each);
