@@ -13,10 +13,14 @@ from collections import Counter
 import pytest
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @pytest.hookimpl(optionalhook=True, tryfirst=True)  # xdist has its own count
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + ("not slow" not in config.option.markexpr)
+    return cores() + ("not slow" not in config.option.markexpr)
 
 
 @pytest.hookimpl(trylast=True)

@@ -128,7 +128,8 @@ def _agreement(
     for (place, token), count in Counter(filter(None, doubt.partings)).most_common():
         before = session.tokenizer.decode([step.token for step in explanation.steps[:place]])
         after = session.tokenizer.piece(token).decode(errors="replace")
-        yield f"  {count} would say {heat.visible(repr(after))} after {heat.visible(repr(before))}"
+        where = f"after {heat.visible(repr(before))}" if before else "first"
+        yield f"  {count} would say {heat.visible(repr(after))} {where}"
 
 
 def read_given(file: Path | None, text: str | None, verb: str) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from likely.engine.adapters.config import Config
 from likely.engine.errors import OutOfMemory
+from likely.engine.home import expanded
 from likely.engine.machine import gflops, held_memory
+from likely.engine.sources.fetch.progress import require_space
 from likely.engine.sources.gguf.precision import available_memory
 from likely.engine.tune import batches, examination, rehearsal
 from likely.engine.tune.batch_losses import KEPT, beginning, samples_of
@@ -180,10 +182,13 @@ def _compared(run: TrainingRun) -> int:
 def refuse_if_too_large(
     plan: TrainingPlan, config: Config, *, length: str = "--length", lighter: str = "--kind lora", there: bool = True
 ) -> None:
-    """OutOfMemory, before the first step, with what would fit.
+    """OutOfMemory, before the first step, with what would fit; CheckpointError where the disk has no room for it.
 
     `length` and `lighter` are the options that say so, `there` whether the weights are in memory already.
     """
+    out = expanded(config.out).absolute()
+    # weights, the best of them and the optimiser's state take no more than what is trained does in memory
+    require_space(next(folder for folder in (out, *out.parents) if folder.exists()), plan.memory.trained, "--out")
     free = plan.available
     need = plan.memory.total - (plan.memory.base if there else 0)
     if need <= free:

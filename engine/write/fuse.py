@@ -77,7 +77,8 @@ def arrays(model: Transformer, *, plain: bool = False) -> tuple[dict[str, mx.arr
         if (layout := part.layout) is not None and not plain:
             settings[part.path] = {"group_size": layout.group_size, "bits": layout.bits, "mode": layout.mode}
     if settings:
-        settings = {**next(iter(settings.values())), **settings}
+        commonest, _ = Counter(tuple(layout.items()) for layout in settings.values()).most_common(1)[0]
+        settings = {**dict(commonest), **settings}
     return stored, settings
 
 

@@ -273,13 +273,17 @@ def test_problems_are_one_line(likely: Likely, model: Path, rows: Path, tmp_path
         assert code == 1 and line in err and err.count("\n") == 1, err
 
 
-def test_memory_that_will_not_fit_is_said_before_the_first_step(
+def test_room_that_is_lacking_is_said_before_the_first_step(
     likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = Path.read_text
     free = {"/proc/meminfo": "MemAvailable: 97 kB\n"}
-    monkeypatch.setattr(Path, "read_text", lambda path, *how, **so: free.get(str(path)) or read(path, *how, **so))
     options = ("--out", tmp_path / "adapter", "--length", 64, "--batch", 4)
+    with monkeypatch.context() as little:
+        little.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+        code, _, err = likely("tune", rows, "-M", model, *options)
+    assert code == 1 and "not enough disk space" in err and "set --out to another disk" in err
+    monkeypatch.setattr(Path, "read_text", lambda path, *how, **so: free.get(str(path)) or read(path, *how, **so))
     code, _, err = likely("tune", rows, "-M", model, *options)
     assert code == 1 and "a step needs about" in err and "try --checkpointing, or --batch 1" in err
     assert not (tmp_path / "adapter").exists()

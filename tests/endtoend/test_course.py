@@ -4,9 +4,8 @@ reckoned from the numbers that the screen asks about."""
 import json
 import math
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ from tests.support.tmux import Tmux
 
 pytestmark = [pytest.mark.soak, pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
 
-ROOT = Path(__file__).parents[2]
 LESSON = 78  # column from which on the lesson stands, of 120
 Sum = Callable[[Sequence[float]], float | str]
 # a guess, the keys of the task, and the sums of both checks, of all numbers that were asked about by then
@@ -39,20 +37,6 @@ COURSE: tuple[tuple[str, tuple[str, ...], tuple[Sum, Sum]], ...] = (
     ("no", ("Space",), (lambda n: (n[0] + n[1]) / 2, lambda _: 14 - math.log2(2.5))),
     ("yes", ("Right",), (lambda _: 0.4 / 100**0.3, lambda _: 1.2e18)),
 )  # fmt: skip
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Tmux]:
-    found = Tmux(tmp_path)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "models").symlink_to(home() / "models")
-    env = f"LIKELY_HOME={tmp_path}/home PYTHONPATH={ROOT} OPENBLAS_NUM_THREADS=1 TERM=xterm-256color"
-    (tmp_path / "likely").write_text(
-        f'#!/bin/sh\nunset COLUMNS LINES NO_COLOR\nexport {env}\nexec {sys.executable} -m likely.app "$@"\n'
-    )
-    (tmp_path / "likely").chmod(0o755)
-    yield found
-    found.close()
 
 
 def lesson(screen: str) -> str:

@@ -7,8 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,31 +14,17 @@ import pytest
 from likely.app.store import Store
 from likely.engine.conversation import Conversation
 from likely.engine.errors import LikelyError
-from likely.engine.sources.model_info import ModelInfo
 from tests.support import tmux
 from tests.support.tmux import Tmux
 
-ROOT = Path(__file__).parents[2]
 STORY = "Write a long story about a lighthouse keeper, chapter by chapter."  # longer than a busy machine looks away
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed")]
-
-
-@pytest.fixture
-def terminal(tmp_path: Path, smollm2: ModelInfo) -> Iterator[Tmux]:
-    found = Tmux(tmp_path)
-    home, path = tmp_path / "home", str(smollm2.path)
-    code = f"import sys; from pathlib import Path; from likely.app.tui import run; " \
-        f"sys.exit(run({path!r}, sys.argv[1] if sys.argv[1:] else None, Path({str(home)!r})))"  # fmt: skip
-    start = tmp_path / "start.py"
-    start.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{code.replace('; ', chr(10))}\n")
-    env = "OPENBLAS_NUM_THREADS=1 TERM=xterm-256color COLORTERM=truecolor"
-    (tmp_path / "likely").write_text(
-        f'#!/bin/sh\nexec env -u COLUMNS -u LINES -u NO_COLOR {env} {sys.executable} {start} "$@"\n'
-    )
-    (tmp_path / "likely").chmod(0o755)
-    yield found
-    found.close()
+pytestmark = [
+    pytest.mark.usefixtures("smollm2"),
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.skipif(tmux.MISSING, reason="tmux is not installed"),
+]
 
 
 def last(folder: Path) -> Conversation:
@@ -74,7 +58,7 @@ def chosen(screen: str) -> int:
 
 
 def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
-    terminal.run("TEXTUAL_ANIMATIONS=none ./likely")
+    terminal.run("TEXTUAL_ANIMATIONS=none ./likely chat -M smollm2")
     terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
     terminal.keys(STORY, "Enter")
     terminal.until(lambda s: tokens(s) > 12 and "esc Stop" in s, "an answer that streams")
@@ -105,7 +89,7 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
     terminal.keys("C-q")
     screen = terminal.until(lambda s: "likely chat --resume" in s, "the way back")
     id = re.search(r"--resume (\w+)", screen)[1]  # type: ignore[index]
-    terminal.run(f"clear; ./likely {id}")
+    terminal.run(f"clear; ./likely chat -M smollm2 --resume {id}")
     terminal.until(lambda s: "branch 2/2" in s and "0.90" in s, "the branch, reopened")
     assert answer[1].split("▏")[0].strip() in terminal.screen()
     terminal.keys("C-q")
@@ -113,7 +97,7 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
 
 
 def test_a_kill_in_mid_answer_loses_nothing_that_was_kept(terminal: Tmux) -> None:
-    terminal.run("./likely")
+    terminal.run("./likely chat -M smollm2")
     terminal.until(lambda s: re.search(r"│ \S+.* ctx", s), "a loaded model")
     terminal.keys(STORY, "Enter")
     terminal.until(lambda s: tokens(s) > 5, "an answer that streams")
@@ -131,7 +115,7 @@ def test_a_kill_in_mid_answer_loses_nothing_that_was_kept(terminal: Tmux) -> Non
     # the terminal was left as the screen had it: its picture goes first, for it shows what is waited for below
     terminal.keys("stty sane; reset", "C-j")
     terminal.until(lambda s: s.strip() == "$", "a terminal as it was")
-    terminal.run(f"./likely {talk.id}")
+    terminal.run(f"./likely chat -M smollm2 --resume {talk.id}")
     # by its tokens: where it begins, with "interrupted", is off the screen of a fast machine
     terminal.until(lambda s: tokens(s) == len(talk.leaf.steps) and "lighthou" in s, "what was saved")
     terminal.keys("C-q")

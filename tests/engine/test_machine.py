@@ -17,6 +17,7 @@ from likely.engine.errors import NotFinite, ParameterError
 from likely.engine.home import home
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
+from tests.sharing import cores
 
 HELD = """
 import numpy as np
@@ -64,8 +65,7 @@ def test_what_is_slow_is_said_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch
 def test_facts_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     found = machine.inspect()
     assert found.memory == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") and found.chip
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert found.cores == cores and found.versions["numpy"] == np.__version__
+    assert found.cores == cores() and found.versions["numpy"] == np.__version__
     assert 0.1 < machine.gflops(1) < 1e6 and 0.1 < machine.bandwidth(1) < 1e5  # of this world
     monkeypatch.setattr("mlx.core.device_info", lambda *_: {"device_name": "Apple M9"})
     monkeypatch.delenv("LIKELY_METAL")

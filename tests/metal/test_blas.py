@@ -14,6 +14,7 @@ import pytest
 
 from likely.metal import blas, mx
 from tests.processes import by_threads
+from tests.sharing import cores
 
 linux = pytest.mark.linux  # a Mac uses Accelerate
 
@@ -224,7 +225,7 @@ sys.stdout.buffer.write(outs[0][0].tobytes())
 
 
 @linux
-@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+@pytest.mark.skipif(cores() == 1, reason="OpenBLAS takes no more threads than there are cores")
 @pytest.mark.slow
 def test_threads_share_the_work_and_change_no_bit() -> None:
     """Two callers at once, with one thread and with two: attention, a weight by few rows, and OpenBLAS between them."""

@@ -26,6 +26,7 @@ from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V
 from tests.processes import by_threads
+from tests.sharing import cores
 from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
@@ -347,7 +348,7 @@ sys.stdout.buffer.write(outs[0][0])
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+@pytest.mark.skipif(cores() == 1, reason="OpenBLAS takes no more threads than there are cores")
 def test_threads_share_the_work_and_change_no_bit() -> None:
     """Two callers at once, with one thread and with two."""
     assert by_threads(THREADS, 1) == by_threads(THREADS, 2) != b""

@@ -1,7 +1,6 @@
 """A model on packed weights against the graph with the same weights, and the verbs of its cache."""
 
 import mmap
-import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
 from tests.models.test_transformer import Exact, built
 from tests.processes import by_threads
+from tests.sharing import cores
 from tests.support.everyday import everyday
 
 pytestmark = pytest.mark.linux
@@ -232,6 +232,6 @@ sys.stdout.buffer.write(b"".join(logits.tobytes() for logits in out))
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.cpu_count() == 1, reason="OpenBLAS takes no more threads than there are cores")
+@pytest.mark.skipif(cores() == 1, reason="OpenBLAS takes no more threads than there are cores")
 def test_threads_change_no_bit() -> None:
     assert by_threads(THREADS, 1) == by_threads(THREADS, 2) != b""

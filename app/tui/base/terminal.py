@@ -13,6 +13,7 @@ from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
 
 from likely.app.tui.base.key_queue import HangUp
+from likely.app.tui.base.terminal_codes import waiting
 
 
 class Early(Protocol):
@@ -35,6 +36,7 @@ class TerminalDriver(LinuxDriver):
         """Take the terminal; again where others had it, since SIGSTOP is not heard: left as it was before the first."""
         if self._key_thread is not None and self._key_thread.is_alive():
             self.suspend_application_mode()
+        cast(Early, self._app).typed += waiting(self.fileno).decode(errors="replace")
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def write(self, data: str) -> None:
@@ -45,7 +47,7 @@ class TerminalDriver(LinuxDriver):
     def run_input_thread(self) -> None:
         """Read until the terminal is left. Bytes that are no UTF-8, as terminals of another encoding send, are �."""
         early = cast(Early, self._app)
-        typed, early.typed = early.typed, ""
+        typed, early.typed = early.typed.replace("\n", "\r"), ""  # it was no key yet, but the end of a line
         for event in XTermParser().feed(typed):
             self.process_message(event)
         while True:

@@ -7,7 +7,8 @@ import os
 import re
 import select
 import termios
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 from likely.app.tui.base.cells import clean
@@ -33,28 +34,44 @@ def notice(words: str, environ: Mapping[str, str]) -> str:
 
 def ground(read: int, write: int, longest_s: float = LONGEST_S) -> tuple[bool | None, bytes]:
     """Whether a terminal has a light ground, None where it does not say so in time; and what was typed meanwhile."""
-    try:
-        before = termios.tcgetattr(read)
-    except termios.error:
-        return None, b""
-    quiet = [*before]
-    quiet[3] &= ~(termios.ICANON | termios.ECHO)
     got, until = b"", monotonic() + longest_s
-    try:
-        termios.tcsetattr(read, termios.TCSANOW, quiet)
+    with suppress(OSError), _letter_by_letter(read):  # where it is gone, so it is found where it is drawn on
         os.write(write, ASK_GROUND)
-        while not _ITSELF.search(got) and select.select([read], [], [], max(until - monotonic(), 0))[0]:
-            part = os.read(read, 4096)
-            if not part:
-                break
+        while not _ITSELF.search(got) and (part := _part(read, max(until - monotonic(), 0))):
             got += part
-    except OSError:  # it is gone: so it is found where it is drawn on
-        pass
-    finally:
-        termios.tcsetattr(read, termios.TCSANOW, before)
     found = _GROUND.search(got)
     typed = _ITSELF.sub(b"", _GROUND.sub(b"", got))
     return None if found is None else _light(*found.groups()), typed
+
+
+def waiting(read: int) -> bytes:
+    """What was typed to a terminal that nobody has read yet."""
+    got = b""
+    with suppress(OSError), _letter_by_letter(read):
+        while part := _part(read, 0):
+            got += part
+    return got
+
+
+def _part(read: int, longest_s: float) -> bytes:
+    """What comes within so many seconds."""
+    return os.read(read, 4096) if select.select([read], [], [], longest_s)[0] else b""
+
+
+@contextmanager
+def _letter_by_letter(read: int) -> Iterator[None]:
+    """A terminal that gives what is typed at once, and does not show it. OSError where it is none."""
+    try:
+        before = termios.tcgetattr(read)
+    except termios.error as error:
+        raise OSError(*error.args) from error
+    quiet = [*before]
+    quiet[3] &= ~(termios.ICANON | termios.ECHO)
+    try:
+        termios.tcsetattr(read, termios.TCSANOW, quiet)
+        yield
+    finally:
+        termios.tcsetattr(read, termios.TCSANOW, before)
 
 
 def _light(red: bytes, green: bytes, blue: bytes) -> bool:

@@ -1,5 +1,6 @@
 """A run of training from a few fields: what, on which model, to where, and the options that matter most."""
 
+import re
 from dataclasses import fields
 from typing import Any, ClassVar, get_type_hints
 
@@ -200,8 +201,8 @@ def words(kind: TrainingKind, name: str, config: TrainingConfig | None) -> str:
         return ""
     if name == "map":
         return ", ".join(value)
-    if not value and "0: by the data" in about(kind, name):
-        return "by the data"
+    if not value and (chosen := re.search(r"\b0: (by [a-z ]+)", about(kind, name))):
+        return chosen[1]
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
