@@ -59,6 +59,9 @@ class Journal:
             read = [json_reader.parse(line, schema if number else dict) for number, line in enumerate(lines)]
         except ValueError:
             raise DataError(f"{path} is damaged: move it away, and the run begins anew") from None
+        if len(read) == 1 and read[0] != dict(head):  # of a run that came to nothing
+            self._file.truncate(0)
+            read = []
         if read and read[0] != dict(head):
             other = ", ".join(sorted(key for key in {*head, *read[0]} if head.get(key) != read[0].get(key)))
             raise DataError(f"{path} belongs to a run with another {other}: choose another out")

@@ -45,7 +45,7 @@ def ground(read: int, write: int, longest_s: float = LONGEST_S) -> tuple[bool | 
 
 
 def waiting(read: int) -> bytes:
-    """What was typed to a terminal that nobody has read yet."""
+    """Bytes that were typed to a terminal and that nobody has read yet."""
     got = b""
     with suppress(OSError), _letter_by_letter(read):
         while part := _part(read, 0):
@@ -54,7 +54,7 @@ def waiting(read: int) -> bytes:
 
 
 def _part(read: int, longest_s: float) -> bytes:
-    """What comes within so many seconds."""
+    """Bytes that come within so many seconds."""
     return os.read(read, 4096) if select.select([read], [], [], longest_s)[0] else b""
 
 
