@@ -111,6 +111,19 @@ static int bytes_of(const span_t *span) { /* of a number */
     return span->number == FLOAT32 ? 4 : 2;
 }
 
+/* The first keys that a part reads, none past the last. */
+static const uint8_t *keys_of(const pass_t *p, int index) {
+    int task = index % p->tasks, part = index / p->tasks % p->parts, head = index / p->tasks / p->parts;
+    const text_t *text = p->texts + p->text[p->first[task]];
+    int at = larger(part * PART, p->layer->window ? p->position[p->first[task]] + 1 - p->layer->window : 0);
+    for (int i = 0; head < p->m->kv_heads && i < text->count; at -= text->spans[i++].length) {
+        const span_t *span = text->spans + i;
+        if (at < span->length || i + 1 == text->count)
+            return (uint8_t *)span->keys + place_of(p, span, head, at / LANES * LANES) * bytes_of(span);
+    }
+    return 0;
+}
+
 static void attend_part(void *context, int index) {
     const pass_t *p = context;
     const model_t *m = p->m;
@@ -148,7 +161,9 @@ static void attend_part(void *context, int index) {
         matrix_t keys = {.rows = panels * LANES, .columns = size, .block = 1, .blocks = size};
         keys.layout = span->number == FLOAT32 ? FLOAT : HALF;
         keys.block_codes = LANES * bytes, keys.panel = LANES * size * bytes;
-        keys.data = (uint8_t *)span->keys + place_of(p, span, head, from * LANES) * bytes;
+        long place = place_of(p, span, head, from * LANES) * bytes;
+        keys.data = (uint8_t *)span->keys + place;
+        keys.fetch = (uint8_t *)span->values + place - keys.data;
         kernels->multiply(&keys, &x, 0, panels, scores, PART + LANES, 0);
         for (int r = 0; r < queries; r++)
             __builtin_memcpy(weights + r * PART + begin + low - start, scores + r * (PART + LANES) + low - from * LANES,
@@ -160,6 +175,7 @@ static void attend_part(void *context, int index) {
         int lowest = p->layer->window ? larger(0, at + 1 - p->layer->window - start) : 0;
         most[i] = kernels->soften(weights + i * PART, lowest, smaller(at + 1 - start, end - start), padded, total + i);
     }
+    const uint8_t *after = keys_of(p, index + 1);
     for (int i = 0; i < queries * size; i++)
         mixed[i] = 0;
     for (int i = 0, begin = 0; i < text->count; begin += text->spans[i++].length) {
@@ -169,7 +185,8 @@ static void attend_part(void *context, int index) {
         if (low >= high)
             continue;
         const uint8_t *values = (const uint8_t *)span->values + place_of(p, span, head, low) * bytes_of(span);
-        kernels->mix(weights + begin + low - start, PART, queries, high - low, values, span->number, size, mixed);
+        kernels->mix(weights + begin + low - start, PART, queries, high - low, values, span->number, size,
+                     after ? after - values : 0, mixed);
     }
 }
 

@@ -156,13 +156,13 @@ static void dots(const float *x, int rows, int columns, const float *a, int coun
     }
 }
 
-enum { AHEAD = 128, CACHED = 4096 }; /* bytes fetched ahead, by size; numbers that stay in the first cache */
+enum { CACHED = 4096 }; /* numbers that stay in the first cache */
 
 /* out [R, size] += weights [R, next] by `count` values [*, size] of this number, in their order: `width` vectors of a value
- * at once, as many as there are registers for. */
+ * at once, as many as there are registers for. What lies `fetch` bytes from them is fetched meanwhile. */
 #define OVER(i, width) _Pragma("unroll") for (int i = 0; i < width; i++)
 INLINE int mix_some(const int R, const int width, const int number, const float *weights, long next, int count,
-                    const uint8_t *values, int size, float *out, int d) {
+                    const uint8_t *values, int size, long fetch, float *out, int d) {
     for (; d + width * LANES <= size; d += width * LANES) {
         F sums[R][width];
         EACH(r) OVER(i, width) sums[r][i] = LOAD(F, out + r * size + d + LANES * i);
@@ -170,7 +170,7 @@ INLINE int mix_some(const int R, const int width, const int number, const float 
             const uint8_t *value = values + ((long)j * size + d) * BYTES_OF(number);
             OVER(i, width) {
                 F v = wide(value + BYTES_OF(number) * LANES * i, number);
-                __builtin_prefetch(value + (long)AHEAD * size + BYTES_OF(number) * LANES * i, 0, 2);
+                __builtin_prefetch(value + fetch + BYTES_OF(number) * LANES * i, 0, 3);
                 EACH(r) sums[r][i] += weights[r * next + j] * v;
             }
         }
@@ -180,9 +180,9 @@ INLINE int mix_some(const int R, const int width, const int number, const float 
 }
 
 INLINE void mix_rows(const int R, const int width, const int number, const float *weights, long next, int count,
-                     const uint8_t *values, int size, float *out) {
-    int d = mix_some(R, width, number, weights, next, count, values, size, out, 0);
-    d = width > 1 ? mix_some(R, 1, number, weights, next, count, values, size, out, d) : d;
+                     const uint8_t *values, int size, long fetch, float *out) {
+    int d = mix_some(R, width, number, weights, next, count, values, size, fetch, out, 0);
+    d = width > 1 ? mix_some(R, 1, number, weights, next, count, values, size, fetch, out, d) : d;
     for (; d < size; d++)
         for (int j = 0; j < count; j++) {
             float v = wide_one(values + ((long)j * size + d) * BYTES_OF(number), number);
@@ -192,13 +192,13 @@ INLINE void mix_rows(const int R, const int width, const int number, const float
 
 #define MIX_OF_NUMBER(R, width, number)                                                                                \
     static void mix_##R##_##number(const float *weights, long next, int count, const uint8_t *values, int size,        \
-                                   float *out) {                                                                       \
-        mix_rows(R, width, number, weights, next, count, values, size, out);                                           \
+                                   long fetch, float *out) {                                                           \
+        mix_rows(R, width, number, weights, next, count, values, size, fetch, out);                                    \
     }
 #define MIX_OF(R, width) MIX_OF_NUMBER(R, width, FLOAT32) MIX_OF_NUMBER(R, width, FLOAT16)
 #define MIXES_OF(R) {mix_##R##_FLOAT32, mix_##R##_FLOAT16}
 
-typedef void (*mix_t)(const float *, long, int, const uint8_t *, int, float *);
+typedef void (*mix_t)(const float *, long, int, const uint8_t *, int, long, float *);
 #if MOST == 8
 MIX_OF(1, 4) MIX_OF(2, 4) MIX_OF(3, 4) MIX_OF(4, 4)
 static const mix_t mixes[][2] = {MIXES_OF(1), MIXES_OF(2), MIXES_OF(3), MIXES_OF(4)};
@@ -212,14 +212,14 @@ static const mix_t mixes[][2] = {MIXES_OF(1)};
 
 /* Some values stay in the first cache for all rows: their sums are put aside meanwhile, which changes no bit. */
 static void mix(const float *weights, long next, int rows, int count, const void *values, int number, int size,
-                float *out) {
+                long fetch, float *out) {
     int most = sizeof mixes / sizeof *mixes, together = rows > most ? CACHED / size : count;
     for (int j = 0, n; j < count; j += n) {
         n = count - j < together ? count - j : together;
         const uint8_t *from = (const uint8_t *)values + (long)j * size * BYTES_OF(number);
         for (int r = 0, some; r < rows; r += some) {
             some = rows - r < most ? rows - r : most;
-            mixes[some - 1][number](weights + r * next + j, next, n, from, size, out + (long)r * size);
+            mixes[some - 1][number](weights + r * next + j, next, n, from, size, fetch, out + (long)r * size);
         }
     }
 }

@@ -23,6 +23,7 @@ typedef struct {
     int block_scales, block_codes;   /* bytes of a block in a panel */
     long panel;                      /* bytes of a panel, rounded up */
     uint8_t *data;                   /* [panels, panel], aligned to 64 bytes */
+    long fetch;                      /* of keys: bytes from them to what is fetched meanwhile, as far apart as they are */
 } matrix_t;
 
 static inline int block_bytes(const matrix_t *m) { /* from one block of a panel to the next */
@@ -91,7 +92,7 @@ typedef struct {
     void (*dots)(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
                  long next);
     void (*mix)(const float *weights, long next, int rows, int count, const void *values, int number, int size,
-                float *out);
+                long fetch, float *out);
     void (*narrow)(const float *x, int n, uint16_t *out);
     float (*exponential)(float x);
     int wide; /* columns of b that gemm has side by side */

@@ -40,11 +40,11 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
     BOTH(i) total[i] = (F){0};
     if (layout == FLOAT || layout == HALF) {
         const int number = layout == FLOAT ? FLOAT32 : FLOAT16;
-        const int next = layout == FLOAT ? P : 8; /* panels of keys are small */
+        const long fetch = m->fetch ? m->fetch : P * apart;
         for (int c = 0; c < m->columns; c++, codes += BYTES_OF(number) * LANES)
             EVERY(p) {
                 F v = wide(codes + p * apart, number);
-                __builtin_prefetch(codes + (p + next) * apart, 0, 2);
+                __builtin_prefetch(codes + p * apart + fetch, 0, 3);
                 EACH(r) total[p * R + r] += v * x[(long)c * R + r];
             }
         return;
