@@ -3,8 +3,9 @@
 Plain data, without mlx. Log-probabilities, KL and entropies in nats.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from likely.engine.answers.program import RIGHT
 from likely.engine.answers.vote import pass_at
@@ -121,7 +122,10 @@ def held_out(
     for k in sizes:
         sides = [[pass_at(k, right, answers) for right in of] for of in (before, now)]
         base, policy = (mean(side).within(0.0, 1.0) for side in sides)
-        found.append(PassedAt(k, base, policy, compare(*sides)))
+        rise = compare(*sides)
+        if math.isfinite(rise.estimate.error):  # else nothing is known of it
+            rise = replace(rise, estimate=rise.estimate.within(-1.0, 1.0))
+        found.append(PassedAt(k, base, policy, rise))
     return HeldOut(step, answers, tuple(before), tuple(now), tuple(found), tuple(seen))
 
 

@@ -168,7 +168,7 @@ def span(parts: Sequence[np.ndarray], loose: Sequence[np.ndarray] = ()) -> tuple
         if len(good):
             values.append(np.quantile(good, [0.01, 0.99]))
     whole = np.concatenate([v for v in values if len(v)]) if any(len(v) for v in values) else np.zeros(0)
-    if not len(whole):
+    if not whole.any():
         return 0.0, 1.0
     low, high = float(whole.min()), float(whole.max())
     room = 0.04 * (high - low) or max(abs(high) * 0.1, 1e-9)

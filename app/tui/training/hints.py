@@ -14,8 +14,8 @@ def of_run(training: Training | None, *, curves: bool, chats: bool) -> tuple[Hin
     state, kind = (training.state, training.kind) if training is not None else ("", None)
     base, drawn = kind is None or kind.base, kind is not None and kind.drawn
     beside = "Pass@k, answers" if drawn else "What moved" if base else "Bits, position, noise"
-    own: tuple[Hint, ...] = (("w", beside), ("t", "Try"))
-    own += () if curves else (("l", "Rewards" if drawn else "Loss"),)
+    back = () if curves else (("l", "Rewards" if drawn else "Loss"),)
+    own: tuple[Hint, ...] = (*back, ("w", beside), ("t", "Try"))
     if state in ("training", "paused"):
         pausing = training is not None and training.control.paused
         own = (("space", "Go on" if pausing else "Pause"), ("s", "Stop and keep"), *own)

@@ -454,3 +454,5 @@ def test_pass_at_k_is_compared_on_the_same_problems_and_says_where_it_crosses() 
         assert one.base.mean == pytest.approx(np.mean([pass_at(one.k, right, 4) for right in before]))
         assert one.rise.estimate.mean == pytest.approx(one.policy.mean - one.base.mean)
     assert held_out(now, before, 4).crossing is None
+    surer = held_out([0] * 12, [4] * 11 + [3], 4).passed[0].rise.estimate
+    assert surer.interval[0] < surer.mean < surer.interval[1] == 1  # no share rises by more
