@@ -21,7 +21,6 @@ MORE = 2.0  # times the passes, and rate of as many steps, where questions are s
 # where a training rehearses, share of the layers, from above, and times the rank: fewer layers cost less. A third is
 # too few for sums; where questions are said otherwise, it keeps them as well at twice the rank
 UPPER = {False: (0.6, 2), True: (1 / 3, 4)}
-REWARD_RATE = 2e-5  # of rewards, whose gradient is of few answers: a tenth of many rows'
 SHORT = 20  # steps, fewer than which move no answer
 FAST = 1e-3  # rate of an adapter that takes FLOOR steps; of more it falls with their root, down to RATE
 
@@ -51,7 +50,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     few = tokens < FLOOR * c.accumulate * BATCH * c.length
     quick = few and c.kind != "full" and c.objective == "sft"
     if c.goal.drawn:
-        c = replace(c, batch=c.batch or BATCH, packing=False, rate=c.rate or REWARD_RATE)
+        c = replace(c, batch=c.batch or BATCH, packing=False, steps=c.steps or (0 if c.epochs else FLOOR))
     if not c.batch:
         size = min(BATCH, max(1, len(items) // BATCHES)) if few else BATCH
         c = replace(c, batch=size, packing=c.packing and not few)
@@ -75,7 +74,10 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
         fast = FAST * more * (2 if c.init == "contrast" else 1)  # B alone moves
         soon = quick and not all(_whole(item) for item in items)
         c = replace(c, rate=float(f"{max(RATE, fast * math.sqrt(FLOOR / steps)):.1g}") if soon else RATE)
-    if not few:
+    if c.goal.drawn and not (config.steps or config.epochs):
+        said = f"{c.steps} steps of {c.batch * c.accumulate} problems, {c.answers} answers to each"
+        return c, f"{said}: by then the reward has risen, or does not rise (--resume --steps goes on)"
+    if not few or c.goal.drawn:
         return c, ""
     parts = [
         *([] if config.batch else [f"batches of {c.batch}"]),
@@ -90,8 +92,6 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
         return c, ""
     steps, an_epoch = steps_of(c, items), per_epoch(c, items)
     pace = "few rows are learned in many passes" + " and fast" * quick
-    if c.goal.drawn:
-        pace = "what a model draws itself is learned slowly, or it says one thing alone"
     return c, (
         f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; {pace} (the "
         "options of these names say otherwise)"

@@ -15,7 +15,9 @@ from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.validation import drawn
 from likely.engine.tune.verdict import WORDS
 
-TRIED = 2  # answers that are drawn, of the base's own; of rewards problems, to which a group is drawn
+TRIED = 2  # answers that are drawn, of the base's own
+GROUPS = 4  # of rewards: problems to which answers are drawn
+TEACHING = 0.5  # of a run's problems, whose answers are of different worth: all at first, and few in the end
 TRIAL = 1 << 28  # in the place of a step in the key of what is drawn: no step comes so far
 PIECE_S = 1e-5  # seconds a token of the vocabulary, whose piece is spelled and compared where questions are reworded
 AGAIN = 0.5  # of the answers before, that are drawn by what was trained too: those that a pass does not say
@@ -48,10 +50,9 @@ def beside(run: TrainingRun, drawing: Drawing | None = None) -> Beside:
 
 
 def drawing(run: TrainingRun) -> Drawing:
-    """Forecast of the steps of a run by rewards. Draws a few groups, which are measured; the update is reckoned as if
-    every problem taught something."""
+    """Forecast of the steps of a run by rewards. Draws a few groups, which are measured."""
     c, plain, tried = run.config, replace(run.config, kl=0.0), list[list[int]]()
-    rows = [row for row in run.rows.train[:TRIED] if isinstance(row, TrainingSample)]
+    rows = [row for row in run.rows.train[:GROUPS] if isinstance(row, TrainingSample)]
     problems = [rollouts.problem(run, row) for row in rows]
     said(run, problems[0].ids, 1)  # the first pass makes what later ones find
     drawn_s = learned_s = 0.0
@@ -63,7 +64,8 @@ def drawing(run: TrainingRun) -> Drawing:
         some = lengths[:: 1 if c.kl else rollouts.SHOWN]  # that the base reads, too
         learned_s += report.reading_s(run.model, plain, [prompt, *some], sum(some))
         lowest = max(0, run.trained.lowest)
-        learned_s += c.reuse * report.seconds(run.model, plain, [prompt, *lengths], sum(lengths), lowest)
+        update_s = report.seconds(run.model, plain, [prompt, *lengths], sum(lengths), lowest)
+        learned_s += TEACHING * c.reuse * update_s
         tried.append([prompt, *lengths])
     share = c.batch * c.accumulate / run.place[1] / len(tried)
     most = max(tried, key=sum)

@@ -47,7 +47,12 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         done, count = training.control.reading
         stage = training.control.stage
         read = f" · {done:,} of {count:,}{'' if stage else ' tokens'}" if count else ""
-        return RunStatus(f"{held}{stage or 'the first step'}{since}{read}", share, f"of {steps:,}", training.plan.pace)
+        return RunStatus(
+            f"{held}{stage or 'the first step'}{since}{read}",
+            share,
+            "" if stage else f"of {steps:,}",
+            training.plan.pace,
+        )
     if (stage := training.control.stage) and training.state == "training":
         done, count = training.control.reading
         through = f" · {done:,} of {count:,}" if count else ""

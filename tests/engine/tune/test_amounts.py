@@ -39,6 +39,9 @@ def test_small_data_are_read_in_small_batches_often_and_fast() -> None:
     assert (some.batch, some.epochs, some.steps, some.rate) == (2, 0.0, 7, 1e-3) and "so 7 steps" in why
     for other in (Config(kind="full", length=32), Config(objective="mdlm", length=32)):
         assert (chosen(other, items)[0].rate, chosen(other, items)[0].epochs) == (2e-4, 5.0)  # 100 steps
+    drawn, why = chosen(Config(length=32, objective="reward"), items)  # as many steps, whatever the problems
+    assert (drawn.batch, drawn.steps, drawn.rate, why[:31]) == (4, 100, 2e-4, "100 steps of 4 problems, 8 answ")
+    assert chosen(Config(length=32, objective="reward", epochs=2.0), many)[0].steps == 0
     slow, _ = chosen(Config(length=32, batch=40, packing=False, accumulate=2), items)
     assert slow.epochs == 200
 
