@@ -111,7 +111,8 @@ def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
 
 
 def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
-    """How rows become steps, and what one costs: `60 rows, batch 4: 15 batches, 15 steps an epoch`."""
+    """What a run costs, how rows become steps (`60 rows, batch 4: 15 batches, 15 steps an epoch`), and what one costs;
+    the most wanted first, as a narrow screen leaves out the rest."""
     plan, c = opened.plan, opened.run.config
     steps = math.ceil(plan.batches / c.accumulate)
     rows = f"{plan.samples:,} rows, batch {c.batch}: {plan.batches:,} batches, {steps:,} steps an epoch"
@@ -119,7 +120,7 @@ def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
         return (rows,)
     a_step = plan.seconds / max(1, plan.steps - opened.run.counters.step)
     cost = f"about {duration(opened.whole_s)} and {plan.peak / 1e9:.1f} GB in all"
-    return rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}", cost
+    return cost, rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}"
 
 
 def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:

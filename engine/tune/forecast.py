@@ -77,6 +77,8 @@ def drawing(run: TrainingRun) -> Drawing:
 
 def _asking_s(run: TrainingRun) -> float:
     """Seconds in which the base is asked what is to be rehearsed, and which words are near those of the rows."""
+    if run.counters.step >= run.steps:  # there is nothing left to do
+        return 0.0
     near = run.model.config.vocab_size * PIECE_S if run.config.reword > 0 else 0.0
     if run.session is None or run.config.rehearsal <= 0:
         return near

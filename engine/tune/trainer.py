@@ -162,6 +162,9 @@ def _begin(run: TrainingRun, control: TrainControl) -> float | None:
     """Ask the base what a run needs of it before its first step, or before it goes on; gives the verdict of a verifier
     that has only one."""
 
+    if run.counters.step >= run.steps:  # there is nothing left to do
+        return None
+
     def told(stage: str, number: int, count: int) -> None:
         if control.stopped:
             raise _Stopped

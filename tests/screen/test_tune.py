@@ -173,7 +173,7 @@ def test_rows_become_steps(rows: int, batch: int, batches: int, accumulate: int,
     run = SimpleNamespace(config=config, counters=SimpleNamespace(step=10))
     opened: Any = SimpleNamespace(run=run, plan=plan, whole_s=75.0)
     said = (f"{rows} rows, batch {batch}: {batches} batches, {steps} steps an epoch", "a step takes about 2.0 s")
-    assert pace(opened) == (*said, "about 1 min 15 s and 2.0 GB in all")  # of the 30 steps that are left
+    assert pace(opened) == ("about 1 min 15 s and 2.0 GB in all", *said)  # of the 30 steps that are left
     opened.plan = replace(plan, seconds=math.inf)  # not known
     assert pace(opened) == said[:1]
 

@@ -10,6 +10,7 @@ from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.tune import batch_losses, rehearsal
 from likely.engine.tune.control import TrainControl
+from likely.engine.tune.open_run import open_run
 from likely.engine.tune.trainer import save, train
 from likely.engine.tune.tuned import open_model
 from likely.metal import mx
@@ -67,5 +68,9 @@ def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path:
     tries = opened(tmp_path, rehearsal=0.0, steps=90)
     assert tries.trial_s == pytest.approx(tries.plan.seconds / 3) and asks.trial_s == nothing.trial_s == 0
     told = list[tuple[str, int, int]]()
-    next(train(asks.run, TrainControl(report=lambda *stage: told.append(stage))))
-    assert told == [("asking the base", number, 3) for number in range(3)]
+    control = TrainControl(report=lambda *stage: told.append(stage))
+    list(train(asks.run, control))
+    assert told == [*(("asking the base", number, 3) for number in range(3)), ("reading what the base answered", 0, 3)]
+    over = open_run(asks.run.config, resume=True)  # and has nothing left to do
+    list(train(over.run, control))
+    assert len(told) == 4 and over.beside.asking_s == 0
