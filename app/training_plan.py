@@ -111,7 +111,7 @@ def describe_pretraining(opened: "Pretraining") -> Iterator[str]:
 
 
 def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
-    """What a run costs, how rows become steps (`60 rows, batch 4: 15 batches, 15 steps an epoch`), and what one costs;
+    """Cost of a run, how rows become steps (`60 rows, batch 4: 15 batches, 15 steps an epoch`), and what one costs;
     the most wanted first, as a narrow screen leaves out the rest."""
     plan, c = opened.plan, opened.run.config
     steps = math.ceil(plan.batches / c.accumulate)

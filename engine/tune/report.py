@@ -186,12 +186,12 @@ def refuse_if_too_large(
 
     `length` and `lighter` are the options that say so, `there` whether the weights are in memory already.
     """
-    out = expanded(config.out).absolute()
-    # weights, the best of them and the optimiser's state take no more than what is trained does in memory
-    require_space(next(folder for folder in (out, *out.parents) if folder.exists()), plan.memory.trained, "--out")
     free = plan.available
     need = plan.memory.total - (plan.memory.base if there else 0)
     if need <= free:
+        out = expanded(config.out).absolute()
+        # weights, the best of them and the optimiser's state take no more than what is trained does in memory
+        require_space(next(folder for folder in (out, *out.parents) if folder.exists()), plan.memory.trained, "--out")
         return
     ways = []
     if not config.checkpointing:
