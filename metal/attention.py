@@ -79,6 +79,9 @@ def attention(
         low = _reach(mask, q.shape[2], kv.length)
     masked = emit is None and softcap is None and (kv.total is not None or kv.traced)
     path = dispatch.path(q, kv, mask, softcap, plain=low is not None, masked=masked)
+    if path == "reference" and emit is None and softcap is None and sinks is None and _few_ragged(q, kv, mask):
+        keys, values = (x[:, :, : kv.length] for x in (kv.keys, kv.values) if isinstance(x, mx.array))
+        return cpu_attention.few(q, keys, values, scale=scale, lengths=kv.lengths)
     if path == "stock":
         return (
             _masked(q, kv, scale, mask, sinks, masks) if low is None else _stock(q, kv, scale, low, mask.causal, sinks)
@@ -210,6 +213,13 @@ def _reach(mask: Mask, t: int, n: int | None) -> int | None:
     if not mask.window or mask.window >= n:
         return 0
     return n - mask.window if t == 1 and not mask.keep else None
+
+
+def _few_ragged(q: mx.array, kv: KV, mask: Mask) -> bool:
+    """Whether a CPU takes one query of each of texts of different lengths, which see all of their own."""
+    alone = kv.ragged and kv.cached and kv.prefix is None and kv.positions is None and dispatch.free()
+    plain = all(isinstance(x, mx.array) and x.dtype == mx.float32 for x in (q, kv.keys, kv.values))
+    return alone and plain and q.shape[2] == 1 and _reach(mask, 1, kv.length) == 0 and mx.default_device() == mx.cpu
 
 
 def _stock(q: mx.array, kv: KV, scale: float, low: int, causal: bool, sinks: mx.array | None) -> mx.array:

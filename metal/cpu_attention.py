@@ -59,8 +59,19 @@ def _product(q: mx.array, keys: mx.array, values: mx.array) -> bool:
     return blas.load().attention and rows <= blas.QUERIES and values.shape[3] <= blas.WIDTH
 
 
-def few(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: bool = True) -> mx.array:
-    """softmax(q k^T * scale) v, as q [B, H, T, D]; they are the last T of keys, values [B, Hkv, N, D]."""
+def few(
+    q: mx.array,
+    keys: mx.array,
+    values: mx.array,
+    *,
+    scale: float,
+    causal: bool = True,
+    lengths: mx.array | None = None,
+) -> mx.array:
+    """softmax(q k^T * scale) v, as q [B, H, T, D]; they are the last T of keys, values [B, Hkv, N, D].
+
+    `lengths` int32 [B]: how many of the N each text has, where they differ; for one query of each.
+    """
     b, h, t, d = q.shape
     kv_heads, n, size = keys.shape[1], keys.shape[2], values.shape[3]
     rows = h // kv_heads * t
@@ -68,6 +79,8 @@ def few(q: mx.array, keys: mx.array, values: mx.array, *, scale: float, causal: 
     if causal and t > 1:
         visible = mx.tile(mx.tril(mx.ones((t, t), dtype=mx.bool_)), (rows // t, 1))
         scores[..., n - t :] = mx.where(visible, scores[..., n - t :], -mx.inf)
+    if lengths is not None:
+        scores = mx.where(mx.arange(n) < lengths[:, None, None, None], scores, -mx.inf)
     if _product(q, keys, values):
         mixed = mx.addmm(mx.zeros((b, kv_heads, rows, size)), scores, values, alpha=blas.LEAST, beta=0.0)
     else:

@@ -92,7 +92,7 @@ class CompiledStep:
         hidden, rows = self._steps[shape](
             tokens,
             offset,
-            [[place.starts[0], place.lengths] for place in apart.values()],
+            [[place.starts, place.lengths] for place in apart.values()],
             [[layer.keys, layer.values] for layer in layers],
             [_arrays(front) for front in fronts],
         )
@@ -140,7 +140,7 @@ class CompiledStep:
                 _Rows(keys, values, _filled(kind, list(arrays)), mask)
                 for (keys, values), (_, mask), kind, arrays in zip(rows, layers, fronts, before, strict=True)
             ]
-            apart = [NewRows([start], lengths, None, 0) for start, lengths in where]
+            apart = [NewRows(start, lengths, None, 0) for start, lengths in where]
             x, shared = model.enter(tokens, offset, longest)
             hidden = model.through(x, shared, caches, [apart[i] for i, _ in layers])
             return hidden, [[cache.keys, cache.values] for cache in caches]

@@ -1,13 +1,15 @@
 """KV cache of one layer: the keys and values of the tokens that a model has read.
 
-`KVCache` keeps every row as it came. Writing goes through `mx.slice_update`, which reuses the buffer where nobody else
-holds it and copies where someone does: that is all that `fork` needs. `length` and `lengths` count positions, a shared
+`KVCache` keeps every row as it came. Writing goes through mlx's updates, which reuse the buffer where nobody else
+holds it and copy where someone does: that is all that `fork` needs. `length` and `lengths` count positions, a shared
 prefix included. Knows nothing of attention; `append` returns the `KV` that it reads.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
+
+import numpy as np
 
 from likely.metal import memory, mx
 from likely.metal.attention import KV, Mask, QuantizedRows
@@ -21,7 +23,7 @@ FIRST = 256  # rows of a new buffer
 class NewRows:
     """Where T new rows go, made once a step for all layers that hold the same number of rows."""
 
-    starts: list[mx.array]  # int32 [1], or for each of B, if they differ, int32 [2]: (b, row)
+    starts: mx.array  # int32 [1], or where they differ [B, 1, T, 1], the place of each
     lengths: mx.array  # int32 [B]: valid rows afterwards
     each: list[int] | None  # the same on the host where they differ
     end: int  # the longest
@@ -101,10 +103,10 @@ class KVCache:
         """Where T more rows of each of B go."""
         end = self.rows + t
         if self.each is None:
-            return NewRows([mx.array([self.rows], dtype=mx.int32)], mx.array([end] * b, dtype=mx.int32), None, end)
+            return NewRows(mx.array([self.rows], dtype=mx.int32), mx.array([end] * b, dtype=mx.int32), None, end)
         lengths = [n + t for n in self.each]
-        starts = [mx.array([i, n], dtype=mx.int32) for i, n in enumerate(self.each)]
-        return NewRows(starts, mx.array(lengths, dtype=mx.int32), lengths, end)
+        places = np.array(self.each, np.int32)[:, None] + np.arange(t, dtype=np.int32)
+        return NewRows(mx.array(places[:, None, :, None]), mx.array(lengths, dtype=mx.int32), lengths, end)
 
     def formats(self, t: int) -> tuple[Format, Format]:
         """How it takes T new keys, and values, if they come at once; it also takes them as they are."""
@@ -350,10 +352,8 @@ def shorten(kv: KV | None, n: int) -> KV | None:
 def write(buffer: mx.array, rows: mx.array, place: NewRows) -> mx.array:
     """The buffer with rows [B, Hkv, T, D] in their place."""
     if place.each is None:
-        return mx.slice_update(buffer, rows, place.starts[0], (2,))
-    for i, start in enumerate(place.starts):
-        buffer = mx.slice_update(buffer, rows[i : i + 1], start, (0, 2))
-    return buffer
+        return mx.slice_update(buffer, rows, place.starts, (2,))
+    return mx.put_along_axis(buffer, mx.broadcast_to(place.starts, rows.shape), rows, axis=2)
 
 
 def _list(n: int | Sequence[int], b: int) -> list[int]:

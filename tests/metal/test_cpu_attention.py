@@ -91,3 +91,16 @@ def test_rows_that_do_not_follow_one_another_stay_a_chain() -> None:
     at = mx.arange(8, dtype=mx.int32)[None]
     for kv in (KV(two, two, lengths, 8), KV(two, two, lengths, 8, ragged=True), replace(first, positions=at)):
         assert cpu_attention.whole(replace(kv, prefix=first), mx.float32) is None
+
+
+def test_texts_of_different_lengths_attend_to_their_own_rows() -> None:
+    rng = np.random.default_rng(3)
+    lengths, n = [5, 190, 131], 190
+    q, keys, values = (rng.normal(size=(3, h, t, 16)).astype(np.float32) for h, t in ((6, 1), (2, 256), (2, 256)))
+    kv = KV(mx.array(keys), mx.array(values), mx.array(lengths, dtype=mx.int32), n, True, cached=True)
+    got = np.array(attention(mx.array(q), kv, scale=0.3))
+    for row, length in enumerate(lengths):
+        for head in range(6):
+            k, v = (x[row, head // 3, :length].astype(np.float64) for x in (keys, values))
+            weights = np.exp(0.3 * (k @ q[row, head, 0]))
+            np.testing.assert_allclose(got[row, head, 0], weights @ v / weights.sum(), rtol=2e-5, atol=2e-6)
