@@ -77,6 +77,11 @@ def drawing(model: LanguageModel) -> LanguageModel:
     return model.drawing if isinstance(model, NativeModel) else model
 
 
+def last_logits(model: LanguageModel, hidden: mx.array) -> mx.array:
+    """Logits [B, V] of the last of hidden states [B, T, C]; a native model's without an evaluation of mlx's."""
+    return model.last_logits(hidden) if isinstance(model, NativeModel) else model.head(hidden[:, -1])
+
+
 def renew(model: LanguageModel) -> None:
     """Let a native pass compute with what is on its graph now; other models do so anyhow."""
     if isinstance(model, NativeModel):
@@ -190,7 +195,7 @@ class NativeModel:
     def hidden(self, tokens: mx.array, cache: Cache | None = None, *, mask: Mask | None = None) -> mx.array:
         read = None if mask is not None else self._native(tokens, cache)
         if read is not None:
-            return mx.array(read[0].hidden(np.array(tokens), read[1]))
+            return mx.array(read[0].hidden(np.asarray(tokens), read[1]))
         return self.graph.hidden(tokens, self._carried(cache), mask=mask)
 
     def _native(self, tokens: mx.array, cache: Cache | None) -> tuple[PackedModel, PackedCache] | None:
@@ -208,7 +213,12 @@ class NativeModel:
 
     def head(self, hidden: mx.array) -> mx.array:
         fast = self._fast
-        return self.graph.head(hidden) if fast is None else mx.array(fast.head(np.array(hidden)))
+        return self.graph.head(hidden) if fast is None else mx.array(fast.head(np.asarray(hidden)))
+
+    def last_logits(self, hidden: mx.array) -> mx.array:
+        """Logits [B, V] of the last of hidden states [B, T, C]."""
+        fast = self._fast  # a slice of mlx's would wait for another thread
+        return self.graph.head(hidden[:, -1]) if fast is None else mx.array(fast.head(np.asarray(hidden)[:, -1]))
 
     def make_cache(
         self,

@@ -18,7 +18,7 @@ from likely.engine.decode.strategy import Steps
 from likely.engine.pace import TURN_S, Pace
 from likely.engine.trace.step import TokenStep
 from likely.metal import memory, mx
-from likely.models.native import drawing
+from likely.models.native import drawing, last_logits
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches, ForwardFn
@@ -107,7 +107,7 @@ class ContinuousBatch:
         self.pace.begin()
         try:
             hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), self._cache)
-            logits = self.model.head(hidden[:, -1])
+            logits = last_logits(self.model, hidden)
             mx.eval(logits)
         except BaseException as error:
             for slot in self.slots:

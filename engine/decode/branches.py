@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from likely.engine.decode.events import Forked, Pruned, Waiting
 from likely.engine.errors import ContextOverflow
 from likely.engine.pace import Pace
 from likely.metal import memory, mx
 from likely.metal.device import device
+from likely.models.native import last_logits
 
 if TYPE_CHECKING:
     from likely.models.cache import Cache
@@ -179,7 +182,7 @@ class Branches:
     def logits(self) -> mx.array:
         """The raw logits [B, V] of each branch's next token, as the model computes them, not yet evaluated."""
         if self._logits is None:
-            self._logits = self._shared(self.model.head(self._hidden[-1][:, -1]))
+            self._logits = self._shared(last_logits(self.model, self._hidden[-1]))
         return self._logits
 
     def queue(self) -> None:
@@ -337,5 +340,6 @@ class Branches:
 def _fed(tokens: Sequence[Any]) -> mx.array:
     """Tokens [B, T] of ids or scalars in flight, or of paths of ids."""
     flying = any(isinstance(token, mx.array) for token in tokens)
-    fed = mx.stack([mx.array(token) for token in tokens]) if flying else mx.array(list(tokens))
-    return fed[:, None] if fed.ndim == 1 else fed
+    if flying:
+        return mx.stack([mx.array(token) for token in tokens])[:, None]
+    return mx.array(np.array(list(tokens), np.int32).reshape(len(tokens), -1))  # nothing for mlx to evaluate

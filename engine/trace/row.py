@@ -63,7 +63,8 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
 
 def kept_of(after: np.ndarray) -> tuple[int, float, float]:
     """How many of float32 logits [V] are not -inf, and their log-sum-exp and entropy, nats."""
-    possible = after if after.min() > -np.inf else after[after > -np.inf]
+    there = after > -np.inf
+    possible = after if there.all() else after[np.flatnonzero(there)]
     scan = totals(possible) if len(possible) > FEW else None
     return len(possible), *(sums(possible) if scan is None else (scan.lse, scan.entropy))
 

@@ -55,10 +55,9 @@ def run(
             logits = xp.where(mask, logits, -math.inf)
             masks.append((index, mask))
     if greedy:
-        mask = _only(xp.argmax(logits), logits.shape[-1], xp)
-        logits = xp.where(mask, logits, -math.inf)
-        masks.append((len(transforms), mask))
-    removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
+        logits, removed_by = _only(xp.argmax(logits), logits, len(transforms), xp)
+    else:
+        removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
     for index, mask in reversed(masks):  # the first to remove a token has the last word
         removed_by = xp.where(mask, removed_by, xp.array(index, dtype=xp.int8))
     return logits, removed_by
@@ -69,13 +68,15 @@ def hard(transforms: Sequence[Transform]) -> tuple[int, ...]:
     return tuple(i for i, t in enumerate(transforms) if isinstance(t, Truncation) and t.hard)
 
 
-def _only(token: Array, size: int, xp: Namespace) -> Array:
-    """bool [size]: whether it is the token."""
+def _only(token: Array, logits: Array, by: int, xp: Namespace) -> tuple[Array, Array]:
+    """The logits with the token alone, and `removed_by` where that removed all others; numpy without a mask."""
     if xp is not np:
-        return xp.arange(size) == token
-    mask = np.zeros(size, bool)
-    mask[token] = True
-    return mask
+        mask = xp.arange(len(logits)) == token
+        stays, gone = (xp.array(index, dtype=xp.int8) for index in (STAYS, by))
+        return xp.where(mask, logits, -math.inf), xp.where(mask, stays, gone)
+    after, removed_by = np.full_like(logits, -math.inf), np.full(logits.shape, by, np.int8)
+    after[token], removed_by[token] = logits[token], STAYS
+    return after, removed_by
 
 
 def draw(logits: Array, key: Key, xp: Namespace) -> Array:
