@@ -1,6 +1,6 @@
 """Learning from rewards beside what it must beat: held-out pass@k on countdown, by a tiny model of its own.
 
-    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 120] [--shown 3000]
+    python benchmarks/rewards.py --root FOLDER [--seeds 0,1,2] [--steps 300] [--rate 0.001]
 
 A problem is four digits and a target, an answer the digits in some order with + and - between. A model of characters
 (2 layers, width 64) is pretrained on problems with an answer (`--shown`); 6,000 others have none, and 300 are held out.
@@ -207,9 +207,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=120)
-    parser.add_argument("--answers", type=int, default=8)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--answers", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=RATE, help="of rewards")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of the base's pretraining")
     parser.add_argument("--shown", type=int, default=DEMONSTRATIONS, help="problems with an answer, 3,000 at most")
     parser.add_argument("--ways", default="supervised,expert")
@@ -218,7 +219,7 @@ def main() -> None:
     for seed in map(int, options.seeds.split(",")):
         model = base(options.root, files, seed, options.tokens)
         before = of_base(options.root, files, model, seed)
-        how = {"steps": options.steps, "answers": options.answers, "batch": options.batch, "rate": RATE}
+        how = {"steps": options.steps, "answers": options.answers, "batch": options.batch, "rate": options.rate}
         result = rewarded(options.root, files, model, seed, how)
         ways = {"base": {"policy": before}, "rewards": result}
         if "supervised" in options.ways:
