@@ -8,6 +8,7 @@ that began native and is read on by the graph is carried over, once. Knows no fi
 """
 
 import copy
+import copyreg
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +29,8 @@ from likely.models.packed_additions import PackedAdditions
 from likely.models.packed_cache import PackedCache
 from likely.models.rotation import Rotation
 from likely.models.transformer import Transformer
+
+copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
 
 
 def refused(config: Mapping[str, Any], names: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ transformer of those; nothing past this module knows where a model came from.
 """
 
 import copy
-import copyreg
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from likely.models.model import LanguageModel
     from likely.models.parallel.shard import Sharding
 
-
-copyreg.pickle(mx.Dtype, lambda dtype: str(dtype).rpartition(".")[2])  # a dtype is a global: its copy is itself
 T = TypeVar("T")
 GPU = "a GPU runs the graph"
 
