@@ -1,4 +1,4 @@
-"""`likely serve` beside mlx_lm.server: the same weights and the same BLAS, by turns in one run.
+"""`likely serve` beside mlx_lm.server: the same weights, by turns in one run; that with our BLAS, and as it comes.
 
 Eight chats at once: tokens a second by the clock and by the server's processor time, and the time to the first token.
 One stream alone: processor time a token beside `Session.generate` in a process of its own, which is `likely run`.
@@ -27,7 +27,10 @@ from tests.processes import ROOT, free_ports
 TICK = os.sysconf("SC_CLK_TCK")
 TOPICS = ["a river", "bread", "the moon", "a bicycle", "winter", "a lighthouse", "music", "an old map"]
 OURS: set[int] = set()  # ports
-PEER = "from likely.metal import mx; from mlx_lm.server import main; main()"  # behind the BLAS that we load
+PEERS = {
+    "mlx_lm": "from likely.metal import mx; from mlx_lm.server import main; main()",  # behind the BLAS that we load
+    "mlx_lm_own": "from mlx_lm.server import main; main()",  # MLX's own, which on Linux is a reference
+}
 
 
 def processor_s(pid: int) -> float:
@@ -40,11 +43,11 @@ def processor_s(pid: int) -> float:
 def served(kind: str, model: str) -> Iterator[tuple[int, int]]:
     """Port and process of a server that is ready."""
     (port,) = free_ports(1)
-    OURS.update([port] if kind != "mlx_lm" else [])
+    OURS.update([] if kind in PEERS else [port])
     words = (
         ["-m", "likely.app", "serve", "-M", model, "--only", "-q"]
-        if kind != "mlx_lm"
-        else ["-c", PEER, "--model", model]
+        if kind not in PEERS
+        else ["-c", PEERS[kind], "--model", model]
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     with tempfile.TemporaryFile() as log:
@@ -145,10 +148,10 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--chats", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "likely-bench-packed")
-    parser.add_argument("--without", action="append", default=[], help="likely, packed or mlx_lm")
+    parser.add_argument("--without", action="append", default=[], help="likely, packed, mlx_lm or mlx_lm_own")
     options = parser.parse_args()
     folder = str(export(options.folder, "float32"))
-    servers = {"likely": folder, "packed": "smollm2", "mlx_lm": folder}
+    servers = {"likely": folder, "packed": "smollm2", **dict.fromkeys(PEERS, folder)}
     servers = {kind: model for kind, model in servers.items() if kind not in options.without}
     figures: dict[str, list[dict[str, float]]] = {kind: [] for kind in servers}
     single: dict[str, list[float]] = {"serve": [], "run": []}
@@ -166,9 +169,9 @@ def main() -> None:
         kind: {k: median(r[k] for r in rounds) for k in rounds[0]} for kind, rounds in figures.items()
     }
     for kind in ("likely", "packed"):
-        if kind in medians and "mlx_lm" in medians:
-            peer = medians["mlx_lm"]
-            medians[f"{kind}_over_mlx_lm"] = {k: medians[kind][k] / peer[k] for k in peer if k != "tokens"}
+        for name in PEERS.keys() & medians.keys() if kind in medians else ():
+            peer = medians[name]
+            medians[f"{kind}_over_{name}"] = {k: medians[kind][k] / peer[k] for k in peer if k != "tokens"}
     if single["run"]:
         medians["one_stream"] = {k: median(v) for k, v in single.items()}
         medians["one_stream"]["serve_over_run"] = medians["one_stream"]["serve"] / medians["one_stream"]["run"]
