@@ -111,6 +111,7 @@ class PackedModel:
         self._taken: set[str] = set()
         self._tables: dict[Rope, np.ndarray] = {}
         self._ropes = tuple(dict.fromkeys(rope for rope in config.ropes if rope is not None))
+        self._turned = 0  # positions that the tables are known to have
         self._turning = threading.Lock()  # twins in other threads share the tables
         c = config
         self.embed = self._matrix(names.path("embed"), c.vocab_size, c.width)
@@ -215,11 +216,13 @@ class PackedModel:
         """`hidden`, and `states` filled."""
         out = np.empty((*tokens.shape, self.config.width), np.float32)
         for first, part in self._parts(tokens, cache):
-            rows = np.empty((*part.shape, self.config.width), np.float32)
+            whole = part.shape == tokens.shape
+            rows = out if whole else np.empty((*part.shape, self.config.width), np.float32)
             below = None if states is None else np.empty((len(states), *rows.shape), np.float32)
             self._call(part, cache, rows, below)
             end = first + part.shape[1]
-            out[:, first:end] = rows
+            if not whole:
+                out[:, first:end] = rows
             if states is not None:
                 states[:, :, first:end] = below
         return out
@@ -264,10 +267,9 @@ class PackedModel:
 
     def check(self, tokens: np.ndarray) -> None:
         """ContextOverflow where one is none of the vocabulary."""
-        if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < self.config.vocab_size:
-            raise ContextOverflow(
-                f"tokens below {self.config.vocab_size} expected, got {tokens.min()} to {tokens.max()}"
-            )
+        ids = tokens.reshape(-1).tolist()
+        if ids and not 0 <= min(ids) <= max(ids) < self.config.vocab_size:
+            raise ContextOverflow(f"tokens below {self.config.vocab_size} expected, got {min(ids)} to {max(ids)}")
 
     def _scaled(self, logits: np.ndarray) -> np.ndarray:
         """The logits with the model's scale and cap, in place."""
@@ -285,7 +287,8 @@ class PackedModel:
     ) -> None:
         b, t = tokens.shape
         starts = [text.length for text in cache.texts]
-        self.turn(max(starts) + t)
+        positions = max(starts) + t
+        self.turn(positions)
         cache.reserve(t)
         held = [list(spans(text)) for text in cache.texts]
         flat = (CSpan * sum(map(len, held)))(*(span for some in held for span in some))
@@ -293,21 +296,21 @@ class PackedModel:
         for i, (some, text) in enumerate(zip(held, cache.texts, strict=True)):
             texts[i] = CText(ctypes.addressof(flat) + at * ctypes.sizeof(CSpan), len(some), text.before)
             at += len(some)
-        text_of = np.repeat(np.arange(b, dtype=np.int32), t)
-        position = (np.array(starts, np.int32)[:, None] + np.arange(t, dtype=np.int32)).reshape(-1)
         rows, model = b * t, ctypes.byref(self._struct)
-        tasks = np.empty(2 * rows, np.int32)
-        work = np.empty(self._floats(model, rows, int(position.max()) + 1), np.float32)
+        text_of = (ctypes.c_int * rows)(*(i for i in range(b) for _ in range(t)))
+        position = (ctypes.c_int * rows)(*(start + i for start in starts for i in range(t)))
+        tasks = (ctypes.c_int * (2 * rows))()
+        work = np.empty(self._floats(model, rows, positions), np.float32)
         self._forward(
             model,
             rows,
             address(tokens),
-            address(text_of),
-            address(position),
-            ctypes.byref(texts),
+            text_of,
+            position,
+            texts,
             address(hidden),
             None if states is None else address(states),
-            address(tasks),
+            tasks,
             address(work),
         )
         for text in cache.texts:
@@ -315,8 +318,10 @@ class PackedModel:
 
     def turn(self, length: int) -> None:
         """Angles for positions below `length`. A table that is outgrown is kept: another thread may be reading it."""
-        with self._turning:
-            self._grow_tables(length)
+        if length > self._turned:
+            with self._turning:
+                self._grow_tables(length)
+            self._turned = min((len(self._tables[rope]) for rope in self._ropes), default=length)
 
     def _grow_tables(self, length: int) -> None:
         for rope in self._ropes:

@@ -210,6 +210,8 @@ class Sampler:
 
     def _advanced(self, draws: Sequence[Draw], tokens: Sequence[Any]) -> "Sampler":
         transforms = self.recipe.transforms
+        if not transforms and len(draws) == len(self.states):
+            return self
         states = (advance(transforms, d.states, t, d.after, self.xp) for d, t in zip(draws, tokens, strict=True))
         return replace(self, states=tuple(states))
 

@@ -64,7 +64,9 @@ def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray
 def kept_of(after: np.ndarray) -> tuple[int, float, float]:
     """How many of float32 logits [V] are not -inf, and their log-sum-exp and entropy, nats."""
     there = after > -np.inf
-    possible = after if there.all() else after[np.flatnonzero(there)]
+    if (count := int(np.count_nonzero(there))) == 1:
+        return 1, float(after[there.argmax()]), 0.0
+    possible = after if count == len(after) else after[np.flatnonzero(there)]
     scan = totals(possible) if len(possible) > FEW else None
     return len(possible), *(sums(possible) if scan is None else (scan.lse, scan.entropy))
 

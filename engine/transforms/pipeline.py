@@ -74,7 +74,9 @@ def _only(token: Array, logits: Array, by: int, xp: Namespace) -> tuple[Array, A
         mask = xp.arange(len(logits)) == token
         stays, gone = (xp.array(index, dtype=xp.int8) for index in (STAYS, by))
         return xp.where(mask, logits, -math.inf), xp.where(mask, stays, gone)
-    after, removed_by = np.full_like(logits, -math.inf), np.full(logits.shape, by, np.int8)
+    after, removed_by = np.empty_like(logits), np.empty(logits.shape, np.int8)
+    after.fill(-math.inf)
+    removed_by.fill(by)
     after[token], removed_by[token] = logits[token], STAYS
     return after, removed_by
 

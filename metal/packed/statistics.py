@@ -119,10 +119,7 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
         found.ctypes.data, others.ctypes.data, work.ctypes.data,
     )  # fmt: skip
     scan, sums = _checked(found["found"], logits), found["sums"]
-    lses = np.full(BINS, -np.inf)
-    np.log(sums, out=lses, where=sums > 0)
-    lses[1:] += scan.second
-    lses[0] += found["base"]
+    lowest, *logs = [math.log(mass) if mass > 0 else -math.inf for mass in sums.tolist()]  # few: no work for numpy
     possible, lse, entropy = _sums(scan)
     return LogitStatistics(
         possible=possible,
@@ -136,7 +133,7 @@ def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray
         others=others[: int(found["others"])],
         edges=found["edges"].copy(),  # a view would keep all of it
         counts=found["counts"].copy(),
-        lses=lses,
+        lses=np.array([lowest + float(found["base"]), *(log + scan.second for log in logs)]),
     )
 
 
@@ -154,8 +151,8 @@ def _row(logits: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
     n = len(logits)
     if logits.dtype != np.float32 or logits.ndim != 1:
         raise LogitsError(f"float32 logits of {n} tokens expected, got {logits.dtype} {logits.shape}")
-    if tokens is not None and not 0 <= tokens.min() <= tokens.max() < n:
-        raise LogitsError(f"{n} tokens expected, got float32 logits and tokens from {tokens.min()} to {tokens.max()}")
+    if tokens is not None and not 0 <= min(ids := tokens.tolist()) <= max(ids) < n:
+        raise LogitsError(f"{n} tokens expected, got float32 logits and tokens from {min(ids)} to {max(ids)}")
     return np.ascontiguousarray(logits)
 
 
