@@ -36,8 +36,8 @@ def going_on(verb: str, out: str) -> str:
 
 
 def resumed(words: Sequence[str]) -> str:
-    """The command that goes on with a command's run, whose options it knows."""
-    return going_on(words[0], out_of(words))
+    """The command that goes on with a command's run, whose options it knows; of `likely tune` where none was typed."""
+    return going_on(next(iter(words), "tune"), out_of(words))
 
 
 def beside(words: Sequence[str], **others: float | str) -> str:

@@ -110,18 +110,18 @@ def test_a_person_is_asked_and_what_is_always_allowed_is_kept(servers: Path, tmp
     try:
         env = f"PYTHONPATH={ROOT} LIKELY_METAL=0 OPENBLAS_NUM_THREADS=1 LIKELY_HOME={home}"
         words = f"run say -M {model} --tools {servers} --tool echo --prefill '{CALL}' --temp 0"
-        run = f"{env} {sys.executable} -m likely.app {words}; echo ended $?"
+        run = f"{env} {sys.executable} -m likely.app {words}"
         for count, (key, line) in enumerate((("n", "did not allow"), ("a", '← {"text": "hi"}')), 1):
-            terminal.run(f"clear; {run}")
-            screen = terminal.until(lambda text: "or no (n)" in text, "the question")
+            terminal.run(f"clear; {run}; echo end {count} is $?")  # by number: the screen before may still be seen
+            screen = terminal.until(lambda text: "or no (n)" in text and "is 0" not in text, "the question")
             assert "echo of scripted" in screen and 'text = "hi"' in screen
             terminal.run(key)
-            assert line in terminal.until(lambda text: "ended 0" in text, f"the end of run {count}")
-        terminal.run(f"clear; {run} again")
-        screen = terminal.until(lambda text: "ended 0" in text, "a run without a question")
+            assert line in terminal.until(lambda text, end=f"end {count} is 0": end in text, f"the end of run {count}")
+        terminal.run(f"clear; {run}; echo end 3 is $?")
+        screen = terminal.until(lambda text: "end 3 is 0" in text, "a run without a question")
         assert "or no (n)" not in screen and '← {"text": "hi"}' in screen
         hang = run.replace("--tool echo", "--tool hang").replace('"echo"', '"hang"')
-        terminal.run(f"clear; {hang}")
+        terminal.run(f"clear; {hang}; echo ended $?")
         terminal.until(lambda text: "or no (n)" in text, "the question")
         terminal.run("o")
         terminal.until(lambda text: "no (n): o" in text, "the answer")
