@@ -103,7 +103,8 @@ def draw(logits: Array, key: Key, xp: Namespace) -> Array:
 def _invert(mass: Array, share: float, xp: Namespace) -> Array:
     """The index at which the running mass passes `share` of the total; never one without mass."""
     running = xp.cumsum(mass)
-    return xp.sum(running <= share * running[-1])
+    bound = share * running[-1]
+    return running.searchsorted(bound, "right") if xp is np else xp.sum(running <= bound)
 
 
 def advance(transforms: Sequence[Transform], states: States, token: Any, after: Array, xp: Namespace) -> States:
