@@ -93,7 +93,7 @@ def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> It
             passes = f"--epochs {2 * config.epochs:g}" if config.epochs else f"--steps {2 * verdict.step}"
             yield f"it is still learning its rows: {resumed(words)} {passes}"
         if rows.form == PAIRS and config.goal.reference:
-            less = f"{beside(words, beta=config.beta / BETA)}"
+            less = beside(words, beta=config.beta / BETA)
             yield f"its loss is small before its pairs are ranked, as beta holds it to the model of before: {less}"
     by_heart = rows.learned and held is not None and held.form == rows.form and not held.learned
     elsewhere = others is not None and others.changed.mean > MANY

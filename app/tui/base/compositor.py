@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from rich.console import Console
-from textual._compositor import ChopsUpdate, Compositor, CompositorUpdate
+from textual._compositor import Compositor, CompositorUpdate
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -56,7 +56,7 @@ class PatchCompositor(Compositor):
         super().update_widgets(widgets)
         self._changed = (self.visible_widgets, set(widgets)) if alone else None
 
-    def render_partial_update(self) -> "ChopsUpdate | PatchUpdate | None":  # type: ignore[override]
+    def render_partial_update(self) -> PatchUpdate | None:  # type: ignore[override]
         """Patches of where something has changed; None where nothing has. What lies in front of a change and
         has not changed itself stays as it was written."""
         regions, changed = self._dirty_regions.copy(), None
