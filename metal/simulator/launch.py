@@ -19,7 +19,7 @@ MAX_BUFFERS = 31  # in the argument table of a Metal kernel
 STACK = 128 * 1024
 ARENA = 1 << 16
 THREADGROUP_LIMIT = 32 * 1024
-GUARD = 64 * 1024  # nothing within this distance of a buffer of a checked run
+GUARD = 64 << 20  # nothing within this distance of a buffer of a checked run: addresses alone, memory when touched
 
 _lock = threading.Lock()  # the runtime's state is one a process
 
@@ -72,7 +72,7 @@ def _memory() -> tuple[mmap.mmap, int, int]:
 
 
 def _map(size: int) -> tuple[mmap.mmap, int]:
-    block = mmap.mmap(-1, size)
+    block = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # shared, a guard would be counted as memory
     return block, ctypes.addressof(ctypes.c_char.from_buffer(block))
 
 

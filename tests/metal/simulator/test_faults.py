@@ -285,6 +285,14 @@ def test_correct_kernel_is_clean(name: str) -> None:
     run(CASES[name], CASES[name].good)
 
 
+@pytest.mark.parametrize("way", ["+", "-"])
+@pytest.mark.parametrize("power", [9, 13, 17, 21, 23])
+def test_however_far_away_the_read_is(power: int, way: str) -> None:
+    with pytest.raises(KernelFault) as caught:
+        run(CASES["read far away"], f"{way} {1 << power}")
+    assert {fault.kind for fault in caught.value.report.faults} == {"out-of-bounds-read"}
+
+
 def test_a_fault_in_a_function_names_its_callers() -> None:
     header = """#line 7 "metal/kernels/shared.h"
       inline float second(const device float* p) { return p[256]; }
