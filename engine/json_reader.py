@@ -9,6 +9,7 @@ business here. Knows no file format and none of what the values mean.
 import json
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -33,26 +34,33 @@ NAMED: dict[Any, str] = {
 Schema = Any  # as above
 
 
-def read(path: Path, schema: Schema = dict, *, error: type[LikelyError] = DataError, largest: int = LARGEST) -> Any:
+def read(
+    path: Path,
+    schema: Schema = dict,
+    *,
+    error: type[LikelyError] = DataError,
+    largest: int = LARGEST,
+    digits: int = DIGITS,
+) -> Any:
     """The value in a file of UTF-8; `error` with the path where it cannot be read, is no JSON, or not by the schema."""
     try:
         refuse_pipe(path)
-        return parse(read_whole(path, largest=largest), schema, largest=largest)
+        return parse(read_whole(path, largest=largest), schema, largest=largest, digits=digits)
     except DataError as problem:
         raise error(str(problem)) from problem.__cause__
     except ValueError as problem:
         raise error(f"cannot read {path}: {problem}") from problem
 
 
-def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST) -> Any:
+def parse(text: str | bytes, schema: Schema = object, *, largest: int = LARGEST, digits: int = DIGITS) -> Any:
     """The value that a text spells; ValueError, of one line, where it spells none, and as `check` does.
 
-    A `json.JSONDecodeError` says where the text is no JSON.
+    A `json.JSONDecodeError` says where the text is no JSON. `digits` are the most that a whole number may have.
     """
     if len(text) > largest:
         raise ValueError(f"it has more than {largest / 1e6:,.0f} MB")
     try:
-        value = json.loads(text, parse_int=_integer)
+        value = json.loads(text, parse_int=partial(_integer, most=digits))
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except UnicodeDecodeError as error:
@@ -78,9 +86,9 @@ def check_depth(value: Any) -> None:
 _TOO_DEEP = f"it is nested deeper than {DEPTH} lists and objects"
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > DIGITS:
-        raise ValueError(f"a whole number has at most {DIGITS} digits, got one of {len(digits):,}")
+def _integer(digits: str, most: int) -> int:
+    if len(digits) > most:
+        raise ValueError(f"a whole number has at most {most} digits, got one of {len(digits):,}")
     return int(digits)
 
 

@@ -31,6 +31,7 @@ SCHEMA = dict.fromkeys([f"{name}_token?" for name in _SPECIAL], _TOKEN) | {
 }
 MOST = 1 << 22  # ids: the largest published vocabularies have a sixteenth of it
 LARGEST = 1 << 27  # bytes: the longest published tokenizer.json has a fourth of it
+DIGITS = 31  # of a whole number: transformers writes int(1e30) as the model_max_length of a text without end
 PREFIXED = re.compile(r'"continuing_subword_prefix"\s*:\s*"[^"]')
 
 
@@ -38,7 +39,7 @@ def read(path: "str | PathLike[str]") -> Tokenizer:
     """The tokenizer of a folder. Raises CheckpointError for files that are missing, damaged or of an unknown kind."""
     folder = Path(path)
     library, growth = _library(folder / "tokenizer.json")
-    config = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    config = {**settings(folder / "special_tokens_map.json"), **settings(folder / "tokenizer_config.json")}
     decoders = list(_parts(json.loads(library.decoder.__getstate__()) if library.decoder else {}))
     vocabulary = _vocabulary(library, decoders, folder)
     texts = {f"{name}_token": text for name in _SPECIAL if (text := _text(config.get(f"{name}_token")))}
@@ -93,8 +94,11 @@ def _check_prefix(model: Any) -> None:
             raise ValueError(f"a merge goes on with {second[:40]!r}, without the prefix {prefix[:40]!r}")
 
 
-def _json(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = json_reader.read(path, SCHEMA, error=CheckpointError) if path.is_file() else {}
+def settings(path: Path) -> dict[str, Any]:
+    """Settings in a JSON file beside tokenizer.json; nothing where there is no such file."""
+    if not path.is_file():
+        return {}
+    values: dict[str, Any] = json_reader.read(path, SCHEMA, error=CheckpointError, digits=DIGITS)
     return values
 
 
@@ -149,13 +153,13 @@ def _eos(folder: Path, vocabulary: TokenTable, texts: Mapping[str, str]) -> Iter
     if (token := vocabulary.ids.get(texts.get("eos_token", ""))) is not None:
         yield token
     for name in ("generation_config.json", "config.json"):
-        named = _json(folder / name).get("eos_token_id")
+        named = settings(folder / name).get("eos_token_id")
         yield from named if isinstance(named, list) else [] if named is None else [named]
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(name, source): those of tokenizer_config.json first, replaced by the newer files of their own."""
-    listed = _json(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
+    listed = settings(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
     if isinstance(listed, str):
         yield "default", listed
     elif isinstance(listed, list):

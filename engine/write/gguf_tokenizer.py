@@ -12,8 +12,8 @@ from typing import Any
 
 from likely.engine import json_reader
 from likely.engine.errors import CheckpointError
-from likely.engine.sources.model_info import read_json
 from likely.engine.tokenizer import Tokenizer, from_gguf
+from likely.engine.tokenizer.folder import settings
 from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS, Pretokenizer
 from likely.engine.tokenizer.vocabulary import Kind, byte_level_bytes
 
@@ -67,7 +67,7 @@ def _common(tokenizer: Tokenizer, folder: Path, rows: int) -> dict[str, Any]:
         raise CheckpointError(f"the tokenizer has {len(vocabulary):,} tokens and the model {rows:,}")
     tokens = [*vocabulary.tokens, *[None] * (rows - len(vocabulary))]
     kinds = [int(kind) for kind in vocabulary.kinds] + [int(Kind.UNUSED)] * (rows - len(vocabulary))
-    config = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    config = settings(folder / "tokenizer_config.json")
     named: dict[str, int] = {} if tokenizer.bos is None else {"bos": tokenizer.bos}
     for name in SPECIAL:
         text = config.get(f"{name}_token")

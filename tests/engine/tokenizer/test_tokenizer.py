@@ -14,6 +14,7 @@ from likely.engine.decode.spelling import spelling
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.write import gguf_tokenizer
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder, scored
 
@@ -209,6 +210,19 @@ def test_folder_faults_are_one_line(tmp_path: Path, name: str, content: str | No
     with pytest.raises(CheckpointError, match=line) as caught:
         from_folder(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_text_without_end_is_as_long_as_transformers_writes_it(tmp_path: Path) -> None:
+    """The fault: "a whole number has at most 20 digits", of what `save_pretrained` writes where no length is set."""
+    folder(tmp_path)
+    plain = from_folder(tmp_path)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text()) | {"model_max_length": int(1e30)}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert "1000000000000000019884624838656" in (tmp_path / "tokenizer_config.json").read_text()
+    again = from_folder(tmp_path)
+    assert again.eos == plain.eos and again.chat_template == plain.chat_template
+    rows = len(plain.vocabulary)
+    assert gguf_tokenizer.metadata(again, tmp_path, rows)["tokenizer.ggml.eos_token_id"] in plain.eos
 
 
 def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
