@@ -180,9 +180,13 @@ def base_name(name: str, path: Path) -> tuple[str, str]:
 
 
 def _targets(adapter: "Adapter") -> dict[str, Any]:
-    """Which modules PEFT is to adapt: by name and layer, or by whole path where one stands outside the layers."""
-    factors = list(adapter.factors.values())
-    if any(f.site.name == f.site.path for f in factors):
+    """Which modules PEFT is to adapt: by name and layer where these say just them, else by whole path.
+
+    A module that is named and not in the file would be adapted all the same, and trained by whoever goes on.
+    """
+    sites = [f.site for f in adapter.factors.values()]
+    names = dict.fromkeys(site.name.rsplit(".", 1)[-1] for site in sites)
+    layers = sorted({site.layer for site in sites})
+    if any(site.name == site.path for site in sites) or len(sites) < len(names) * len(layers):
         return {"target_modules": list(adapter.factors)}
-    names = dict.fromkeys(f.site.name.rsplit(".", 1)[-1] for f in factors)
-    return {"target_modules": list(names), "layers_to_transform": sorted({f.site.layer for f in factors})}
+    return {"target_modules": list(names), "layers_to_transform": layers}

@@ -96,6 +96,26 @@ def test_an_embedding_that_is_the_head_is_written_as_both(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "patterns", [["*"], ["model.layers.0.*", "down_proj"], ["q_proj", "embed_tokens"], ["model.layers.1.mlp.*"]]
+)
+def test_peft_is_told_to_adapt_what_is_in_the_file_and_no_more(patterns: list[str], tmp_path: Path) -> None:
+    """The fault: 21 modules were adapted there where the file has 9, with a warning that keys are missing."""
+    m = load(write_base(tmp_path, "llama")).model
+    every = sites.sites(m)  # type: ignore[arg-type]
+    peft.write(tmp_path / "out", lora.create(sites.choose(every, -1, patterns, m.config.layers), rank=2, scale=2.0), m)  # type: ignore[arg-type]
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    names, layers = settings["target_modules"], settings.get("layers_to_transform")
+    adapted = {  # by PEFT's rule: the end of a path, and the number after `layers`
+        site.path for site in every
+        if any(f".{site.path}".endswith(f".{name}") for name in names)
+        and (layers is None or int(site.path.split("layers.")[-1].split(".")[0]) in layers)
+    }  # fmt: skip
+    arrays = mx.load(str(tmp_path / "out" / "adapter_model.safetensors"))
+    there = {name.removeprefix("base_model.model.").split(".lora_")[0] for name in arrays}
+    assert adapted == there
+
+
+@pytest.mark.parametrize(
     ("case", "changes", "line"),
     [
         ("patterns", {"init_lora_weights": "olora"}, "init_lora_weights = 'olora' changed the base"),
