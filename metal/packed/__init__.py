@@ -49,7 +49,6 @@ class _Matrix(ctypes.Structure):
         *((name, ctypes.c_int) for name in ("block_scales", "block_codes")),
         ("panel", ctypes.c_long),
         ("data", ctypes.c_void_p),
-        ("fetch", ctypes.c_long),
     )
 
 

@@ -4,6 +4,7 @@
 #include "product.h"
 #include "scan.h"
 #include "layer.h"
+#include "attend.h"
 #include "gemm.h"
 #include "decode.h"
 
@@ -27,7 +28,9 @@ const kernels_t KERNELS = {
     .gate_back = gate_back,
     .soften_back = soften_back,
     .dots = dots,
+    .scores = scores,
     .mix = mix,
+    .join = join,
     .narrow = narrow,
     .exponential = exponential,
     .wide = WIDE,

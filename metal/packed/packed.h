@@ -13,7 +13,7 @@
 enum { LANES = 16 };  /* rows of a panel */
 enum { SUMMED = 32 }; /* columns whose activations are summed, for what has an offset */
 
-enum layout { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, HALF, LAYOUTS }; /* HALF: of keys */
+enum layout { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, AFFINE4, AFFINE8, FLOAT, LAYOUTS };
 enum number { FLOAT32, FLOAT16, BFLOAT16 }; /* of the scales of AFFINE4 and AFFINE8; keys and values: the first two */
 
 typedef struct {
@@ -23,7 +23,6 @@ typedef struct {
     int block_scales, block_codes;   /* bytes of a block in a panel */
     long panel;                      /* bytes of a panel, rounded up */
     uint8_t *data;                   /* [panels, panel], aligned to 64 bytes */
-    long fetch;                      /* of keys: bytes from them to what is fetched meanwhile, as far apart as they are */
 } matrix_t;
 
 static inline int block_bytes(const matrix_t *m) { /* from one block of a panel to the next */
@@ -91,8 +90,11 @@ typedef struct {
     void (*soften_back)(const float *weights, float *gradients, int n);
     void (*dots)(const float *x, int rows, int columns, const float *a, int count, const float *scales, float *out,
                  long next);
+    void (*scores)(const float *q, int rows, int size, const void *keys, int number, long fetch, int from, int count,
+                   float *out, long next);
     void (*mix)(const float *weights, long next, int rows, int count, const void *values, int number, int size,
                 long fetch, float *out);
+    void (*join)(const float *best, const float *sums, const float *mixed, long next, int parts, int size, float *out);
     void (*narrow)(const float *x, int n, uint16_t *out);
     float (*exponential)(float x);
     int wide; /* columns of b that gemm has side by side */

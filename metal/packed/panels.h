@@ -38,13 +38,11 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
     const uint8_t *codes = scales + m->block_scales;
     long apart = m->panel;
     BOTH(i) total[i] = (F){0};
-    if (layout == FLOAT || layout == HALF) {
-        const int number = layout == FLOAT ? FLOAT32 : FLOAT16;
-        const long fetch = m->fetch ? m->fetch : P * apart;
-        for (int c = 0; c < m->columns; c++, codes += BYTES_OF(number) * LANES)
+    if (layout == FLOAT) {
+        for (int c = 0; c < m->columns; c++, codes += 4 * LANES)
             EVERY(p) {
-                F v = wide(codes + p * apart, number);
-                __builtin_prefetch(codes + p * apart + fetch, 0, 3);
+                F v = LOAD(F, codes + p * apart);
+                __builtin_prefetch(codes + (p + P) * apart, 0, 3);
                 EACH(r) total[p * R + r] += v * x[(long)c * R + r];
             }
         return;

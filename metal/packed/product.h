@@ -94,7 +94,7 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
 #endif
 
 #define NAMED(kind) kind
-#define OF_FLOATS(X, P, R) X(P, R, FLOAT) X(P, R, HALF)
+#define OF_FLOATS(X, P, R) X(P, R, FLOAT)
 #define OF_LAYOUTS(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, Q6_K) X(P, R, AFFINE8) OF_FLOATS(X, P, R)
 #include "panels.h"
 

@@ -88,6 +88,36 @@ def test_a_token_is_the_same_to_the_bit_however_it_is_read(size: int, bits: int,
     np.testing.assert_array_equal(fast(x[:, -1:], beside)[0], fast(x[:1, -1:], at_once)[0])
 
 
+@pytest.mark.parametrize("name", ["llama yarn", "gemma 3"])
+@pytest.mark.parametrize(("before", "bits"), [(5, 16), (250, 16), (270, 24)])
+def test_answers_of_several_lengths_behind_one_prefix_are_what_each_is_alone(
+    name: str, before: int, bits: int, kernels: None
+) -> None:
+    """To the bit: with windows and without, some past the part in which the prefix ends, a stranger among them."""
+    fast = native(built(name)).with_activations(bits)
+    lengths = [1, 20, 3, 2, 17, 20, 4, 9]
+    prefix, strange = text(before, 1, 2), text(before, 1, 4)
+    x = text(max(lengths) + 1, len(lengths), 5)
+    beside, other = fast.make_cache(), fast.make_cache()
+    fast(prefix, beside)
+    fast(strange, other)
+    for cache in (beside, other):
+        cache.freeze()
+    beside.select([0] * 5)
+    beside.join(other)
+    beside.select([0, 1, 5, 2, 3, 4, 0, 1])
+    for i in range(max(lengths)):
+        fast(x[:, i : i + 1], beside)
+    beside.rewind([max(lengths) - length for length in lengths])
+    got = fast(x[:, -1:], beside)
+    for row, length in enumerate(lengths):
+        alone = fast.make_cache()
+        fast(strange if row == 2 else prefix, alone)
+        if length:
+            fast(x[row : row + 1, :length], alone)
+        np.testing.assert_array_equal(fast(x[row : row + 1, -1:], alone)[0], got[row])
+
+
 def native(model: Transformer, weights: dict[str, Any] | None = None) -> PackedModel:
     names = registry.family(model.config.family).names(model.config)
     return PackedModel(model.config, names, tensors(model) if weights is None else weights)
