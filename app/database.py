@@ -10,6 +10,7 @@ from pathlib import Path
 
 from likely.app import rescue
 from likely.engine.errors import DataError
+from likely.engine.lock import locked, silent
 from likely.engine.trace.fields import FIELDS, Field
 from likely.engine.trace.file import recipe_row
 from likely.engine.trace.step import Recipe
@@ -62,10 +63,11 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, str]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        inode = _inode(path)
         return _connect(path), ""
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if rescue.damaged(error) and path.exists():
-            return renew(path)
+        if rescue.damaged(error) and inode is not None and path.exists():
+            return renew(path, inode)
         if _busy(error):
             raise DataError(f"{path} is locked by another program: close it, or set LIKELY_HOME") from error
         raise DataError(f"{path} cannot be opened ({error}): check its folder, or set LIKELY_HOME") from error
@@ -73,25 +75,40 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, str]:
         raise DataError(f"{path} cannot be opened ({error.strerror}): check its folder, or set LIKELY_HOME") from error
 
 
-def renew(path: Path) -> tuple[sqlite3.Connection, str]:
-    """A new database in the place of a damaged one, with what can be read of that; and a line that says so.
+def renew(path: Path, inode: int) -> tuple[sqlite3.Connection, str]:
+    """A new database in the place of a damaged one, which is the file of this inode; and a line that says so.
 
-    The damaged one is moved only when the new one is whole. Raises DataError where that cannot be written.
+    One program at a time: the second one takes the database of the first. Raises DataError where none can be written.
+    """
+    try:
+        with locked(path.with_name(f".{path.name}.lock"), "mend the sessions", wait=silent):
+            outcome = _renewed(path) if _inode(path) == inode else "another program has begun a new one"
+    except (OSError, sqlite3.Error, DataError) as error:
+        raise DataError(f"{path} is damaged, and no new one can be written ({error}): move it away") from error
+    return _connect(path), f"the session database was damaged: {outcome}"
+
+
+def _renewed(path: Path) -> str:
+    """Replace a damaged database by a new one, with what can be read of it; what became of both, in words.
+
+    The damaged one is moved only when the new one is whole.
     """
     fresh = path.with_name(f"{path.name}.rescued-{os.getpid()}")
     try:
         count = _rescue(path, fresh)
         aside = _aside(path)
         fresh.replace(path)
-    except (OSError, sqlite3.Error) as error:
-        raise DataError(f"{path} is damaged, and no new one can be written ({error}): move it away") from error
     finally:
         fresh.unlink(missing_ok=True)
-    outcome = {0: "nothing in it could be read", 1: "1 conversation was rescued"}.get(
+    read = {0: "nothing in it could be read", 1: "1 conversation was rescued"}.get(
         count, f"{count} conversations were rescued"
     )
-    line = f"the session database was damaged: {outcome}, it is kept as {aside.name}, and a new one was begun"
-    return _connect(path), line
+    return f"{read}, it is kept as {aside.name}, and a new one was begun"
+
+
+def _inode(path: Path) -> int | None:
+    """Which file has that name now: a database that was replaced is another one."""
+    return path.stat().st_ino if path.exists() else None
 
 
 def _rescue(path: Path, fresh: Path) -> int:
@@ -116,7 +133,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise DataError(f"{path} was written by another version ({version}): use the likely that wrote it")
-        db.execute("PRAGMA journal_mode = WAL")
+        write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         db.executescript(SCHEMA)  # what is there stays as it is
         _widen(db)
@@ -127,6 +144,20 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def write_ahead(db: sqlite3.Connection) -> None:
+    """Give a database a write-ahead log, if it has none. Another program that does so, too, is waited for here: sqlite
+    says at once that it is locked, since both have read it and each would wait for the other."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not _busy(error) or time.monotonic() > until:
+                raise
+        time.sleep(0.005)
 
 
 def _widen(db: sqlite3.Connection) -> None:
@@ -163,9 +194,16 @@ def _busy(error: Exception) -> bool:
 
 
 def _aside(path: Path) -> Path:
-    """Move a damaged database out of the way, its log with it; gives the new name."""
+    """Keep a damaged database under another name, its log with it, which is given.
+
+    Its own name stays, too, until another file takes it: a program that found none would begin a database of its own.
+    """
     aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-    for suffix in ("", "-wal", "-shm"):
+    try:
+        os.link(path, aside)
+    except OSError:  # a disk without a second name for a file
+        path.rename(aside)
+    for suffix in ("-wal", "-shm"):
         old = path.with_name(path.name + suffix)
         if old.exists():
             old.rename(aside.with_name(aside.name + suffix))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from likely.app.database import BUSY_S, change
+from likely.app.database import BUSY_S, change, write_ahead
 from likely.engine.errors import DataError
 from likely.engine.evaluate.figures import Tally
 from likely.engine.evaluate.tasks import Problem, Result
@@ -241,7 +241,7 @@ def _opened(place: str) -> sqlite3.Connection:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, VERSION):
             raise DataError(f"it was written by another version, {version}")
-        db.execute("PRAGMA journal_mode = WAL")
+        write_ahead(db)
         db.executescript(SCHEMA)
         db.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:

@@ -126,7 +126,7 @@ class Store:
             if self.path.exists() and self.path.stat().st_ino == self._inode:
                 self._connection.close()
                 self._forget()
-                self._connection, self.notice = renew(self.path)
+                self._connection, self.notice = renew(self.path, self._inode)
                 self._inode = self.path.stat().st_ino
 
     def _forget(self) -> None:

@@ -2,8 +2,10 @@
 
 import sqlite3
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier, Timer
 
 import numpy as np
 import pytest
@@ -192,6 +194,38 @@ def test_a_locked_database_is_named_and_left_alone(tmp_path: Path) -> None:
     other.execute("ROLLBACK")
     store.save(talk().add(Node("z", Fork("b"), "user", text="more")))
     assert "z" in store.load("c").nodes and list(tmp_path.glob("*damaged*")) == []
+
+
+def test_a_new_database_is_waited_for_while_another_program_makes_it(tmp_path: Path) -> None:
+    """As one that begins at the same moment in the same new home does."""
+    path = tmp_path / "s.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # who reads is let in, and who writes is not, until it is closed
+    timer = Timer(0.05, other.close)
+    timer.start()
+    store = Store(path)
+    timer.join()
+    store.save(talk())
+    assert store.load("c").title == "Sky"
+
+
+def test_programs_that_begin_at_once_put_one_new_database_in_the_place_of_a_damaged_one(tmp_path: Path) -> None:
+    path, programs = tmp_path / "s.db", 4
+    path.write_bytes(b"no database " * 1000)
+    together = Barrier(programs)
+
+    def begin(number: int) -> str:
+        together.wait()
+        store = Store(path)
+        store.save(replace(talk(), id=str(number)))
+        store.close()
+        return store.notice
+
+    with ThreadPoolExecutor(programs) as threads:
+        notices = list(threads.map(begin, range(programs)))
+    (kept,) = tmp_path.glob("s.db.damaged-*")
+    assert kept.read_bytes() == b"no database " * 1000 and any(kept.name in notice for notice in notices)
+    assert {summary.id for summary in Store(path).sessions()} == {str(number) for number in range(programs)}
 
 
 def test_a_damaged_database_is_kept_aside(tmp_path: Path) -> None:
