@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from likely.engine.errors import CheckpointError
 from likely.engine.tokenizer.byte_pairs import BytePairs
@@ -12,6 +12,10 @@ from likely.engine.tokenizer.sentencepiece import SentencePiece
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tokenizer.tokenizer import Tokenizer
 from likely.engine.tokenizer.vocabulary import Kind, TokenTable, byte_level_bytes, sentencepiece_bytes
+from likely.engine.tokenizer.words import by_library, cutter
+
+if TYPE_CHECKING:
+    import tokenizers
 
 __all__ = ["build"]
 
@@ -77,23 +81,14 @@ ADDED = re.compile(bytes([ord("["), *(Kind.CONTROL, Kind.UNKNOWN, Kind.USER_DEFI
 
 
 def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Pretokenizer) -> LibraryEncoder:
-    import tokenizers
-    from tokenizers import models, pre_tokenizers
-
     merges = _strings(metadata, "merges")
     if merges is None:
         raise CheckpointError(
             "the GGUF file has no merges (tokenizer.ggml.merges), without which text cannot be cut into its tokens"
         )
-    cuts = [pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
-    cutting = pre_tokenizers.Sequence([*cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     ids = vocabulary.ids
-
-    def words(text: str) -> list[str]:
-        return [word for word, _ in cutting.pre_tokenize_str(text)]
-
     try:
-        byte_pairs = BytePairs(vocabulary, merges, words, rule.whole_words)
+        byte_pairs = BytePairs(vocabulary, merges, cutter(rule), rule.whole_words)
     except ValueError as error:
         raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
     whole: dict[str, int] = {}
@@ -102,13 +97,16 @@ def _byte_level(metadata: Mapping[str, Any], vocabulary: TokenTable, rule: Preto
         if text := vocabulary.tokens[found.start()]:
             (whole if found[0][0] == Kind.USER_DEFINED else control)[text] = ids[text]
 
-    def library() -> tokenizers.Tokenizer:
+    def library() -> "tokenizers.Tokenizer":
+        import tokenizers
+        from tokenizers import models
+
         pairs = [(left, right) for left, right in (merge.split(" ", 1) for merge in merges)]
         try:
             made = tokenizers.Tokenizer(models.BPE(ids, pairs, ignore_merges=rule.whole_words))
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"the GGUF file's merges do not fit its vocabulary: {error}") from error
-        made.pre_tokenizer = cutting
+        made.pre_tokenizer = by_library(rule)
         added = [(text, True) for text in control] + [(text, False) for text in whole]
         made.add_tokens([tokenizers.AddedToken(text, special=special, normalized=False) for text, special in added])
         return made
@@ -151,7 +149,7 @@ def _scored(metadata: Mapping[str, Any], vocabulary: TokenTable, prefix: bool) -
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str] | None:
     values = metadata.get(_PREFIX + key)
-    if values is not None and not (isinstance(values, list) and all(map(str.__instancecheck__, values))):
+    if values is not None and not (isinstance(values, list) and set(map(type, values)) <= {str}):
         raise CheckpointError(f"expected {_PREFIX}{key} to be a list of strings, got {type(values).__name__}")
     return values
 

@@ -5,15 +5,15 @@ regular expressions of the model's own tokenizer.json, where it is known, else t
 they are applied one after the other, each to what the ones before left whole.
 """
 
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 from likely.engine.errors import CheckpointError
+from likely.metal.frozen import frozen
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Pretokenizer:
     """Regular expressions in Oniguruma's syntax, and what goes with them in the files that name the rule.
 

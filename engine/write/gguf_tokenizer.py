@@ -14,8 +14,9 @@ from likely.engine import json_reader
 from likely.engine.errors import CheckpointError
 from likely.engine.tokenizer import Tokenizer, from_gguf
 from likely.engine.tokenizer.folder import settings
-from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS, Pretokenizer
+from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
 from likely.engine.tokenizer.vocabulary import Kind, byte_level_bytes
+from likely.engine.tokenizer.words import by_library
 
 LARGEST = 1 << 27  # bytes: Gemma's has a fourth of them
 PROBES = (
@@ -107,7 +108,9 @@ def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterat
     wanted = [[piece for piece, _ in cut.pre_tokenize_str(text)] for text in texts] if cut else None
     whole = bool((program.get("model") or {}).get("ignore_merges"))
     matches = [
-        (rule.whole_words != whole, name) for name, rule in PRETOKENIZERS.items() if _pieces(rule, texts) == wanted
+        (rule.whole_words != whole, name)
+        for name, rule in PRETOKENIZERS.items()
+        if [[piece for piece, _ in by_library(rule).pre_tokenize_str(text)] for text in texts] == wanted
     ]
     for _, name in sorted(matches, key=lambda pair: pair[0]):
         yield {
@@ -115,17 +118,6 @@ def _ruled(program: dict[str, Any], merges: Sequence[tuple[str, ...]]) -> Iterat
             "tokenizer.ggml.pre": name,
             "tokenizer.ggml.merges": [" ".join(merge) for merge in merges],
         }
-
-
-def _pieces(rule: Pretokenizer, texts: Sequence[str]) -> list[list[str]]:
-    """The words into which a rule, compiled once, cuts each text."""
-    import tokenizers
-    from tokenizers import pre_tokenizers
-
-    cuts = [pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated") for pattern in rule.patterns]
-    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    cut = pre_tokenizers.Sequence([*cuts, bytes_])
-    return [[piece for piece, _ in cut.pre_tokenize_str(text)] for text in texts]
 
 
 def _scored(tokens: Sequence[str], merges: Sequence[tuple[str, ...]]) -> Iterator[dict[str, Any]]:

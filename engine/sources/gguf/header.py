@@ -7,7 +7,6 @@ Knows nothing of architectures, nor of what a block holds: only how many bytes i
 
 import os
 import struct
-from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.whole_file import refuse_pipe
+from likely.metal.frozen import frozen
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -24,6 +24,7 @@ MAX_DIMS = 4
 MAX_ENTRIES = 1 << 16  # keys, and tensors: the largest published models have about 2,000
 MAX_DEPTH = 2  # arrays inside arrays
 PIECE = 1 << 21  # bytes that are read at least, where more are wanted: most headers are some of these
+MANY = 64  # texts, from which on they are looked for together
 
 # id: (name, values in a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -58,9 +59,10 @@ TYPES: dict[int, tuple[str, int, int]] = {
 # metadata value types that are numbers: id -> numpy dtype
 NUMBERS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 10: "<u8", 11: "<i8", 12: "<f8"}
 BOOL, STRING, ARRAY = 7, 8, 9
+NOT_UTF8 = "a text in the header is not UTF-8; the file is damaged"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorInfo:
     """Where one tensor lies in the file. `shape` is outermost first, as numpy and Hugging Face have it."""
 
@@ -71,7 +73,7 @@ class TensorInfo:
     nbytes: int
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Header:
     """Header of a GGUF file: `metadata` as plain Python values, and where every tensor lies."""
 
@@ -166,9 +168,11 @@ class _Reader:
     def strings(self, n: int) -> list[str]:
         """The next n strings. One loop without calls: a vocabulary has 262,144 of them."""
         length_at = struct.Struct("<Q").unpack_from
-        at = begin = end = self.at
         texts: list[str] = []
         while len(texts) < n:
+            if n - len(texts) >= MANY:
+                texts += self.short_strings(n - len(texts))
+            at = begin = end = self.at
             data, size = self.data, len(self.data)
             try:
                 for _ in range(n - len(texts)):
@@ -177,15 +181,39 @@ class _Reader:
                     if end > size:
                         raise struct.error
                     texts.append(data[begin:end].decode())
-                    at = end
+                    self.at = at = end
             except struct.error:
                 self.want(
                     max(begin, end), "a text in the header runs past the end of the file; it is truncated or damaged"
                 )
             except UnicodeDecodeError:
-                raise self.bad("a text in the header is not UTF-8; the file is damaged") from None
-        self.at = at
+                raise self.bad(NOT_UTF8) from None
         return texts
+
+    def short_strings(self, n: int) -> list[str]:
+        """The first of the next n strings, as far as they are read, are shorter than 256 bytes and have neither zeros
+        nor line ends in them: the seven zeros of each length say where it begins, and they are decoded as one text."""
+        data = np.frombuffer(self.data, np.uint8)[self.at : self.at + n * (8 + 255)]
+        zeros = np.flatnonzero(data == 0)[: 7 * n + 1]
+        lengths = zeros[: min(n, len(zeros) // 7) * 7].reshape(-1, 7)
+        begins = lengths[:, 0] - 1
+        ends = lengths[:, 6] + 1 + data[begins]
+        right = (lengths[:, 6] - lengths[:, 0] == 6) & (begins == np.append(0, ends)[:-1]) & (ends <= len(data))
+        count = len(right) if right.all() else int(right.argmin())
+        if count and np.any(zeros[7 * count :][:1] < ends[count - 1]):  # there is one in the last
+            count -= 1
+        if not count:
+            return []
+        lined = data[: ends[count - 1]].copy()
+        lined[begins[:count]] = ord("\n")
+        try:
+            texts = lined.tobytes().translate(None, b"\0").decode().split("\n")
+        except UnicodeDecodeError:
+            raise self.bad(NOT_UTF8) from None
+        if len(texts) != count + 1:
+            return []
+        self.at += int(ends[count - 1])
+        return texts[1:]
 
     def value(self, kind: int, depth: int = 0) -> Any:
         if kind in NUMBERS:

@@ -320,6 +320,23 @@ def test_a_header_holds_every_kind_of_value(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "odd", ["", "a\0b", "line\nend", "é" * 128, "\0" * 9, "x" * 300, "\n", "\7" + "\0" * 7 + "eighteen"]
+)
+def test_arrays_of_texts_hold_any_text(tmp_path: Path, odd: str) -> None:
+    """A text longer than a length's first byte says, an empty one, zeros and line ends: first, last and between."""
+    short = [f"token é {i}" for i in range(300)]
+    arrays = {"a": [odd, *short], "b": [*short, odd], "c": [*short, odd, *short, odd], "d": short, "e": [odd] * 70}
+    keys = [key(name, 9, u32(8) + u64(len(of)) + b"".join(map(text, of))) for name, of in arrays.items()]
+    assert read_header(gguf(tmp_path / "m.gguf", keys, [])).metadata == arrays
+    wrong = u32(8) + u64(300) + b"".join(map(text, short[:200])) + text(b"\xc3") + b"".join(map(text, short[:99]))
+    with pytest.raises(CheckpointError, match="not UTF-8"):
+        read_header(gguf(tmp_path / "m.gguf", [key("a", 9, wrong)], []))
+    cut = u32(8) + u64(300) + b"".join(map(text, short))[:-3]
+    with pytest.raises(CheckpointError, match="runs past the end"):
+        read_header(gguf(tmp_path / "m.gguf", [key("a", 9, cut)], []))
+
+
 def test_a_header_is_believed_in_nothing(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
 

@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from likely.engine.decode.spelling import spelling
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.tokenizer.words import by_library, cutter
 from likely.engine.write import gguf_tokenizer
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder, scored
@@ -75,6 +77,20 @@ def test_every_rule_cuts_as_another_regex_engine_does(pre: str) -> None:
         for pattern in rule.patterns:
             words = [piece for word in words for piece in slow_bpe.isolated(pattern, word)]
         assert [word for word, _ in library.pre_tokenize_str(text)] == words, text
+
+
+@pytest.mark.parametrize("pre", PRETOKENIZERS)
+def test_every_rule_cuts_ascii_as_the_library_does(pre: str) -> None:
+    """Python's `re` against Oniguruma, and what is not ASCII by Oniguruma itself."""
+    rule, random = PRETOKENIZERS[pre], Random(0)
+    cut, library = cutter(rule), by_library(rule)
+    alphabets = "".join(map(chr, range(128))), "ab AB'19 \n\r\t.,sSTtllvere-_", "aB1 '\n.$[(é漢"
+    for i in range(120):
+        text = "".join(random.choices(alphabets[i % 3], k=random.randrange(40)))
+        assert cut(text) == [word for word, _ in library.pre_tokenize_str(text)], text
+    assert cut("") == [] and cut("<sentinel:12>ABCIMGIMGAZ") == [
+        word for word, _ in library.pre_tokenize_str("<sentinel:12>ABCIMGIMGAZ")
+    ]
 
 
 def test_control_tokens_are_text_unless_asked_for(tokenizer: Tokenizer) -> None:
