@@ -3,6 +3,7 @@
 The command line takes a tenth of a second to import and hears signals after that. Knows nothing of verbs.
 """
 
+import gc
 import signal
 
 
@@ -10,8 +11,11 @@ def main() -> None:
     """Run the command line. Ctrl+c while it is still being imported ends the process without a word of Python's."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()  # what modules make stays
     from likely.app import cli
 
+    gc.freeze()
+    gc.enable()
     cli.main()
 
 

@@ -75,6 +75,7 @@ class Verbs(click.Group):
         try:
             command: click.Command = import_module(f"likely.app.cli.{name}").command
         finally:
+            gc.freeze()  # else the next search goes through all of it
             gc.enable()
         return command
 
