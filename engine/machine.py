@@ -6,20 +6,20 @@ Knows nothing of models; `likely doctor` prints it and the benchmarks record it.
 import os
 import platform
 import sys
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from likely.engine.pace import now, since
 from likely.metal import METAL, blas, left_alone, mx
 from likely.metal.device import available, compiles
+from likely.metal.frozen import frozen
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
 WEIGHT = 1 << 29  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """Facts that do not change while the program runs; sizes in bytes."""
 

@@ -6,20 +6,21 @@ prefix included. Knows nothing of attention; `append` returns the `KV` that it r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, Self
 
 import numpy as np
 
 from likely.metal import memory, mx
 from likely.metal.attention import KV, Mask, QuantizedRows
+from likely.metal.frozen import frozen
 from likely.metal.qkv_prepare import PLAIN, Format
 from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRows:
     """Where T new rows go, made once a step for all layers that hold the same number of rows."""
 
@@ -29,7 +30,7 @@ class NewRows:
     end: int  # the longest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RowSize:
     """Size of the keys of one position, and of its values: so many numbers of so many bytes each."""
 
@@ -37,7 +38,7 @@ class RowSize:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tail:
     """A buffer that the oldest rows leave: it keeps at least `recent`, and `block` or more go at once."""
 

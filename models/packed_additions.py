@@ -6,18 +6,19 @@ adapters or directions: what stands on the graph says what it adds (`models.nati
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
 
+from likely.metal.frozen import frozen
 from likely.metal.packed import ALIGNED, LANES, PackedMatrix, Room
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")  # of a layer
 EMBED, HEAD = "embed", "head"
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class LowRank:
     """Change of a product's outputs [start, stop): y becomes gain (y + scale (x A) B) + shift, biases after the gain.
 
@@ -38,7 +39,7 @@ class LowRank:
         return int(self.a.nbytes + -(-self.b.shape[1] // LANES) * LANES * self.b.shape[0] * 4 + 2 * ALIGNED)
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Additions:
     """All that a model has beside its weights."""
 

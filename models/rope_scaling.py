@@ -14,9 +14,10 @@ a longer context costs (`engine.context_price`).
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
+from likely.metal.frozen import frozen
 from likely.models.config import ModelConfig
 from likely.models.errors import ConfigError
 from likely.models.rope import Rope
@@ -27,7 +28,7 @@ MARK = "@"  # between a model's name and its scaling
 MOST = 64.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RopeScaling:
     """One of `KINDS`, for a context of `factor` times as many positions."""
 

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from likely.engine.thinking import Kind, without_thought
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.trace import Trace
+from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.app.limits import Limits
@@ -56,7 +57,7 @@ tool_options = options(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolsAsked:
     """Servers and names of tools that the options ask for, those that are called without a question, and how many calls
     at most."""

@@ -18,6 +18,7 @@ from likely.engine.decode.strategy import Steps
 from likely.engine.pace import TURN_S, Pace
 from likely.engine.trace.step import TokenStep
 from likely.metal import memory, mx
+from likely.metal.frozen import frozen
 from likely.models.native import drawing, last_logits
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class ContinuousBatch:
             slot.logits = rows[row]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BatchedSample:
     """The steps of a run that samples in a batch with others.
 

@@ -6,7 +6,7 @@ than there in mlx. Knows nothing of models and of where the branches stand.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,7 @@ from likely.engine.transforms import (
 from likely.engine.transforms.pipeline import hard
 from likely.metal import kernel as kernels
 from likely.metal import mx
+from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode import kernel_draw
@@ -51,7 +52,7 @@ def _on_host(logits: Array) -> np.ndarray:
     return np.asarray(logits.astype(mx.float32) if isinstance(logits, mx.array) else logits)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draw:
     """A token on its way: what it was drawn from, evaluated or not."""
 
@@ -99,7 +100,7 @@ class Draw:
         return replace(step, logprob_allowed=min(allowed[1] - row.snapshot.lse, 0.0))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sampler:
     """How the next token of each branch is drawn: every change gives another sampler, so that one can go back.
 

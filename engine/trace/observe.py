@@ -5,16 +5,16 @@ text are filled in by whoever has the tokenizer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.trace.row import RowStatistics, kept_of, measured, sums
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KernelStats:
     """Statistics of the pass that drew the token on the device, where no host saw the logits."""
 

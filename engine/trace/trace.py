@@ -3,13 +3,14 @@
 Knows nothing of mlx, models or the screen; `engine.trace.file` writes and reads it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from likely.engine.trace.record import DenoisingRecord
 from likely.engine.trace.step import Lexicon, TokenStep
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Trace:
     """One run: what was asked, how it was drawn, and every step. `engine.trace.file` saves and loads it."""
 

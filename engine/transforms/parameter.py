@@ -1,9 +1,9 @@
 """Parameter of a transform: its slider, its flag and its switch, as the screen and the command line read them."""
 
-from dataclasses import dataclass
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """One number of a transform that a person sets.
 

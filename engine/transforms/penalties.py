@@ -14,6 +14,7 @@ from likely.engine.errors import ParameterError
 from likely.engine.transforms.arrays import Key, add, put
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import Edit, State, Vocabulary, within
+from likely.metal.frozen import frozen
 
 WINDOW = 20  # tokens that mlx-lm looks back
 
@@ -102,7 +103,7 @@ class FrequencyPenalty(Penalty):
         return add(logits, state, xp.array(-self.penalty, dtype=logits.dtype), xp)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogitBias(Edit):
     """Adds to the logits of single tokens; -100 in effect forbids one, 100 forces it (OpenAI's `logit_bias`).
 

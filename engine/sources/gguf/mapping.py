@@ -7,7 +7,7 @@ Knows nothing of mlx.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from math import inf, pi
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from likely.engine.errors import CheckpointError
 from likely.engine.sources.gguf.header import Header
+from likely.metal.frozen import frozen
 
 ReadTensor = Callable[[str], np.ndarray]
 
@@ -82,7 +83,7 @@ class Facts:
         return value
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Architecture:
     """One of GGUF's architectures in Hugging Face's terms."""
 
