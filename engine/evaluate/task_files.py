@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from likely.engine.errors import DataError
-from likely.engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings
+from likely.engine.evaluate.tasks import COLUMNS, Row, Task, TaskSettings, is_training
 from likely.engine.json_reader import shown
 from likely.engine.options import read_toml, unknown
 from likely.engine.rows import values
-from likely.engine.rows.training_row import renamed
+from likely.engine.rows.training_row import read_row, renamed
 from likely.engine.whole_file import open_file
 
 SUFFIXES = (*values.KINDS, ".toml")
@@ -37,8 +37,7 @@ def read(path: Path, within: tuple[Path, ...] = (), names: Mapping[str, str] = {
             raise DataError(f"{path}: this suite is listed in itself, by {within[-1]}: leave it out there")
         return _described(path, (*within, path.resolve()))
     identity = digest(path)
-    for _ in rows(path):  # what is broken is told now, not when it is asked
-        pass
+    _check(path, names)
     if names:
         identity += f" {json.dumps(names, sort_keys=True)}"
     return [Task(_name(path), lambda: (renamed(row, names) for row in rows(path)), identity)]
@@ -48,13 +47,27 @@ def _name(path: Path) -> str:
     return path.name.removesuffix(".gz").rpartition(".")[0] or path.name
 
 
+def _check(path: Path, names: Mapping[str, str]) -> None:
+    """DataError for all rows that cannot be read, before any is asked. Where the first one that has a form is a row to
+    train on, all are read as a training reads them; else what is odd about one is told beside the items."""
+    faults, broken, total, learned = list[tuple[str, str]](), list[tuple[str, str]](), 0, None
+    for each in values.read(_of_rows(path)):
+        total += 1
+        whole = not each.fault and isinstance(each.value, dict)
+        if whole and learned is None:
+            learned = is_training(renamed(each.value, names))
+        if whole and learned is False:
+            continue
+        read_row(each, names, faults)
+        broken += [] if whole else faults[-1:]
+    values.refuse(path, faults if learned else broken, total)
+
+
 def rows(path: Path) -> Iterator[Row]:
     """The rows of a file as they are read; DataError, after the last one, for all that are malformed."""
-    if values.kind(path) not in values.KINDS:
-        raise DataError(f"{path} must be a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
     faults: list[tuple[str, str]] = []
     total = 0
-    for each in values.read(path):
+    for each in values.read(_of_rows(path)):
         total += 1
         if each.fault:
             faults.append((each.place(), each.fault))
@@ -63,6 +76,13 @@ def rows(path: Path) -> Iterator[Row]:
         else:
             yield each.value
     values.refuse(path, faults, total)
+
+
+def _of_rows(path: Path) -> Path:
+    """The path, of a file of rows; DataError for any other."""
+    if values.kind(path) not in values.KINDS:
+        raise DataError(f"{path} must be a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
+    return path
 
 
 def columns(path: Path) -> frozenset[str]:

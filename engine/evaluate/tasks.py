@@ -261,6 +261,14 @@ class Task:
         return _odd(number, body) if isinstance(body, str) else body
 
 
+def is_training(row: Row) -> bool | None:
+    """Whether a row is one to train on, a question or a text as well; False of any other form, None of no form."""
+    own = next((form for form in FORMS if all(key in row for key in form.KEYS)), None)
+    if own in (None, Question, Document) and form_of(row) is not None:
+        return True
+    return None if own is None else False
+
+
 def of_training(row: Row) -> Row:
     """A row to train on with the keys of a form beside its own: what is asked and what is learned of it as a question,
     a preference as choices or as a pair. Other rows are as they were."""

@@ -21,6 +21,7 @@ from typing import Any
 from likely.engine import json_reader
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.json_reader import shown
+from likely.engine.rows.values import RowValue
 
 Message = dict[str, Any]
 FORMS: dict[tuple[str, ...], str] = {
@@ -95,6 +96,21 @@ def parse(value: object, where: str, names: Mapping[str, str] | None = None) -> 
         theirs = (key for key, ours in (names or {}).items() if ours == fault.key and key in value)
         fault.key = next(theirs, fault.key)
         raise
+
+
+def read_row(each: RowValue, names: Mapping[str, str] | None, faults: list[tuple[str, str]]) -> TrainingRow | None:
+    """The row that stands in a file; None of one that cannot be read, whose place and words go to `faults`."""
+    if each.fault:
+        faults.append((each.place(), each.fault))
+        return None
+    value = each.value
+    if each.delimiter:  # an empty cell of a table is no value
+        value = {key: cell for key, cell in value.items() if cell != ""}
+    try:
+        return parse(value, each.where, names)
+    except RowFault as fault:
+        faults.append((each.place(fault.key), fault.words))
+        return None
 
 
 def form_of(value: Mapping[str, Any], names: Mapping[str, str] | None = None) -> tuple[str, ...] | None:

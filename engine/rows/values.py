@@ -35,7 +35,7 @@ class RowValue:
     fault: str = ""
     column: int = 1  # of the fault
     line: str = ""
-    delimiter: str = ","  # of a CSV file
+    delimiter: str = ""  # of a CSV file
 
     def place(self, key: str = "") -> str:
         """File, line and column: of the fault, or of a key."""

@@ -15,7 +15,7 @@ from typing import Any
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded
 from likely.engine.rows import values
-from likely.engine.rows.training_row import RowFault, TrainingRow, parse, read_as
+from likely.engine.rows.training_row import TrainingRow, read_as, read_row
 from likely.engine.rows.values import KINDS
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import choices
@@ -173,20 +173,13 @@ def rows(file: Path, names: Mapping[str, str] | None = None, keys: set[str] | No
     if values.kind(file) not in KINDS:
         raise DataError(f"{file}: expected a file that ends with {', '.join(KINDS)} or .txt")
     faults: list[tuple[str, str]] = []
-    total, table = 0, values.kind(file) == ".csv"
+    total = 0
     for each in values.read(file, LARGEST):
         total += 1
-        if each.fault:
-            faults.append((each.place(), each.fault))
-            continue
         if keys is not None and isinstance(each.value, dict):
             keys.update(each.value)
-        try:
-            # an empty cell of a table is no value
-            value = {k: v for k, v in each.value.items() if v != ""} if table else each.value
-            yield parse(value, each.where, names)
-        except RowFault as fault:
-            faults.append((each.place(fault.key), fault.words))
+        if (row := read_row(each, names, faults)) is not None:
+            yield row
     values.refuse(file, faults, total)
 
 

@@ -108,10 +108,11 @@ def test_power_counts_what_it_rejected() -> None:
 @pytest.mark.parametrize(
     ("rows", "line"),
     [
-        ('{"prompt": "1?", "answer": "7"}\n{"prompt": "2?"}\n', "row 2: lacks answer"),
+        ('{"prompt": "1?", "answer": "7"}\n{"prompt": "2?"}\n', r"p.jsonl:2:1: expected a row with .*; got prompt \("),
         ('{"good": "a", "bad": "b"}\n', "problems are rows with prompt and answer, not pairs"),
         ('{"prompt": "1?", "answer": "7"}\n{"prompt": 2, "answer": "2"}\n{"answer": "2"}\n',
-         "p.jsonl: 2 of its 3 rows cannot be read: row 2: prompt must be .*; row 3: lacks prompt"),
+         "p.jsonl: 2 of its 3 rows cannot be read: 2:2: prompt must be .*; 3:1: expected a row with .*; got answer"),
+        ('{"prompt": "1?", "answer": "7"}\n{"prompt": "2?", "answer": ""}\n', "row 2: there is no answer to compare"),
         ("", "no"), ("rubbish\n", "1"),
     ],
 )  # fmt: skip

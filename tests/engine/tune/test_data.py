@@ -1,16 +1,20 @@
 """Rows of every form and every fault, splits, spans, packing, choices: nothing lost, no pad token trained."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from likely.app import task_sources
 from likely.engine.errors import DataError, ParameterError
+from likely.engine.reason import problems
 from likely.engine.rows import training_row as rows
+from likely.engine.rows import values
 from likely.engine.rows.training_row import parse
+from likely.engine.synth import inputs
 from likely.engine.tokenizer import Tokenizer, from_gguf
 from likely.engine.tune import batches, choices, data, samples
 from likely.engine.tune.data import Data
@@ -256,6 +260,28 @@ def test_all_broken_rows_are_told_at_once_the_first_ten_with_their_places(tmp_pa
     assert faults[1].startswith("  3:8: one JSON object a line expected")
     assert faults[2].startswith(f"  {', '.join(f'{n}:1' for n in range(4, 12))}: expected a row with messages; ")
     assert faults[3:] == ["  and 3 more"]
+
+
+def test_a_training_an_evaluation_problems_and_a_pipeline_say_the_same_of_a_broken_file(tmp_path: Path) -> None:
+    """The fault: an evaluation told what is no JSON alone, then asked the rest and listed them by kind."""
+    path = tmp_path / "a.jsonl"
+    lines = ['{"x": 1}', '{"question": "q", "answer": "a"}', '{"question": 2, "answer": "a"}', '{"question": "q"}', "["]
+    path.write_text("\n".join(lines))
+    said = []
+    readers: list[Callable[[], object]] = [
+        lambda: data.read(path), lambda: task_sources.sources([str(path)]), lambda: problems.read(path),
+        lambda: inputs.training_rows(str(path)),
+    ]  # fmt: skip
+    for read in readers:
+        with pytest.raises(values.BrokenRows) as caught:
+            read()
+        said.append(caught.value.lines)
+    assert said[0] == said[1] == said[2] == said[3] and said[0][0].endswith("4 of its 5 rows cannot be read")
+    assert [line.split(": ")[0] for line in said[0][1:]] == ["  1:1", "  3:2", "  4:1", "  5:2"]
+    pairs = tmp_path / "pairs.jsonl"  # of no training: what is odd about a row is told beside the items
+    pairs.write_text('{"good": "a", "bad": "b"}\n{"good": "c"}\n')
+    (source,) = task_sources.sources([str(pairs)])
+    assert source.source.name == "pairs"
 
 
 def test_places_of_what_is_malformed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
