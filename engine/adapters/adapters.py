@@ -45,16 +45,11 @@ SAME = 1e-2  # of the largest number: how far a saved base may be from this one,
 def save(folder: Path, trained: "Adapter | full.FullWeights", model: Transformer, settings: Mapping[str, Any]) -> None:
     """Write the directory. `settings`: model, kind, dropout, and whatever else should stand in its config."""
     if isinstance(trained, full.FullWeights):
-        arrays = trained.stored(trained.parameters())
         lowest = max(0, trained.lowest)
         lora = None
     else:
         inside = [f.site.layer for f in trained.factors.values() if 0 <= f.site.layer < model.config.layers]
         first = next(iter(trained.factors.values()))
-        arrays = {}
-        for path, f in trained.factors.items():
-            a, b = f.whole()
-            arrays |= {f"{path}.lora_a": a, f"{path}.lora_b": b} | ({} if f.m is None else {f"{path}.m": f.m})
         lowest = min(inside, default=model.config.layers)
         lora = {
             "rank": first.rank,
@@ -69,7 +64,27 @@ def save(folder: Path, trained: "Adapter | full.FullWeights", model: Transformer
         "lora_parameters": lora,
     }
     write_json(folder / CONFIG, config)
-    write_arrays(folder / WEIGHTS, {name: mx.contiguous(a) for name, a in arrays.items()})
+    write_arrays(
+        folder / WEIGHTS, {name: mx.contiguous(a) for name, a in _stored(trained, trained.parameters()).items()}
+    )
+
+
+def _stored(trained: "Adapter | full.FullWeights", parameters: dict[str, mx.array]) -> dict[str, mx.array]:
+    """The arrays of the file, by their names there: `parameters` themselves where it has them as they are."""
+    if isinstance(trained, full.FullWeights):
+        return trained.stored(parameters)
+    arrays = dict[str, mx.array]()
+    for path, f in trained.factors.items():
+        a, b = f.whole()
+        arrays |= {f"{path}.lora_a": a, f"{path}.lora_b": b} | ({} if f.m is None else {f"{path}.m": f.m})
+    return arrays
+
+
+def held(trained: "Adapter | full.FullWeights") -> frozenset[str]:
+    """The parameters that the file holds as they are, by their names: none from which a start is subtracted there."""
+    parameters = trained.parameters()
+    arrays = _stored(trained, parameters)
+    return frozenset(name for name, parameter in parameters.items() if arrays.get(name) is parameter)
 
 
 def read(folder: Path) -> StoredAdapter:

@@ -85,7 +85,8 @@ def _asking_s(run: TrainingRun) -> float:
     every = rehearsal.asked(run, rehearsal.count(run))
     lengths, tokens = [len(ids) + rehearsal.ANSWER for _, ids in every], rehearsal.ANSWER * len(every)
     there_and_back = report.reading_s(run.model, run.config, lengths, 2 * tokens)  # through the head
-    return near + there_and_back + tokens * _token_s(run)
+    drawn = rehearsal.ANSWER * len(rehearsal.unasked(run))
+    return near + there_and_back + (drawn * _token_s(run) if drawn else 0.0)
 
 
 def _passing_s(run: TrainingRun, drawing: Drawing) -> float:

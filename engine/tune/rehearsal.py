@@ -8,21 +8,26 @@ Knows nothing of rows.
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
+from likely.engine import journal, json_reader
 from likely.engine.adapters.config import Config
 from likely.engine.adapters.full import FullWeights
-from likely.engine.errors import ParameterError
+from likely.engine.errors import DataError, ParameterError
 from likely.engine.prompt import single_turn
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import batch_losses
 from likely.engine.tune.probes import as_before, said
 from likely.engine.tune.run import TrainingRun
 from likely.engine.tune.samples import RehearsedAnswer, TrainingSample
+from likely.engine.whole_file import read_whole
 from likely.metal import mx
 from likely.models import Transformer
 
+FILE = "base_answers.jsonl"  # in a run's folder: ids of questions, and of what the base answered
+ENTRY = {"asked": [int], "said": [int]}
 ANSWER = 24  # tokens of the base's answer to a question
 AT_ONCE = 8  # answers that are read together
 # of many kinds, and none of those by which a training is judged (`examination.OTHERS`)
@@ -72,13 +77,36 @@ def asked(run: TrainingRun, questions: int = len(QUESTIONS)) -> list[tuple[str, 
 
 
 def answers(run: TrainingRun, questions: int = len(QUESTIONS), progress: Report = silent) -> list[TrainingSample]:
-    """Questions of the list with the greedy answers of the model as it was."""
+    """Questions of the list with the greedy answers of the model as it was; what is drawn is kept with the run, and
+    what was kept is not drawn again."""
     found, every = [], asked(run, questions)
-    for number, (question, ids) in enumerate(every):
-        progress("asking the base", number, len(every))
-        answer = said(run, ids, ANSWER, base=True).ids
-        found.append(TrainingSample((*ids, *answer), (*(False,) * len(ids), *(True,) * len(answer)), question))
+    with journal.opened(run.folder / FILE, {"answers": 1}, ENTRY) as there:
+        known = {tuple(entry["asked"]): entry["said"] for entry in there.entries}
+        for number, (question, ids) in enumerate(every):
+            if (answer := known.get(tuple(ids))) is None:
+                progress("asking the base", number, len(every))
+                answer = said(run, ids, ANSWER, base=True).ids
+                there.add({"asked": list(ids), "said": list(answer)})
+            found.append(TrainingSample((*ids, *answer), (*(False,) * len(ids), *(True,) * len(answer)), question))
     return found
+
+
+def begin(run: TrainingRun) -> None:
+    """Forget what a run in the same folder asked, of which there is no more than that."""
+    if run.stamp is None and run.leads:
+        (run.folder / FILE).unlink(missing_ok=True)
+
+
+def unasked(run: TrainingRun) -> list[tuple[str, list[int]]]:
+    """Those of the questions of a run that it has not asked yet."""
+    lines: list[str] = []
+    with suppress(DataError):  # there are none, or the training will say what is wrong
+        lines = read_whole(run.folder / FILE).splitlines() if run.stamp else []
+    known = set[tuple[int, ...]]()
+    for line in lines[1:]:
+        with suppress(ValueError):
+            known.add(tuple(json_reader.parse(line, ENTRY)["asked"]))
+    return [(question, ids) for question, ids in asked(run, count(run)) if tuple(ids) not in known]
 
 
 def check(run: TrainingRun) -> None:

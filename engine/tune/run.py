@@ -63,6 +63,7 @@ class TrainingRun:
     saved: int = 0  # the step whose weights are in the folder
     chosen: str = ""  # what was chosen by the data, and why
     stamp: tuple[int, int, int] | None = None  # of the state in the folder, as this run knows it
+    leans: bool = False  # whether that state has its parameters in the adapter's file
     rehearsed: Sequence[RehearsedAnswer] = ()
     rewording: "Rewording | None" = None
     rewarded: Rewarded | None = None  # figures of what the last step drew
@@ -203,6 +204,7 @@ def prepare(
         state.check(folder, before, trained.parameters(), run.groups)
         trained.set(before.parameters)
         run.optimiser, run.counters, run.saved = before.optimiser, before.counters, before.counters.step
+        run.leans = bool(before.beside)
         if before.ended:
             run.chosen = "a new start of the optimiser, whose state went as the run had ended (--keep-state keeps it)"
         run.steps = amounts.steps_of(config, rows.train) if wanted.steps or wanted.epochs else steps
@@ -263,12 +265,22 @@ def save(run: TrainingRun, *, ended: bool = False) -> Saved:
     if run.leads:
         write(run, run.folder)
         gone = ended and not run.config.keep_state
-        snapshot = State(run.trained.parameters(), run.optimiser, run.counters, gone)
-        state.save(run.folder, snapshot, run.config, run.rows.fingerprint, run.steps)
-        run.stamp = state.stamp(run.folder)
+        _write_state(run, gone, adapters.held(run.trained) if gone and run.keep is None else frozenset())
         if run.made_as:
             made.note(run.folder, run.made_as, run.name or run.config.model)
     return Saved(run.counters.step, run.folder)
+
+
+def stand_alone(run: TrainingRun) -> None:
+    """Give a state that leans on the adapter's file parameters of its own, before that file is written anew."""
+    if run.leans and run.leads:
+        _write_state(run, True, frozenset())
+
+
+def _write_state(run: TrainingRun, gone: bool, beside: frozenset[str]) -> None:
+    snapshot = State(run.trained.parameters(), run.optimiser, run.counters, gone, beside)
+    state.save(run.folder, snapshot, run.config, run.rows.fingerprint, run.steps)
+    run.stamp, run.leans = state.stamp(run.folder), bool(beside)
 
 
 def write(run: TrainingRun, folder: Path) -> None:

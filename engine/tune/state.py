@@ -1,7 +1,8 @@
 """A run on disk: everything that a resumed one needs to give the same weights, in one file that lands whole.
 
-One safetensors file holds the parameters, the optimiser's state and, as JSON in its metadata, the counters. The order
-of the data and dropout are functions of the seed and the step, so there is no random state to keep.
+One safetensors file holds the parameters, the optimiser's state and, as JSON in its metadata, the counters; of a run
+that has ended no copy of what the adapter's file beside it holds. The order of the data and dropout are functions of
+the seed and the step, so there is no random state to keep.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any, get_args
 
 from likely.engine import json_reader
 from likely.engine.adapters.config import HINTS, RENAMED, Config
-from likely.engine.adapters.stored import write_arrays
+from likely.engine.adapters.stored import WEIGHTS, write_arrays
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.options import typed
 from likely.engine.sources import array_file
@@ -53,6 +54,7 @@ FACTS = {
     "data": str,
     "steps": int,
     "ended?": bool,  # whether the optimiser's state went, as the run had ended
+    "beside?": bool,  # whether parameters that are not here are in the adapter's file
 }
 
 
@@ -64,15 +66,16 @@ class State:
     optimiser: dict[str, dict[str, mx.array]]
     counters: Counters
     ended: bool = False
+    beside: frozenset[str] = frozenset()  # parameters that the adapter's file holds
 
 
 def save(folder: Path, state: State, config: Config, data: str, steps: int) -> None:
     """Write the state; DataError where the disk is full, with the state before it untouched."""
-    arrays = {f"parameter/{name}": a for name, a in state.parameters.items()}
+    arrays = {f"parameter/{name}": a for name, a in state.parameters.items() if name not in state.beside}
     optimiser = {} if state.ended else state.optimiser
     arrays |= {f"{key}/{name}": a for name, slots in optimiser.items() for key, a in slots.items()}
     facts = {"counters": asdict(state.counters), "config": asdict(config), "data": data, "steps": steps}
-    facts["ended"] = state.ended
+    facts |= {"ended": state.ended, "beside": bool(state.beside)}
     write_arrays(folder / FILE, arrays, {"likely": json.dumps(facts)})
 
 
@@ -113,10 +116,15 @@ def load(folder: Path, config: Config, data: str) -> tuple[State, int, Config]:
             parameters[name] = array
         else:
             optimiser.setdefault(name, {})[kind] = array
+    beside = frozenset[str]()
+    if facts.get("beside"):
+        held, _ = array_file.read(folder / WEIGHTS)
+        beside = frozenset(held.keys() - parameters.keys())
+        parameters = {**held, **parameters}
     ended = bool(facts.get("ended"))
     if ended:
         counters.begun = counters.step
-    return State(parameters, optimiser, counters, ended), facts["steps"], _chosen(config, then)
+    return State(parameters, optimiser, counters, ended, beside), facts["steps"], _chosen(config, then)
 
 
 def check(

@@ -32,7 +32,7 @@ from likely.engine.tune import (
 )
 from likely.engine.tune.control import Ended, Event, Paused, Saved, Stepped, TrainControl, Validated
 from likely.engine.tune.metrics import Metrics, read
-from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, write
+from likely.engine.tune.run import Set, TrainingRun, prepare, save, settle, stand_alone, write
 from likely.engine.tune.samples import TrainingSample
 from likely.engine.tune.state import Counters
 from likely.engine.tune.validation import evaluate, validate
@@ -88,6 +88,7 @@ def steps(run: TrainingRun, control: TrainControl | None = None) -> Iterator[Eve
         except _Stopped:
             control.stop()
         settle(run)
+        stand_alone(run)
         course = RewardCourse()
         if alike is not None:
             yield from _warned(RewardWarning(0, "verdicts", alike, alike), course, metrics)
@@ -170,6 +171,8 @@ def _begin(run: TrainingRun, control: TrainControl) -> float | None:
             raise _Stopped
         control.tell(stage, number, count)
 
+    if run.config.init == "contrast" or run.config.rehearsal > 0:
+        rehearsal.begin(run)
     if run.config.init == "contrast" and not run.counters.step:
         contrast.begin(run, told)
     alike = None

@@ -9,7 +9,7 @@ import pytest
 from likely.engine.session import Session
 from likely.engine.sources.checkpoint import load
 from likely.engine.tune import batch_losses, rehearsal
-from likely.engine.tune.control import TrainControl
+from likely.engine.tune.control import Stepped, TrainControl
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.trainer import save, train
 from likely.engine.tune.tuned import open_model
@@ -74,3 +74,34 @@ def test_asking_the_base_and_the_look_at_the_end_are_foretold_and_told(tmp_path:
     over = open_run(asks.run.config, resume=True)  # and has nothing left to do
     list(train(over.run, control))
     assert len(told) == 4 and over.beside.asking_s == 0
+
+
+@pytest.mark.parametrize("asking", [True, False])
+def test_a_run_that_goes_on_asks_the_base_nothing_again(asking: bool, tmp_path: Path) -> None:
+    """Stopped while it asked, it asks what is left; after a step, nothing. To the weights of one that was not."""
+    how = {"rehearsal": 2.0, "steps": 3, "batch": 2}
+    whole, run = opened(tmp_path, **how).run, opened(tmp_path, out=str(tmp_path / "stopped"), **how).run
+    list(train(whole))
+    control, told = TrainControl(), list[tuple[str, int, int]]()
+    if asking:
+        control.report = lambda stage, number, _: control.stop() if number else None
+    for event in train(run, control):
+        if isinstance(event, Stepped):
+            control.stop()
+    again = open_run(run.config, resume=True).run
+    left = [("asking the base", 2, 3)] if asking else []
+    assert len(rehearsal.unasked(again)) == len(left)
+    list(train(again, TrainControl(report=lambda *stage: told.append(stage))))
+    assert told == [*left, ("reading what the base answered", 0, 3)]
+    arrays = again.trained.parameters()
+    assert all(mx.array_equal(arrays[name], a) for name, a in whole.trained.parameters().items())
+
+
+def test_answers_of_a_run_that_came_to_nothing_are_not_those_of_another(tmp_path: Path) -> None:
+    run = opened(tmp_path, rehearsal=2.0, steps=1).run
+    list(train(run))
+    kept, stale = (tmp_path / "out" / rehearsal.FILE).read_text(), tmp_path / "other" / rehearsal.FILE
+    stale.parent.mkdir()
+    stale.write_text(kept.replace('"said": [', '"said": [3, 3, '))
+    list(train(opened(tmp_path, rehearsal=2.0, steps=1, out=str(stale.parent)).run))
+    assert stale.read_text() == kept
