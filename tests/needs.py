@@ -9,9 +9,9 @@ alone, and so do the processes that they begin: LIKELY_METAL says it to both. Lo
 
 import os
 import platform
-import time
 from collections import Counter
 from collections.abc import Iterator
+from time import process_time  # not by `time.`: a test that has a clock of its own would be measured by that
 
 import pytest
 
@@ -36,11 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    started = time.process_time()
+    started = process_time()
     try:
         yield
     finally:
-        item.user_properties.append(("processor seconds", time.process_time() - started))
+        item.user_properties.append(("processor seconds", process_time() - started))
 
 
 @pytest.fixture(autouse=True)

@@ -76,9 +76,7 @@ def test_ask_stop_branch_steer_export_quit_resume(terminal: Tmux) -> None:
     terminal.until(lambda s: "←→ Move" in s, "the sliders")
     terminal.keys("Right", "Right")
     terminal.until(lambda s: re.search(r"temperature .* 0\.90", s), "a temperature of 0.90")
-    terminal.keys("Escape")
-    terminal.until(lambda s: "^r Redo" in s, "the prompt")
-    terminal.keys("/export jsonl out.jsonl", "Enter")
+    terminal.keys("Escape", "/export jsonl out.jsonl", "Enter")  # in one read
     # the whole path is said: in the line of hints, or over the screen where it is longer than that
     terminal.until(lambda s: re.search(r"exported (to|jsonl)", s) and str(terminal.folder)[:40] in s, "an export")
     if "exported jsonl" in terminal.screen():

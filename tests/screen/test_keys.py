@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from textual.binding import Binding
+from textual.events import Key, Paste
 
 import likely.app.tui
 from likely.app.tui.base import keys
+from likely.app.tui.base.key_parser import KeyParser
 from likely.app.tui.base.view_table import VIEWS
 from likely.engine.errors import DataError
 from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
@@ -62,6 +64,27 @@ def test_keys_in_words() -> None:
         "shift+left": "shift+left", "escape": "esc",
     }  # fmt: skip
     assert {key: keys.pretty(key) for key in said} == said
+
+
+@pytest.mark.parametrize(
+    ("read", "keys"),
+    [
+        ("\x1bq", "escape q"),
+        ("\x1b2", "escape 2"),
+        ("\x1b|q\x1b|q", "escape q escape q"),  # | is between two reads
+        ("\x1b\x1bq\x1b[Aq", "escape escape q up q"),
+        ("\x1b\x10", "escape ctrl+p"),
+        ("\x1bé", "escape é"),
+        ("\x1b[|A\x1b[1;3Cx\x1bOP", "up alt+right x f1"),
+        ("\x1bb\x1bf", "ctrl+left ctrl+right"),  # as terminals send a word to the left and to the right
+        ("\x1b[2|00~a\x1b|[201~\x1bq", "(a) escape q"),
+    ],
+)
+def test_escape_and_the_next_key_are_two_keys_however_late_they_are_read(read: str, keys: str) -> None:
+    parser = KeyParser()
+    events = [event for part in read.split("|") for event in parser.feed(part)]
+    told = [f"({e.text})" if isinstance(e, Paste) else e.key for e in events if isinstance(e, Key | Paste)]
+    assert " ".join(told) == keys
 
 
 def test_keys_are_remapped_and_a_mistake_is_named(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ from contextlib import suppress
 from threading import Event
 from typing import Any, Protocol, TextIO, cast
 
-from textual._xterm_parser import XTermParser
+from textual.drivers import linux_driver
 from textual.drivers.linux_driver import LinuxDriver
 
+from likely.app.tui.base.key_parser import KeyParser
 from likely.app.tui.base.key_queue import HangUp
 from likely.app.tui.base.terminal_codes import waiting
+
+cast(Any, linux_driver).XTermParser = KeyParser  # by that name its thread makes the parser of what it reads
 
 
 class Early(Protocol):
@@ -48,13 +51,13 @@ class TerminalDriver(LinuxDriver):
         """Read until the terminal is left. Bytes that are no UTF-8, as terminals of another encoding send, are �."""
         early = cast(Early, self._app)
         typed, early.typed = early.typed.replace("\n", "\r"), ""  # it was no key yet, but the end of a line
-        for event in XTermParser().feed(typed):
+        for event in KeyParser().feed(typed):
             self.process_message(event)
         while True:
             try:
                 return super().run_input_thread()
             except UnicodeDecodeError as error:
-                for event in XTermParser().feed(error.object.decode(errors="replace")):
+                for event in KeyParser().feed(error.object.decode(errors="replace")):
                     self.process_message(event)
 
 
