@@ -24,11 +24,16 @@ from likely.engine.tune.samples import encode
 from likely.engine.whole_file import check_new_file, check_new_folder
 from likely.engine.write import fuse, gguf
 from likely.metal import mx
-from likely.models import LanguageModel
+from likely.models import LanguageModel, Transformer
 
 LOST = 0.5  # share of the adapter's effect that a fused model may lose
 GGUF_BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}  # of a weight, by the kind of a file's blocks
 LENGTH = 256  # tokens of a row that are compared
+WIDE = 8  # bits, in which an adapter is hardly ever lost
+FORESEEN, SURELY = (
+    2,
+    0.75,
+)  # rows that are read before all the rest, and the share of the effect lost there that ends it
 
 
 WIDER = (0, 8, 16)  # bits that are tried one after another where none are asked for: as the base is, then more
@@ -102,6 +107,11 @@ def fuse_to(
         check(out, "--out")  # by another process
         model = sites.trainable(checkpoint.model)
         require_space(out.absolute().parent, _nbytes(checkpoint, form), "--out")
+        if not (form.gguf or force) and 0 < _fewest(model, form) < WIDE:
+            progress("what the bits keep", 0, 0)
+            foreseen = _foreseen(checkpoint, stored, texts[:FORESEEN], form)
+            if foreseen.error > SURELY * foreseen.adapter:
+                raise _lost(foreseen, ", by its first rows and before it is written,")
         progress("the base", 0, 0)
         before = [_logprobs(model, ids) for ids in texts]
         trained = adapters.build(model, stored)
@@ -119,13 +129,36 @@ def fuse_to(
         progress("reading it again", 0, 0)
         comparison = _judge(before, attached, open_base(str(written)).model, texts)
         if comparison.lost and not force:
-            raise AdapterLost(
-                f"the fused model has lost the adapter: KL to the base {comparison.adapter:.3g} with it, "
-                f"{comparison.fused:.3g} fused, {comparison.error:.3g} apart; fuse into more bits, or keep the adapter "
-                "beside the base (--force writes anyway)"
-            )
+            raise _lost(comparison)
         os.replace(written, out)
     return comparison
+
+
+def _fewest(model: Transformer, form: Form) -> int:
+    """The fewest bits that something is packed in, as asked or as the base is; 0 where nothing is."""
+    return form.bits or min((layout.bits for site in sites.sites(model) if (layout := site.layout)), default=0)
+
+
+def _lost(found: FusionError, when: str = "") -> AdapterLost:
+    return AdapterLost(
+        f"the fused model{when} has lost the adapter: KL to the base {found.adapter:.3g} with it, "
+        f"{found.fused:.3g} fused, {found.error:.3g} apart; fuse into more bits, or keep the adapter beside "
+        "the base (--force writes anyway)"
+    )
+
+
+def _foreseen(
+    checkpoint: Checkpoint, stored: adapters.StoredAdapter, texts: Sequence[Sequence[int]], form: Form
+) -> FusionError:
+    """Effect that packing keeps on a few texts, in memory alone, by a model of its own: `checkpoint` stays as it is."""
+    model = sites.trainable(checkpoint.twin().model)
+    before = [_logprobs(model, ids) for ids in texts]
+    trained = adapters.build(model, stored)
+    if isinstance(trained, lora.Adapter):
+        lora.attach(trained)
+    attached = [_logprobs(model, ids) for ids in texts]
+    fuse.merge(model, trained, bits=form.bits, group_size=form.group_size)
+    return _judge(before, attached, model, texts)
 
 
 def _nbytes(checkpoint: Checkpoint, form: Form) -> int:
