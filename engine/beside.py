@@ -8,9 +8,9 @@ program's own end waits for two seconds.
 
 import atexit
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, wait
-from threading import Semaphore, Thread
-from typing import Any, TypeVar
+from threading import Event, Semaphore, Thread
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 PATIENCE_S = 0.02  # for which a job waits where it is: nearly everything is done by then
 LEAVING_S = 2.0  # for which the end of the program waits
@@ -20,19 +20,49 @@ T = TypeVar("T")
 _at_work: "set[Future[Any]]" = set()
 
 
-def begun(work: Callable[[], T]) -> "Future[T]":
-    """The result of `work`, or what it raises, to come from a thread of its own."""
+class Future(Generic[T]):
+    """A result, or what was raised in its place, to come from another thread.
+
+    The library's has more, and imports `logging` and half a dozen other modules into the start of every verb.
+    """
+
+    def __init__(self) -> None:
+        self._there = Event()
+        self._result: T | None = None
+        self._error: BaseException | None = None
+
+    def done(self) -> bool:
+        return self._there.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Until it is there, and no longer than that."""
+        self._there.wait(seconds)
+
+    def result(self) -> T:
+        """The result, waited for."""
+        self._there.wait()
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    def take(self, work: Callable[[], T]) -> None:
+        """Be the result of `work`."""
+        try:
+            self._result = work()
+        except BaseException as error:  # a panic of a library in another language is none of Exception's
+            self._error = error
+        self._there.set()
+
+
+def begun(work: Callable[[], T], after: Callable[[], object] = lambda: None) -> Future[T]:
+    """The result of `work`, or what it raises, to come from a thread of its own, which does `after` in the end."""
     future: Future[T] = Future()
     _at_work.add(future)
-    future.add_done_callback(_at_work.discard)
 
     def run() -> None:
-        try:
-            result = work()
-        except BaseException as error:  # a panic of a library in another language is none of Exception's
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+        future.take(work)
+        _at_work.discard(future)
+        after()
 
     Thread(target=run, name="beside", daemon=True).start()
     return future
@@ -41,12 +71,14 @@ def begun(work: Callable[[], T]) -> "Future[T]":
 @atexit.register
 def _wait_at_the_end() -> None:
     """A library in another language panics, in many lines, where the interpreter ends below it."""
-    wait(list(_at_work), LEAVING_S)
+    end = monotonic() + LEAVING_S
+    for future in list(_at_work):
+        future.wait(max(end - monotonic(), 0))
 
 
-def awaited(future: "Future[T]") -> Generator[None, None, T]:
+def awaited(future: Future[T]) -> Generator[None, None, T]:
     """The result, as a part of a job, which waits (None) until it is there."""
-    wait([future], PATIENCE_S)
+    future.wait(PATIENCE_S)
     while not future.done():
         yield None
     return future.result()
@@ -63,9 +95,8 @@ class Helper:
         while not self._free.acquire(blocking=False):
             yield None
         try:
-            future = begun(work)
+            future = begun(work, self._free.release)
         except BaseException:
             self._free.release()
             raise
-        future.add_done_callback(lambda _: self._free.release())
         return (yield from awaited(future))

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from difflib import get_close_matches
 from pathlib import Path
 
 from likely.engine import json_reader
@@ -19,6 +18,7 @@ from likely.engine.errors import CheckpointError, DataError
 from likely.engine.home import expanded, home
 from likely.engine.lock import locked, silent
 from likely.engine.whole_file import write_whole
+from likely.metal.errors import nearest_names
 from likely.metal.frozen import frozen
 
 ADAPTER, FUSED, QUANTISED, PRETRAINED = "adapter", "fused", "quantised", "pretrained"
@@ -98,7 +98,7 @@ def place(name: str | Path) -> Path:
 
 def nearest(name: str) -> str:
     """The adapter that may have been meant by a name; "" where none is like it."""
-    return next(iter(get_close_matches(name, [one.name for one in all() if one.kind == ADAPTER], 1)), "")
+    return next(iter(nearest_names(name, [one.name for one in all() if one.kind == ADAPTER])), "")
 
 
 def called(folder: Path) -> str:

@@ -4,16 +4,15 @@ An unknown key is an error that names the nearest one. Knows no particular optio
 """
 
 import math
-import tomllib
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
 from likely.engine import json_reader
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.whole_file import read_whole
+from likely.metal.errors import nearest_names
 
 LARGEST = 1 << 24  # bytes of a TOML file
 SEEDS = 2**32 - 1  # the largest: keys of random numbers are made of 32 bits
@@ -42,6 +41,8 @@ def option(
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a file; DataError with line and column for what is not TOML, and for tables that are nested deeper
     and whole numbers that are longer than the reader of JSON lets through."""
+    import tomllib  # a verb's options are a table, and seldom in a file
+
     try:
         table = tomllib.loads(read_whole(path, largest=LARGEST))
         json_reader.check_depth(table)
@@ -65,7 +66,7 @@ def _check_numbers(value: Any) -> None:
 def unknown(name: str, known: Iterable[str]) -> ParameterError:
     """The error of a name that there is not, with the nearest one."""
     known = list(known)
-    near = get_close_matches(name.replace("-", "_"), known, 1)
+    near = nearest_names(name.replace("-", "_"), known)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
     return ParameterError(f"unknown option {name}; {hint}")
 

@@ -6,7 +6,6 @@ table. Knows nothing of the screen or the command line.
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -32,6 +31,7 @@ from likely.engine.transforms import (
     Transform,
     Typical,
 )
+from likely.metal.errors import nearest_names
 
 Order = tuple[type[Transform], ...]
 Values = Mapping[str, float]
@@ -143,7 +143,7 @@ def clamp(name: str, value: float) -> float:
 def _known(settings: Values) -> Values:
     for name in settings:
         if name not in PARAMETERS:
-            near = get_close_matches(name, PARAMETERS, 1)
+            near = nearest_names(name, PARAMETERS)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(PARAMETERS)}"
             raise ParameterError(f"there is no sampling parameter {name}: {hint}")
     return settings

@@ -1,7 +1,9 @@
 """The root of every error a person can act on, and the one that kernels raise.
 
-They stand in the lowest folder so that every folder can raise them; this module imports nothing.
+They stand in the lowest folder so that every folder can raise them; this module imports nothing of ours.
 """
+
+from collections.abc import Iterable
 
 
 class LikelyError(Exception):
@@ -18,3 +20,10 @@ class LikelyError(Exception):
 
 class KernelError(LikelyError):
     """A shape, dtype or size that a kernel does not support; names the argument, what was expected and what came."""
+
+
+def nearest_names(name: str, known: Iterable[str], most: int = 1, likeness: float = 0.6) -> list[str]:
+    """The names that may have been meant by a wrong one, best first."""
+    from difflib import get_close_matches  # the imports of an error are not the start's
+
+    return get_close_matches(name, list(known), most, likeness)

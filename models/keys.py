@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
+from likely.metal.errors import nearest_names
 from likely.models.errors import CheckpointError, ConfigError
 
 MOST = 10_000  # layers, or experts of one: published models have 126 and 2,048 at the most
@@ -129,7 +129,7 @@ class Keys:
         """Refuse what nobody took: a key that could change the function may not be dropped in silence."""
         unknown = sorted(key for key in self._unread if key not in IGNORED)
         if unknown:
-            near = get_close_matches(unknown[0], self._taken, n=1)
+            near = nearest_names(unknown[0], self._taken)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise self.bad(f"unknown key {unknown[0]} = {self._unread[unknown[0]]!r}{hint}")
 

@@ -29,7 +29,7 @@ from likely.app.cli.sampling import read_recipe, sampling_options, says_recipe
 from likely.app.cli.searching import is_constrained, known_ends, read_constraint, read_search, search_options, searches
 from likely.app.cli.speed import bound, cache_options, read_strategy, speed_options
 from likely.app.cli.table_options import table_options
-from likely.app.cli.tooled import ToolDesk, ToolsAsked, show_tooled, tool_options
+from likely.app.cli.tool_options import ToolsAsked, tool_options
 from likely.engine import choices, ranks
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
@@ -182,6 +182,7 @@ def command(
     if (asked := ToolsAsked.read(values)) is not None:
         if decoding.SEARCHES:
             raise click.UsageError("tools are called where an answer is drawn: leave the search out")
+        from likely.app.cli.tooled import ToolDesk, show_tooled
         from likely.app.tools import specs
         from likely.app.tools.servers import ToolServers
 

@@ -21,6 +21,7 @@ from likely.engine.decode.strategy import Steps
 from likely.engine.diffusion.bound import lost
 from likely.engine.statistics.estimates import Estimate, mean
 from likely.engine.transforms import Key, RepetitionPenalty, State, TopP
+from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.arrays import Array, Namespace
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from likely.engine.decode.sampler import Draw as DrawnToken
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RenormalisedTopP(TopP):
     """Top-p that measures its share once more on what it left, normalised again."""
 
@@ -37,7 +38,7 @@ class RenormalisedTopP(TopP):
         return TopP.keep(self, once, state, key, xp)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StalePenalty(RepetitionPenalty):
     """A penalty that never hears of the letters that are drawn."""
 

@@ -51,9 +51,11 @@ def resolve(name: str) -> ModelInfo | None:
         return None if here is None else here.longer(scaling)
     if _looks_like_path(name):
         return describe(_model_at(expanded(name)), name=name)
+    if entry := _read_entry(_models() / _slug(name)):
+        return entry
     known = catalogue.named(name)
     names = {name, known.name, _spelled(known)} if known is not None else {name}
-    for own in names:
+    for own in names - {name}:
         if entry := _read_entry(_models() / _slug(own)):
             return entry
     if known is not None and isinstance(known.source, Hub):
@@ -303,7 +305,9 @@ def _read_entry(folder: Path) -> ModelInfo | None:
         info = ModelInfo(**{**record, "path": folder / record["path"]})
     except (DataError, TypeError):
         return None
-    return _named(info) if os.path.exists(info.path) else None  # False for no name of a file
+    if not os.path.exists(info.path):  # False for no name of a file
+        return None
+    return info if info.license else _named(info)
 
 
 def _land(staging: Path, info: ModelInfo) -> ModelInfo:

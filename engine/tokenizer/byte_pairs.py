@@ -44,7 +44,7 @@ class BytePairs:
         of all, which would take as long as the ids' own, is none."""
         tokens = vocabulary.tokens[self._first : self._first + len(self._merges)]
         alone = len(self.ids) == len(vocabulary) and len(tokens) == len(self._merges)
-        return alone and "\n".join(token or "" for token in tokens) == made
+        return alone and "\n".join(filter(None, tokens)) == made
 
     def encode(self, text: str) -> list[int] | None:
         """The ids of a text; None where a word of it is too long for this."""

@@ -5,9 +5,8 @@ regular expressions of the model's own tokenizer.json, where it is known, else t
 they are applied one after the other, each to what the ones before left whole.
 """
 
-from difflib import get_close_matches
-
 from likely.engine.errors import CheckpointError
+from likely.metal.errors import nearest_names
 from likely.metal.frozen import frozen
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
@@ -128,7 +127,7 @@ def pretokenizer(name: str | None) -> Pretokenizer:
             "convert the model anew with a llama.cpp of May 2024 or later"
         )
     if name not in PRETOKENIZERS:
-        near = get_close_matches(name, PRETOKENIZERS, 1)
+        near = nearest_names(name, PRETOKENIZERS)
         hint = f" (nearest: {near[0]})" if near else ""
         raise CheckpointError(
             f"the GGUF file's pre-tokenizer {name!r} is not known here{hint}: "

@@ -4,7 +4,6 @@ The recent text is an array of ids, the newest last, so that with mlx the newest
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from likely.metal.frozen import frozen
 WINDOW = 20  # tokens that mlx-lm looks back
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Penalty(Edit):
     """An edit of the logits of the last `window` tokens, prompt included."""
 
@@ -45,7 +44,7 @@ class Penalty(Edit):
         return np.asarray(state)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepetitionPenalty(Penalty):
     """Divides a positive logit by the penalty and multiplies a negative one by it. Keskar et al. 2019, section 4.1."""
 
@@ -65,7 +64,7 @@ class RepetitionPenalty(Penalty):
         return put(logits, state, xp.where(recent < 0, recent * self.penalty, recent / self.penalty), xp)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PresencePenalty(Penalty):
     """Subtracts the penalty from every token that the window holds (OpenAI's `presence_penalty`)."""
 
@@ -84,7 +83,7 @@ class PresencePenalty(Penalty):
         return put(logits, state, logits[state] - self.penalty, xp)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FrequencyPenalty(Penalty):
     """Subtracts the penalty once for each time that the window holds a token (OpenAI's `frequency_penalty`)."""
 

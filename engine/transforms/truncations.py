@@ -6,7 +6,6 @@ exactly k. Where mlx-lm has the transform its rule is followed, else llama.cpp's
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +38,7 @@ class TopK(Truncation):
         return known.first(int(self.k))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TopP(Truncation):
     """The nucleus: the smallest set of most likely tokens that holds p of the mass. Holtzman et al. 2020, eq. 2.
 

@@ -21,6 +21,7 @@ from likely.engine.trace.file import load, save
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
 from tests.cli.conftest import Likely
+from tests.engine import tiny
 from tests.support import bigram
 from tests.support.bigram import EOS
 
@@ -264,20 +265,22 @@ def test_bytes_that_are_not_text_are_refused(likely: Likely) -> None:
 
 
 @pytest.mark.slow
-def test_a_cold_start_imports_nothing_heavy() -> None:
-    """`likely run` up to its first token: not what other verbs, other models or constraints need."""
+def test_an_answer_imports_nothing_that_others_need(tmp_path: Path) -> None:
+    """`likely run` on a GGUF file, to its end: not what other verbs, models, constraints and tools need."""
+    model = tiny.write_gguf(tmp_path / "tiny.gguf", "llama", tiny.LLAMA, tiny.weights(tiny.LLAMA))
+    heavy = {"transformers", "mlx_lm", "scipy", "textual", "torch", "huggingface_hub", "gguf", "rich", "jinja2"}
+    heavy |= {"llguidance", "starlette", "uvicorn", "anyio", "email", "subprocess", "numpy.random", "tokenizers"}
+    heavy |= {"regex", "asyncio", "concurrent.futures", "logging", "sqlite3", "ssl", "tempfile"}
+    heavy |= {f"likely.engine.{name}" for name in ("diffusion", "tune", "inside", "answers", "tools")}
+    heavy |= {f"likely.engine.decode.{name}" for name in ("beam", "combine", "exact", "kernel_draw", "power")}
+    heavy |= {f"likely.metal.{name}" for name in ("metal_attention", "vocab")} | {"likely.app.cli.tooled"}
     code = (
-        "import sys; from likely.app import plain; from likely.app.cli import run, answers; "
-        "from likely.engine import room, session; from likely.engine.sources import checkpoint; "
-        "heavy = {'transformers', 'mlx_lm', 'scipy', 'textual', 'torch', 'huggingface_hub', 'gguf', 'rich', 'jinja2'}; "
-        "heavy |= {'llguidance', 'starlette', 'uvicorn', 'anyio', 'email', 'subprocess', 'numpy.random'}; "
-        "heavy |= {f'likely.engine.{name}' for name in ('diffusion', 'tune', 'inside', 'answers')}; "
-        "heavy |= {f'likely.engine.decode.{name}' for name in ('beam', 'combine', 'exact', 'kernel_draw', 'power')}; "
-        "heavy |= {f'likely.metal.{name}' for name in ('metal_attention', 'vocab')}; "
-        "print(sorted(heavy & set(sys.modules)))"
+        "import atexit, sys; from likely.app.__main__ import main; "
+        f"atexit.register(lambda: print('\\n', sorted({heavy} & set(sys.modules)), file=sys.stderr)); main()"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
+    command = [sys.executable, "-c", code, "run", "--model", str(model), "--raw", "--quiet", "--max-tokens", "2", "ab"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr.split("\n")[-2].strip() == "[]" and done.stdout
 
 
 @pytest.mark.slow

@@ -5,7 +5,6 @@ No widgets: the chat view asks the person and the engine.
 
 import atexit
 from collections.abc import Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
@@ -15,7 +14,7 @@ from likely.app.tools.consent import Consents
 from likely.app.tools.servers import ToolServers
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.engine.answer_form import AnswerForm
-from likely.engine.beside import begun
+from likely.engine.beside import Future, begun
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
 from likely.engine.tools.call_format import JSON
@@ -52,7 +51,7 @@ class ToolBench:
         atexit.register(self.servers.close)
         self._back = Event()  # a call is to be taken back
 
-    def listed(self) -> "Future[tuple[Tool, ...]]":
+    def listed(self) -> Future[tuple[Tool, ...]]:
         """The tools that there are, to come."""
         return begun(lambda: whole(self.servers.listing()))
 
@@ -65,7 +64,7 @@ class ToolBench:
     def where(self, tool: Tool) -> str:
         return self.servers.specs[tool.server].where
 
-    def result(self, tool: Tool, call: ToolCall) -> "Future[ToolResult]":
+    def result(self, tool: Tool, call: ToolCall) -> Future[ToolResult]:
         """The result of a call, to come."""
         self._back.clear()
 

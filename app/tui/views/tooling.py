@@ -3,7 +3,6 @@
 import json
 import textwrap
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from likely.app.calls import call
@@ -15,6 +14,7 @@ from likely.app.tui.views.chat_parts import ChatParts
 from likely.app.tui.widgets.overlays import Pick
 from likely.app.units import bits
 from likely.app.worker import Failed
+from likely.engine.beside import Future
 from likely.engine.conversation import Fork, Node
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
@@ -272,7 +272,7 @@ def _put(screen: ChatParts, called: CalledAnswer, results: tuple[ToolResult, ...
     screen.begun(True)
 
 
-def _later(screen: ChatParts, bench: ToolBench, future: "Future[T]", then: Callable[[T], None]) -> None:
+def _later(screen: ChatParts, bench: ToolBench, future: Future[T], then: Callable[[T], None]) -> None:
     """Go on with what is waited for, once it is there and the bench is still the chat's."""
 
     def look() -> None:

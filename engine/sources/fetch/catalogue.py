@@ -4,13 +4,13 @@ A package pins what it holds by its SHA-256, so that one name gives the same pro
 are made here instead. Knows nothing of this disk or of any network.
 """
 
-import tomllib
-from difflib import get_close_matches
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from likely.engine.sources.fetch.progress import Report
+from likely.metal.errors import nearest_names
 from likely.metal.frozen import frozen
 
 
@@ -100,16 +100,35 @@ def _known(entry: dict[str, Any]) -> CatalogueEntry:
     return CatalogueEntry(source=source, **entry)
 
 
-_FILE = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
-DATE = str(_FILE["date"])
-KNOWN: dict[str, CatalogueEntry] = {entry["name"]: _known(entry) for entry in _FILE["model"]}
+DATE: str
+KNOWN: dict[str, CatalogueEntry]  # by name
+
+
+@cache
+def _read() -> tuple[str, dict[str, CatalogueEntry]]:
+    """The date and the entries: a model that is here by its own name needs none of them, nor the reader of TOML."""
+    import tomllib
+
+    file = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text(encoding="utf-8"))
+    return str(file["date"]), {entry["name"]: _known(entry) for entry in file["model"]}
+
+
+def _entries() -> dict[str, CatalogueEntry]:
+    return _read()[1]
+
+
+def __getattr__(name: str) -> Any:
+    """`DATE` and `KNOWN` are read when they are asked for (PEP 562)."""
+    if name not in ("DATE", "KNOWN"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _read()[name == "KNOWN"]
 
 
 def lookup(name: str) -> CatalogueEntry | None:
     """The model that this short name, in any case, or this repository stands for; None if it is in no entry."""
-    if known := KNOWN.get(name) or KNOWN.get(name.lower()):
+    if known := _entries().get(name) or _entries().get(name.lower()):
         return known
-    return next((k for k in KNOWN.values() if isinstance(k.source, Hub) and k.source.repo == name), None)
+    return next((k for k in _entries().values() if isinstance(k.source, Hub) and k.source.repo == name), None)
 
 
 def named(name: str) -> CatalogueEntry | None:
@@ -124,10 +143,10 @@ def named(name: str) -> CatalogueEntry | None:
 
 def nearest(name: str, others: tuple[str, ...] = ()) -> list[str]:
     """Names that may have been meant, best first: of the catalogue (a repository under its short name) or `others`."""
-    spellings = {name: name for name in (*KNOWN, *others)}
-    spellings |= {k.source.repo: k.name for k in KNOWN.values() if isinstance(k.source, Hub)}
+    spellings = {name: name for name in (*_entries(), *others)}
+    spellings |= {k.source.repo: k.name for k in _entries().values() if isinstance(k.source, Hub)}
     folded = {spelling.lower(): meant for spelling, meant in spellings.items()}
-    return list(dict.fromkeys(folded[near] for near in get_close_matches(name.lower(), folded, 3, 0.6)))
+    return list(dict.fromkeys(folded[near] for near in nearest_names(name.lower(), folded, 3, 0.6)))
 
 
 def suits(known: CatalogueEntry, memory: int) -> bool:
@@ -137,5 +156,5 @@ def suits(known: CatalogueEntry, memory: int) -> bool:
 
 def offers(memory: int) -> list[CatalogueEntry]:
     """Offers for a machine with this much memory, best first: the largest that suit it, and the instant one last."""
-    chat = [known for known in KNOWN.values() if known.chat and suits(known, memory) and known.name != DEFAULT]
-    return [*sorted(chat, key=lambda known: -known.memory_gb), KNOWN[DEFAULT]]
+    chat = [known for known in _entries().values() if known.chat and suits(known, memory) and known.name != DEFAULT]
+    return [*sorted(chat, key=lambda known: -known.memory_gb), _entries()[DEFAULT]]

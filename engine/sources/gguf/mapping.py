@@ -8,7 +8,6 @@ Knows nothing of mlx.
 
 from collections.abc import Callable, Mapping
 from dataclasses import field
-from difflib import get_close_matches
 from math import inf, pi
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from likely.engine.errors import CheckpointError
 from likely.engine.sources.gguf.header import Header
+from likely.metal.errors import nearest_names
 from likely.metal.frozen import frozen
 
 ReadTensor = Callable[[str], np.ndarray]
@@ -181,7 +181,7 @@ def architecture(header: Header) -> Architecture:
         return MIXTRAL
     known = ARCHITECTURES.get(facts.architecture)
     if known is None:
-        near = get_close_matches(facts.architecture, ARCHITECTURES, 1)
+        near = nearest_names(facts.architecture, ARCHITECTURES)
         hint = f"; did the file mean {near[0]}?" if near else f"; known: {', '.join(ARCHITECTURES)}"
         raise facts.bad(f"the architecture {facts.architecture!r} is not supported in GGUF{hint}")
     return known

@@ -6,7 +6,6 @@ peak is the weights and the few tensors on their way. Every mlx array is made in
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +21,8 @@ from likely.engine.sources.gguf.precision import Precision
 from likely.metal import mx
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from likely.models.parallel.shard import Cut, Sharding
 
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
@@ -87,6 +88,8 @@ def read_weights(
 
     A matrix that stays quantised yields `weight`, `scales` and `biases`, in mlx's affine layout.
     """
+    from concurrent.futures import ThreadPoolExecutor  # which weights that stay packed as they are do without
+
     wholes = _wholes(header, arch, joins or {})
     on_their_way: deque[Finish] = deque()
     with open(header.path, "rb") as file, ThreadPoolExecutor(1) as worker:
@@ -159,7 +162,7 @@ def _untangle(raw: np.ndarray, info: TensorInfo, heads: int, header: Header) -> 
 
 
 def _expanded(
-    worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, precision: Precision, offset: float
+    worker: "Executor", name: str, info: TensorInfo, raw: np.ndarray, precision: Precision, offset: float
 ) -> Finish:
     if info.type == "BF16" and precision.dtype == mx.bfloat16 and not offset:
         exact = mx.array(raw.view(np.uint16).reshape(info.shape)).view(mx.bfloat16)
@@ -180,7 +183,7 @@ def _expanded(
     return finish
 
 
-def _into(worker: Executor, whole: StackedTensor, name: str, info: TensorInfo, raw: np.ndarray) -> Finish:
+def _into(worker: "Executor", whole: StackedTensor, name: str, info: TensorInfo, raw: np.ndarray) -> Finish:
     filled = worker.submit(expand, raw, info.type, BLOCK_BYTES[info.type], whole.room(name).reshape(-1))
 
     def finish() -> Iterator[tuple[str, mx.array]]:
@@ -192,7 +195,7 @@ def _into(worker: Executor, whole: StackedTensor, name: str, info: TensorInfo, r
     return finish
 
 
-def _packed(worker: Executor, name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Finish:
+def _packed(worker: "Executor", name: str, info: TensorInfo, raw: np.ndarray, precision: Precision) -> Finish:
     *lead, columns = info.shape
     stem = name.removesuffix("weight")
     bits = packed_bits(info.type)
