@@ -307,7 +307,7 @@ def _read_entry(folder: Path) -> ModelInfo | None:
         return None
     if not os.path.exists(info.path):  # False for no name of a file
         return None
-    return info if info.license else _named(info)
+    return info if info.license and info.name == folder.name else _named(info)  # a short name is the catalogue's
 
 
 def _land(staging: Path, info: ModelInfo) -> ModelInfo:

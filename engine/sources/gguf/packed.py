@@ -4,6 +4,7 @@ The file is read, not mapped: one that is replaced or truncated meanwhile ends i
 no packed layout is expanded. Knows nothing of mlx.
 """
 
+from dataclasses import replace
 from io import FileIO
 
 import numpy as np
@@ -12,9 +13,10 @@ from likely.engine.errors import CheckpointError
 from likely.engine.sources.gguf.blocks import expand
 from likely.engine.sources.gguf.header import TYPES, Header, TensorInfo
 from likely.engine.sources.gguf.mapping import IN_CONFIG, Architecture, is_interleaved, is_shifted, weight_name
-from likely.metal.packed import LAYOUTS, PackedMatrix, Room
+from likely.metal.packed import LANES, LAYOUTS, PackedMatrix, Room
 from likely.models.packed import in_order
 
+PIECE = 1 << 18  # bytes of a matrix that are read at once: their memory is used again, and the caches hold it
 BLOCK_BYTES = {name: nbytes for name, _, nbytes in TYPES.values()}
 
 
@@ -29,25 +31,36 @@ def read_packed(header: Header, arch: Architecture, heads: tuple[int, int]) -> d
                 if info.name in IN_CONFIG:
                     continue
                 raise CheckpointError(f"{header.path.name}: no place for tensor {info.name!r} in a {arch.model_type}")
-            raw = _read(file, info, header)
             order = None
             if is_interleaved(info.name, arch):
                 order = _order(info, heads["attn_k" in info.name], header)
             if len(info.shape) == 2:
-                weights[name] = _matrix(info, raw, order, room)
+                weights[name] = _matrix(file, info, header, order, room)
                 continue
-            values = _expanded(info, raw)
+            values = _expanded(info, _read(file, info, header))
             if is_shifted(info.name, arch):
                 values -= np.float32(arch.norm_offset)
             weights[name] = values if order is None else values[order]
     return weights
 
 
-def _matrix(info: TensorInfo, raw: np.ndarray, order: np.ndarray | None, room: Room) -> PackedMatrix:
+def _matrix(file: FileIO, info: TensorInfo, header: Header, order: np.ndarray | None, room: Room) -> PackedMatrix:
     rows, columns = info.shape
-    if info.type in LAYOUTS and info.type != "F32":
-        return PackedMatrix(info.type, rows, columns, room=room.take).fill(raw.reshape(rows, -1), order=order)
-    return PackedMatrix("F32", rows, columns, room=room.take).fill(_expanded(info, raw), order=order)
+    if info.type not in LAYOUTS or info.type == "F32":
+        expanded = _expanded(info, _read(file, info, header))
+        return PackedMatrix("F32", rows, columns, room=room.take).fill(expanded, order=order)
+    matrix = PackedMatrix(info.type, rows, columns, room=room.take)
+    if order is not None:
+        return matrix.fill(_read(file, info, header).reshape(rows, -1), order=order)
+    step = max(PIECE // matrix.row_bytes // LANES, 1) * LANES
+    for first in range(0, rows, step):
+        some = replace(
+            info,
+            offset=info.offset + first * matrix.row_bytes,
+            nbytes=min(step, rows - first) * matrix.row_bytes,
+        )
+        matrix.fill(_read(file, some, header).reshape(-1, matrix.row_bytes), first)
+    return matrix
 
 
 def _expanded(info: TensorInfo, raw: np.ndarray) -> np.ndarray:
