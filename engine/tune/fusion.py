@@ -30,10 +30,8 @@ LOST = 0.5  # share of the adapter's effect that a fused model may lose
 GGUF_BITS = {"f16": 16.0, "q8_0": 8.5, "q4_0": 4.5}  # of a weight, by the kind of a file's blocks
 LENGTH = 256  # tokens of a row that are compared
 WIDE = 8  # bits, in which an adapter is hardly ever lost
-FORESEEN, SURELY = (
-    2,
-    0.75,
-)  # rows that are read before all the rest, and the share of the effect lost there that ends it
+FORESEEN = 2  # rows that are read before all the rest
+SURELY = 0.75  # share of the effect lost on these, beyond which the rest is not read
 
 
 WIDER = (0, 8, 16)  # bits that are tried one after another where none are asked for: as the base is, then more
