@@ -249,7 +249,7 @@ class PackedMatrix:
     def product(self, x: np.ndarray, activation_bits: int = FULL) -> np.ndarray:
         """x W^T for x float32 [n, columns]: [n, rows]. Other Python threads run meanwhile.
 
-        With SIXTEEN `activation_bits` those of 32 columns become whole numbers up to 32,767 where kernels round; with
+        With SIXTEEN `activation_bits` those of 32 columns become whole numbers up to 32,512 where kernels round; with
         EIGHT up to 127, in layouts of FEW_BITS.
         """
         if x.ndim != 2 or x.shape[1] != self.struct.columns or x.dtype != np.float32:

@@ -1,11 +1,10 @@
 /* How the codes of each layout come out of a block, a word of 16 rows after the other, and what they are scaled and
  * shifted by: to be multiplied and summed, or put aside. Whoever includes this says what becomes of them: ADD, SCALED,
- * SHIFTED, the arguments OF_BLOCKS, and how the functions are NAMED. */
+ * SHIFTED, how a sum BEGINs, the arguments OF_BLOCKS, and how the functions are NAMED. */
 
 /* Q4_1, or without an offset Q4_0, whose codes are 8 more than they say. */
 INLINE void NAMED(q4)(TEMPLATE, const int offset, OF_BLOCKS) {
-    SUM sum[P * R];
-    BOTH(i) sum[i] = (SUM){0};
+    BEGIN(sum, 0)
 #pragma unroll
     for (int c = 0; c < 4; c++) {
         I w[P];
@@ -19,8 +18,7 @@ INLINE void NAMED(q4)(TEMPLATE, const int offset, OF_BLOCKS) {
 /* Q5_1, or without an offset Q5_0, whose codes are 16 more than they say. The fifth bits of four codes are a bit of the
  * last word's four bytes. */
 INLINE void NAMED(q5)(TEMPLATE, const int offset, OF_BLOCKS) {
-    SUM sum[P * R];
-    BOTH(i) sum[i] = (SUM){0};
+    BEGIN(sum, 0)
     EVERY(p) FETCH(4, p);
 #pragma unroll
     for (int half = 0; half < 2; half++)
@@ -40,8 +38,7 @@ INLINE void NAMED(q5)(TEMPLATE, const int offset, OF_BLOCKS) {
 }
 
 INLINE void NAMED(q8)(TEMPLATE, OF_BLOCKS) {
-    SUM sum[P * R];
-    BOTH(i) sum[i] = (SUM){0};
+    BEGIN(sum, 0)
 #pragma unroll
     for (int c = 0; c < 8; c++) {
         I w[P];
@@ -58,8 +55,7 @@ INLINE void NAMED(k45)(TEMPLATE, const int fifth, OF_BLOCKS) {
 #pragma nounroll
         for (int odd = 0; odd < 2; odd++) {
             int g = 2 * t + odd;
-            SUM sum[P * R];
-            BOTH(i) sum[i] = (SUM){0};
+            BEGIN(sum, g)
 #pragma unroll
             for (int c = 0; c < 8; c++) {
                 I w[P];
@@ -84,8 +80,7 @@ INLINE void NAMED(k6)(TEMPLATE, OF_BLOCKS) {
         for (int part = 0; part < 4; part++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                SUM sum[P * R];
-                BOTH(i) sum[i] = (SUM){0};
+                BEGIN(sum, 0)
 #pragma unroll
                 for (int c = 4 * half; c < 4 * half + 4; c++) {
                     I w[P];

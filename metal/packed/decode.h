@@ -2,14 +2,14 @@
  * columns of a row. */
 
 #undef NAMED
-#undef SUM
+#undef BEGIN
 #undef ADD_NIBBLES
 #undef ADD_BYTES
 #undef SCALED
 #undef SHIFTED
 #undef OF_BLOCKS
 #define NAMED(kind) decode_##kind
-#define SUM int
+#define BEGIN(sum, g)
 #define CODES(count, column, value)                                                                                    \
     _Pragma("unroll") for (int j = 0; j < count; j++) out[column] = FLOATS(value);                                     \
     ready += count;

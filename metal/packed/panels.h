@@ -10,8 +10,7 @@ INLINE void NAMED(affine)(TEMPLATE, const int bits, int number, int group, OF_BL
     EACH(r) before[r] = 0;
 #pragma nounroll
     for (int part = 0; part < group / SUMMED; part++, x += ACTIVATIONS(SUMMED) * R, codes += 8 * bits * 8L) {
-        SUM sum[P * R];
-        BOTH(i) sum[i] = (SUM){0};
+        BEGIN(sum, part)
 #pragma unroll
         for (int c = 0; c < bits; c++) {
             I w[P];
@@ -48,10 +47,11 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
         return;
     }
     const float *sums = x + ACTIVATIONS((long)m->columns) * R, *factors = SCALES_OF(sums, m->columns);
+    const int *less = (const int *)(factors + m->columns / SUMMED * R); /* where words go in pairs */
     int of_block = layout == AFFINE4 || layout == AFFINE8 ? m->block : layout >= Q4_K ? 256 : 32;
 #pragma nounroll
     for (int b = 0; b < m->blocks; b++) {
-#define AT scales, codes, apart, x, sums, total, factors
+#define AT scales, codes, apart, x, sums, total, factors, less
         EVERY(p) for (int i = 0; i < m->block_scales; i += 64)
             FETCH_FROM(scales + i, p);
         if (layout == Q4_0 || layout == Q4_1)
@@ -69,7 +69,7 @@ INLINE void NAMED(panels)(TEMPLATE, const int layout, const matrix_t *m, const u
         scales += block_bytes(m), codes += block_bytes(m);
         x += ACTIVATIONS(of_block) * R, sums += of_block / SUMMED * R;
         if (FACTORS)
-            factors += of_block / SUMMED * R;
+            factors += of_block / SUMMED * R, less += of_block / SUMMED * R;
     }
 }
 

@@ -35,7 +35,10 @@ enum { FURTHER = 8 * 1024 }; /* bytes: 32 GB/s come 2 kB ahead, 39 this far, no 
     }
 
 #define K(p) (scales + (p) * apart) /* each panel's scales of a block */
-#define OF_BLOCKS OF_BLOCK, const float *factors
+#define OF_BLOCKS OF_BLOCK, const float *factors, const int *less
+#define BEGIN(sum, g)                                                                                                  \
+    SUM sum[P * R];                                                                                                    \
+    BOTH(i) sum[i] = (SUM){0};
 
 /* `count` of the 16 P outputs of R rows, y [R, next]. */
 INLINE void store(TEMPLATE, F *total, int count, float *y, long next, int add) {
@@ -69,10 +72,46 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
         EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, (const int *)x + (long)(at) * R + r, R > 1);                    \
     }
 #define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
-    _Pragma("unroll") for (int j = 0; j < 4; j++) ADD(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, 4 * (n) + j)
+    _Pragma("unroll") for (int j = 0; j < 4; j += 2)                                                                   \
+        ADD_TWO(sum, (I)((U)w[p] >> 4 * j) & 0x000f000f, (I)((U)w[p] >> 4 * (j + 1)) & 0x000f000f, 4 * (n) + j)
 #define ADD_BYTES(sum, w, sign, n)                                                                                     \
-    _Pragma("unroll") for (int j = 0; j < 2; j++) ADD(sum, pair_of_bytes(w[p], j, sign), 2 * (n) + j)
+    ADD_TWO(sum, pair_of_bytes(w[p], 0, sign), pair_of_bytes(w[p], 1, sign), 2 * (n))
+#if WORDS == 512
+/* Of every four words the last two go in a pair where two panels go by eight rows: a b + c d = (a + d) (c + b) - a c - b d,
+ * so that half of the products are sums, which the processor has other units for (Winograd, A New Algorithm for Inner
+ * Product, 1968). What all a c come to is known of the activations, and `less`; b d of the codes is `crossed`, and common
+ * to all rows. Whole numbers are the same whichever way, and wrap meanwhile. */
+#define PAIRED (P == 2 && R == 8)
+#undef BEGIN
+#define BEGIN(sum, g)                                                                                                  \
+    I sum[P * R], crossed[2];                                                                                           \
+    EVERY(p) crossed[p] = (I){0};                                                                                      \
+    BOTH(i) sum[i] = PAIRED ? (I){0} + less[(g) * R + (i) % R] : (I){0};
+#define ADD_TWO(sum, first, second, at)                                                                                \
+    if (PAIRED && ((at) & 2)) {                                                                                        \
+        I one[2], two[2];                                                                                              \
+        EVERY(p) {                                                                                                     \
+            one[p] = first, two[p] = second;                                                                           \
+            crossed[p] = dot_of(crossed[p], one[p], two[p]);                                                           \
+        }                                                                                                              \
+        EACH(r) {                                                                                                      \
+            const int *pair = (const int *)x + (long)(at) * R + r;                                                     \
+            I a = (I){0} + pair[0], c = (I){0} + pair[R];                                                              \
+            EVERY(p) sum[p * R + r] = dot_of(sum[p * R + r], (I)((W)a + (W)two[p]), (I)((W)c + (W)one[p]));            \
+        }                                                                                                              \
+    } else {                                                                                                           \
+        ADD(sum, first, at)                                                                                            \
+        ADD(sum, second, (at) + 1)                                                                                     \
+    }
+#define SUMMED_UP(sum, i, g) (FLOATS(PAIRED ? sum[i] - crossed[(i) / R] : sum[i]) * factors[(g) * R + (i) % R])
+#else
+#define ADD_TWO(sum, first, second, at)                                                                                \
+    {                                                                                                                  \
+        ADD(sum, first, at)                                                                                            \
+        ADD(sum, second, (at) + 1)                                                                                     \
+    }
 #define SUMMED_UP(sum, i, g) (FLOATS(sum[i]) * factors[(g) * R + (i) % R])
+#endif
 #else
 /* Floats, the codes where they stand in their word. */
 #define SUM F
@@ -106,20 +145,21 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
 #endif
 #define SEVERAL_OF(P, R) {OF_SEVERAL(ENTRY_OF, P, R)}
 #if MOST == 8
-static const int many[] = {4, 4, 2, 1};
-OF_SEVERAL(BLOCK_OF, 4, 1) OF_SEVERAL(BLOCK_OF, 4, 2) OF_SEVERAL(BLOCK_OF, 2, 4)
-static const block_t several[][LAYOUTS] = {SEVERAL_OF(4, 1), SEVERAL_OF(4, 2), SEVERAL_OF(2, 4)};
+static const int many[] = {4, 4, 2, 2};
+#define OF_PAIRED(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, AFFINE8)
+OF_SEVERAL(BLOCK_OF, 4, 1) OF_SEVERAL(BLOCK_OF, 4, 2) OF_SEVERAL(BLOCK_OF, 2, 4) OF_PAIRED(BLOCK_OF, 2, 8)
+static const block_t several[4][LAYOUTS] = {SEVERAL_OF(4, 1), SEVERAL_OF(4, 2), SEVERAL_OF(2, 4), {OF_PAIRED(ENTRY_OF, 2, 8)}};
 #elif MOST == 4
-static const int many[] = {2, 1, 1};
+static const int many[] = {2, 1, 1, 1};
 OF_SEVERAL(BLOCK_OF, 2, 1)
-static const block_t several[][LAYOUTS] = {SEVERAL_OF(2, 1)};
+static const block_t several[4][LAYOUTS] = {SEVERAL_OF(2, 1)};
 #elif MOST == 2
 static const int many[] = {2, 1};
 OF_SEVERAL(BLOCK_OF, 2, 1)
-static const block_t several[][LAYOUTS] = {SEVERAL_OF(2, 1)};
+static const block_t several[4][LAYOUTS] = {SEVERAL_OF(2, 1)};
 #else
 static const int many[] = {1};
-static const block_t several[][LAYOUTS] = {{0}};
+static const block_t several[4][LAYOUTS] = {{0}};
 #endif
 
 /* How many of `rows` go together next, and which row of `blocks` takes them. */
@@ -153,7 +193,7 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
         }
 #endif
         together(last - some, &which);
-        most = several[0][m->layout] ? many[which] : 1;
+        most = several[which][m->layout] && !bytes ? many[which] : 1;
         for (int p = first, n; p < end; p += n) {
             n = p + most <= end ? most : 1;
             const uint8_t *at = m->data + p * m->panel;
@@ -162,7 +202,7 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
                 count = together(x->rows - r, &which);
                 float *to = y + r * next + p * LANES;
                 const float *from = x->values + r * each;
-                if (n > 1 && n == many[which])
+                if (n > 1 && n == many[which] && several[which][m->layout])
                     several[which][m->layout](m, at, from, outputs, to, next, add);
                 else
                     for (int i = 0; i < n; i++) {
@@ -174,6 +214,8 @@ static void multiply(const matrix_t *m, const activations_t *x, int first, int e
         }
     }
 }
+
+enum { MOST_WHOLE = 32767 - 255 }; /* of 16 bits: a code that is added to it leaves room */
 
 /* The size of floats as a whole number, in their order. */
 INLINE I sizes(F x) {
@@ -323,7 +365,7 @@ static void left_over(const float *x, int columns, float *out) {
     for (int c = 0; c < columns; c += SUMMED) {
         I low, high;
         float factor, total;
-        rounded(x + c, 32767, &low, &high, &factor, &total);
+        rounded(x + c, MOST_WHOLE, &low, &high, &factor, &total);
         *(F *)(out + c) = LOAD(F, x + c) - FLOATS(low) * factor;
         *(F *)(out + c + LANES) = LOAD(F, x + c + LANES) - FLOATS(high) * factor;
     }
@@ -333,7 +375,7 @@ static void arrange_words(const float *x, int columns, int order, int count, int
     float *sums = out + (long)columns / 2 * count, *scales = sums + columns / SUMMED * count;
     for (int g = 0; g < columns / SUMMED; g++, x += SUMMED) {
         I low, high;
-        rounded(x, 32767, &low, &high, scales + g * count + r, sums + g * count + r);
+        rounded(x, MOST_WHOLE, &low, &high, scales + g * count + r, sums + g * count + r);
         I words = words_of(low, high, order);
         int *to = (int *)out + (long)g * LANES * count + r;
         if (count == 1)
@@ -349,9 +391,10 @@ static void arrange_words(const float *x, int columns, int order, int count, int
 static void arrange_eight(const float *x, long next, int columns, int order, float *out) {
     int bytes = order >= HALVES8, of_row = SUMMED / (bytes ? 4 : 2); /* words */
     float *sums = out + (long)columns / SUMMED * of_row * 8, *scales = sums + columns / SUMMED * 8;
+    float *less = scales + columns / SUMMED * 8;
     for (int g = 0; g < columns / SUMMED; g++, x += SUMMED, sums += 8, scales += 8) {
         I low[8], high[8], words[8], mixed[8], *to = (I *)out + (long)g * 8;
-        eight_rounded(x, next, bytes ? 127 : 32767, low, high, scales, sums);
+        eight_rounded(x, next, bytes ? 127 : MOST_WHOLE, low, high, scales, sums);
         if (bytes) {
             for (int r = 0; r < 8; r++)
                 put_bytes(low[r], high[r], order, 8, (int *)out + (long)g * of_row * 8 + r);
@@ -373,9 +416,17 @@ static void arrange_eight(const float *x, long next, int columns, int order, flo
             for (int r = 0; r < 8; r++)
                 words[r] = mixed[r];
         }
+        I all_less = {0};
 #pragma unroll
-        for (int r = 0; r < 8; r++)
+        for (int r = 0; r < 8; r++) {
             to[r] = words[r];
+            if (r & 1) /* a vector holds two words of eight rows */
+                all_less = dot_of(all_less, words[r], __builtin_shufflevector(words[r], words[r], 8, 9, 10, 11, 12, 13, 14, 15,
+                                                                              0, 1, 2, 3, 4, 5, 6, 7));
+        }
+        all_less = -all_less;
+        *(F8 *)less = HALF(0, (F)all_less);
+        less += 8;
     }
 }
 #endif

@@ -50,6 +50,14 @@ INLINE I dot(I sum, I word, const int *pair, const int several) {
 #endif
 }
 
+#if WORDS == 512
+/* sum + the two 16-bit numbers of each word times those of another's; it wraps. */
+INLINE I dot_of(I sum, I a, I b) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+    return sum;
+}
+#endif
+
 /* Bytes 0 and 2 of each word, or 1 and 3, as 16-bit numbers. */
 INLINE I pair_of_bytes(I word, const int odd, const int sign) {
     if (!sign)

@@ -94,12 +94,12 @@ ROUNDS = ("AVX2", "AVX-512")  # kernels that take activations in 16 bits, those 
 def check_product(y: np.ndarray, x: np.ndarray, w: np.ndarray, size: np.ndarray, kernels: str = "") -> None:
     """Against float64. A sum of n products has an error of n roundings at most, each of what was summed so far.
 
-    An activation in 16 bits is off by half a step, of which the largest of its 32 columns has 32,767.
+    An activation in 16 bits is off by half a step, of which the largest of its 32 columns has 32,512.
     """
     roundings = w.shape[1] + 8
     bound = roundings * 2.0**-24 * (np.abs(x).astype(float) @ size.astype(float).T)
     if kernels in ROUNDS:
-        half = np.abs(x).astype(float).reshape(len(x), -1, 32).max(-1).repeat(32, axis=-1) / 65_534
+        half = np.abs(x).astype(float).reshape(len(x), -1, 32).max(-1).repeat(32, axis=-1) / 65_024
         bound += 1.001 * half @ np.abs(w).astype(float).T
     assert (np.abs(y - x.astype(float) @ w.astype(float).T) <= bound).all()
 
@@ -192,6 +192,26 @@ def test_the_largest_sums_of_8_bits_fit(kernels: str) -> None:
         matrix = PackedMatrix(layout, 16, 64).fill(raw.reshape(16, -1))
         x = np.repeat(np.array([[127.0], [-127.0]], np.float32), 64, axis=1)
         np.testing.assert_array_equal(matrix.product(x, 8), x @ matrix.rows().T, err_msg=layout)
+
+
+@pytest.mark.parametrize("layout", ["Q4_1", "Q5_1", "Q8_0", "AFFINE8"])
+def test_the_largest_sums_of_16_bits_fit(layout: str, kernels: str) -> None:
+    """Codes at either end and activations that are all the largest, of one sign, of both, and in pairs."""
+    for code in (0, 127, 128, 255):
+        if layout == "AFFINE8":
+            codes, ones = np.full((40, 16), 0x01010101 * code, np.uint32), np.ones((40, 1), np.float32)
+            matrix = PackedMatrix(layout, 40, 64, group=64).fill_affine(codes, ones, 0 * ones)
+        else:
+            raw = np.full((40, 64 // 32, GGUF[layout][1]), code, np.uint8)
+            raw[:, :, : 2 if layout == "Q8_0" else 4] = np.array([1] if layout == "Q8_0" else [1, 0], "<f2").view(
+                np.uint8
+            )
+            matrix = PackedMatrix(layout, 40, 64).fill(raw.reshape(40, -1))
+        signs = [np.where(np.arange(64) >> i & 1, -1, 1) for i in range(6)]
+        x = np.array([np.ones(64), -np.ones(64), *signs], np.float32) * np.float32(1e5 / 3)
+        y, w = matrix.product(x, 16), matrix.rows()
+        check_product(y, x, w, np.abs(w) + 1e-9, kernels)
+        np.testing.assert_array_equal(y, np.concatenate([matrix.product(row[None], 16) for row in x]))
 
 
 @pytest.mark.parametrize("layout", [*GGUF, "F32"])
