@@ -233,3 +233,13 @@ def test_a_text_is_edited_where_it_stands(tmp_path: Path, size: tuple[int, int])
         assert "Why red ?" in screen.text and "zzz" not in screen.text and len(screen.kept[0].nodes) == 2
         screen.press("e", "enter")  # as it was: asked once more
         assert [node.text for node in screen.kept[0].nodes.values() if node.role == "user"] == ["Why red ?"] * 2
+
+
+def test_what_is_undone_and_redone_may_need_no_scrollbar_any_more(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(80, 24)) as screen:
+        screen.burst(*["ctrl+j", "x"] * 8)
+        screen.press("ctrl+z")
+        assert written(screen)[-1] != "x"
+        screen.press("ctrl+y")
+        screen.type("y")
+        assert written(screen)[-1] == "xy"

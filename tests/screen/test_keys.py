@@ -150,6 +150,7 @@ def walk(folder: Path, size: tuple[int, int], seed: int, most: int) -> int:
                 if chance.random() < 0.05:
                     screen.resize(*chance.choice(SIZES))
                 if screen.running and len(pressed) % 5 == 0 and getattr(screen.app.screen, "NAME", "") == "chat":
+                    screen.wait(1)  # the list of conversations looks that often whether there are others
                     seen = screen.text  # as it was written, piece by piece
                     screen.resize(*screen.terminal.size)
                     assert screen.text == seen

@@ -253,3 +253,14 @@ def test_a_conversation_of_many_thousand_tokens_opens_at_its_end_and_walks_to_it
         screen.press("ctrl+home")
         assert ASK in screen.text
         assert Fork() in screen.kept[0].children
+
+
+def test_at_a_fork_whose_answer_has_no_token_yet_the_cursor_is_before_it(screen: Screen) -> None:
+    screen.say("Why is the sky blue?")
+    screen.hold(after=0)
+    screen.press("ctrl+r", "escape")
+    screen.release()
+    screen.press("tab", "ctrl+home", "}")
+    assert "branch 2/2 · stopped" in screen.text and looked_at(screen).startswith("TOKEN 6/6  ?")
+    screen.press("left")
+    assert looked_at(screen).startswith("TOKEN 5/6  ·blue")

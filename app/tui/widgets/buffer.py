@@ -7,16 +7,16 @@ from rich.text import Text
 from textual.document._document import Document, Location
 from textual.message import Message
 from textual.strip import Strip
-from textual.widgets import TextArea
 
 from likely.app.tui.base.cells import one_to_one
 from likely.app.tui.base.line_widget import Painted
+from likely.app.tui.base.text_field import TextField
 
 EXAMPLE = """Any text: every token is measured as you type, and ctrl+r goes on from the cursor.
 Try   The first three prime numbers are 2, 3 and   and look at what the model expects next."""
 
 
-class TextBuffer(TextArea):
+class TextBuffer(TextField):
     """`tint` colours characters; what is typed after that stays plain until the next."""
 
     class Moved(Message):

@@ -7,15 +7,15 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import TextArea
 
 from likely.app.tui.base.cells import clean, one_to_one
+from likely.app.tui.base.text_field import TextField
 from likely.app.tui.widgets.host import host
 
 PASTE_SHOWN = 20_000  # characters of a paste that are edited in place; more becomes an attachment
 
 
-class PromptInput(TextArea):
+class PromptInput(TextField):
     """Enter sends, ctrl+j breaks the line, up on the first line is the previous prompt, tab completes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

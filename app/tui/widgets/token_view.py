@@ -70,9 +70,13 @@ class TokenView(TranscriptRows, can_focus=True):
         return ends[1] if ends else None
 
     def move_to(self, place: TokenPlace | None, *, scroll: bool = True) -> None:
-        """Put the cursor on a token, which is shown as it was written; None follows the newest again."""
+        """Put the cursor on a token, which is shown as it was written, or on the one before an answer that has none
+        yet; None follows the newest again."""
+        if place is not None and not self._exists(place):
+            before = self.layout_.step(place, -1) if place.block < len(self.blocks) else place
+            place = before if self._exists(before) else None
         old, self.cursor = self.cursor, place
-        self._show_raw(place if place is not None and self._exists(place) else None)
+        self._show_raw(place)
         if scroll and place is not None:
             self._bring(self.layout_.cell_of(place)[1])
         for at in (old, place):
