@@ -245,6 +245,10 @@ def command(
             strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,
         )  # fmt: skip
         return
+    if answers and answers > 1 and recipe.greedy and not quiet:  # -n is the number of tokens in other programs
+        click.echo(
+            f"{answers} answers at temperature 0 are the same one: raise --temp; of so many tokens: -m", err=True
+        )
     show_answers(
         *(session, ids, control, limits),
         n=answers or 1, strategy=decoding, as_json=as_json, special=special, quiet=quiet, save=save,

@@ -35,13 +35,15 @@ def _help(text: str, low: float, high: float, off: float | None) -> str:
     return f"{text[0].upper()}{text[1:]} ({low:g} to {high:g}{'' if off is None else f'; {off:g} is off'})."
 
 
+ELSEWHERE = {"temp": ["--temperature"], "repetition_penalty": ["--repeat-penalty"]}  # as other programs call them
 draw_options = options(  # whose values `read_recipe` reads
     click.option("--preset", type=click.Choice([*PRESETS, RECOMMENDED]),
                  help=f"Named settings. Default: {DEFAULT_PRESET}. {RECOMMENDED}: those of the model's publisher."),
     click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
                  help="The order in which the transforms run."),
     *(
-        click.option(p.flag, p.name, type=ParameterValue(p), help=_help(p.help, p.low, p.high, p.off))
+        click.option(p.flag, *ELSEWHERE.get(p.name, ()), p.name, type=ParameterValue(p),
+                     help=_help(p.help, p.low, p.high, p.off))
         for p in PARAMETERS.values()
     ),
     click.option("--logit-bias", "bias", multiple=True, metavar="ID=BIAS",
@@ -50,7 +52,7 @@ draw_options = options(  # whose values `read_recipe` reads
 )  # fmt: skip
 sampling_options = options(  # of a text that is drawn from left to right
     draw_options,
-    click.option("--max-tokens", "-m", type=click.IntRange(1),
+    click.option("--max-tokens", "--max-new-tokens", "-m", type=click.IntRange(1),
                  help=f"Draw at most so many tokens. Default: {MAX_TOKENS}."),
     click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
 )  # fmt: skip

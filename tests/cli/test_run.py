@@ -94,6 +94,8 @@ def test_run_json_is_an_object_a_token(likely: Likely) -> None:
 
 def test_limits(likely: Likely) -> None:
     assert likely("run", "hello", "--temp", "0", "--max-tokens", "2")[1] == "xy\n"
+    elsewhere = likely("run", "hello", "--temperature", "0", "--max-new-tokens", "2", "-n", "2")
+    assert elsewhere[1] == "[1]\nxy\n[2]\nxy\n" and "2 answers at temperature 0 are the same one" in elsewhere[2]
     assert likely("run", "hello", "--temp", "0", "--stop", "z")[1] == "xy\n"
 
 
