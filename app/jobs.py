@@ -43,6 +43,10 @@ class Trainer(Protocol):
     """A training run; used by one thread only. Everything it gives is plain Python."""
 
     def open(self, config: "TrainingConfig", resume: bool, progress: "Report") -> TrainingPlan: ...
+    def foretell(self, config: "TrainingConfig", progress: "Report") -> Sequence[str]:
+        """Cost of a run in lines, the most wanted first; nothing is fetched for it and nothing written."""
+        ...
+
     def train(self, control: TrainControl) -> Iterator[TrainEvent | Answer]:
         """Train on from where the run is, with samples between; may be called again after it has ended or raised."""
         ...
@@ -198,17 +202,14 @@ class TrainingJobs:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
-    def execute(self, request: r.Train | r.TrainOn | Complete | Compare, tell: Tell) -> Iterator[Any]:
+    def execute(self, request: r.Train | r.TrainOn | r.Foretell | Complete | Compare, tell: Tell) -> Iterator[Any]:
         match request:
+            case r.Foretell(config, control):
+                yield tuple(self.trainer.foretell(config, _report(config, control, tell)))
             case r.Train(config, resume, control):
-
-                def progress(stage: str, done: int = 0, total: int = 0) -> None:
-                    if control.stopped:
-                        raise Interrupted("the run was stopped before it began")
-                    tell(r.Progressed(config.out, stage, done, total))
-
+                progress = _report(config, control, tell)
                 plan = self.trainer.open(config, resume, progress)
-                progress("training")
+                progress("training", 0, 0)
                 yield plan
                 yield from self._train(control)
             case r.TrainOn(control):
@@ -224,3 +225,14 @@ class TrainingJobs:
             yield event
             while isinstance(event, Paused) and control.waiting:
                 yield None
+
+
+def _report(config: "TrainingConfig", control: TrainControl, tell: Tell) -> "Report":
+    """Tell how far the opening of a run is, which ends there where the run was stopped."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if control.stopped:
+            raise Interrupted("the run was stopped before it began")
+        tell(r.Progressed(config.out, stage, done, total))
+
+    return progress

@@ -14,6 +14,7 @@ from likely.engine.pretrain import pretraining
 from likely.engine.pretrain.config import PretrainConfig
 from likely.engine.pretrain.pretraining import Pretrained, Pretraining
 from likely.engine.rows.training_row import TrainingRow
+from likely.engine.sources import store
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report
 from likely.engine.tune import batch_losses, metrics, probes, trainer
@@ -78,6 +79,16 @@ class LocalTrainer:
             row=first_row(self.run),
             vocabulary=tuple(tokenizer.piece(token) for token in range(tokenizer.vocab_size)),
         )
+
+    def foretell(self, config: TrainingConfig, progress: Report) -> Sequence[str]:
+        """Cost of a run in lines; of a model that is not here, that it cannot be said yet."""
+        if isinstance(config, PretrainConfig):
+            return ()
+        if store.resolve(config.model) is None:
+            return ("the model is not here yet: once it is, the cost can be said",)
+        plan = self.open(config, False, progress)
+        progress("foretold", 0, 0)
+        return (*plan.pace[:2], f"{plan.steps:,} steps in all")
 
     def train(self, control: TrainControl) -> Iterator[Event | Answer]:
         with kept_awake():

@@ -100,6 +100,14 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True)
+class Foretell:
+    """Say what a run would cost and do not begin it: `Progressed`, then lines, the most wanted first."""
+
+    config: "TrainingConfig"
+    control: TrainControl
+
+
+@dataclass(frozen=True, slots=True)
 class TrainOn:
     """Train on from where the open run is, after it was stopped or has failed."""
 

@@ -200,7 +200,9 @@ def test_a_training_that_waits_gives_turns_and_one_that_is_stopped_never_begins(
 @pytest.fixture
 def measuring(tmp_path: Path, model: str) -> Callable[..., tuple[EvaluationJobs, r.Evaluate]]:
     def made(**more: Any) -> tuple[EvaluationJobs, r.Evaluate]:
-        (tmp_path / "t.jsonl").write_text("\n".join(json.dumps({"text": f"ab {i}"}) for i in range(4)) + '\n{"text": ""}')
+        (tmp_path / "t.jsonl").write_text(
+            "\n".join(json.dumps({"text": f"ab {i}"}) for i in range(4)) + '\n{"text": ""}'
+        )
         order = r.Evaluate((str(tmp_path / "t.jsonl"),), (model,), **more)
         return EvaluationJobs(LocalEvaluator, tmp_path / "e.db"), order
 

@@ -22,7 +22,7 @@ from likely.app.worker import Worker
 from likely.engine.adapters.config import Config, configure
 from likely.engine.errors import DataError, OutOfMemory
 from likely.engine.rewards.figures import HeldOut, Rewarded
-from likely.engine.sources.fetch.progress import Report
+from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune.control import Ended, Memory, TrainControl, TrainingPlan
 from likely.engine.tune.verdict import TrainingVerdict, row_change
 from likely.metal import mx
@@ -392,6 +392,47 @@ def test_the_form_says_how_the_columns_of_the_data_are_read(tmp_path: Path) -> N
         assert whole in " ".join(screen.text.split())
         screen.press("backspace")
         assert "is learned" not in screen.text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+def test_the_form_says_what_a_training_costs_before_it_begins(tmp_path: Path, size: tuple[int, int]) -> None:
+    """As soon as nothing is typed for a moment, and anew where another option is: what stood before is gone at once."""
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "a"}\n')
+    trainer = ScriptedTrainer()
+    with Screen(tmp_path, trainer=trainer, size=size) as screen:
+        screen.press("f5")
+        screen.type("rows.jsonl")
+        assert "about 2 min" not in screen.text and "rows.jsonl" in screen.text
+        screen.wait(2)
+        assert "about 2 min 05 s and 1.3 GB in all; 400 rows, batch 4" in " ".join(screen.text.split())
+        screen.press("down", "down", "down", "down")
+        screen.type("8")
+        assert "about 2 min" not in screen.text
+        screen.wait(2)
+        assert "about 2 min 05 s" in screen.text
+        assert trainer.foretold == [
+            configure({"data": "rows.jsonl", "model": "scripted", **more}) for more in ({}, {"rank": 8})
+        ]
+        screen.press("enter", "escape")
+        assert "done after step 40" in head(screen) and trainer.config == trainer.foretold[-1]
+        screen.press("n")
+        screen.wait(2)
+        assert "about 2 min 05 s" in screen.text and len(trainer.foretold) == 3
+
+
+def test_the_cost_on_the_form_is_that_of_the_plan_and_nothing_is_made_for_it(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    with Screen(tmp_path, trainer=LocalTrainer()) as screen:  # type: ignore[arg-type]
+        screen.press("f5")
+        screen.type(options["data"])
+        screen.press("down", "down", "home", "ctrl+k")
+        screen.type(options["model"])
+        screen.wait(2)
+        said = " ".join(screen.text.split())
+        plan = LocalTrainer().open(configure({"data": options["data"], "model": options["model"]}), False, silent)
+        assert f"GB in all; {plan.pace[1]}; {plan.steps} steps in all" in said
+        assert not (tmp_path / "adapter").exists()
 
 
 def test_columns_that_are_not_understood_are_named_in_the_form(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ class ScriptedTrainer:
         self.refuse: Exception | None = None  # of `open`
         self.pace: Callable[[int], None] = lambda _: None
         self.requests: list[Request] = []
+        self.foretold: list[Config] = []  # whose cost was asked for
         self.engine = ScriptedEngine()
         self.config = Config()
 
@@ -86,6 +87,11 @@ class ScriptedTrainer:
             steps=self.steps, lines=lines, model="scripted", folder=config.out, past=past, prompts=PROMPTS,
             vocabulary=tuple(self.engine.tokenizer.pieces),
         )  # fmt: skip
+
+    def foretell(self, config: Config, progress: Report) -> Sequence[str]:
+        self.foretold.append(config)
+        progress("loading scripted", 1, 2)
+        return "about 2 min 05 s and 1.3 GB in all", "400 rows, batch 4: 100 batches, 100 steps an epoch"
 
     def events(self, step: int) -> list[Stepped | Validated]:
         """What a step says: its loss, and at every tenth a validation."""

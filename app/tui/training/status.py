@@ -9,6 +9,7 @@ from likely.app.training_plan import duration
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.run import Training
+from likely.app.units import bits
 from likely.app.verdict import lines, sentence
 
 ENDS = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
@@ -68,7 +69,7 @@ def _over(training: Training, course: TrainingHistory, share: float) -> RunStatu
     if end.reason in ("nan", "diverged"):
         before = f"the weights before it, of step {end.step:,}, are kept in {training.plan.folder}"
         return RunStatus(f"▲ {end.why or end.reason}", facts=(before,), alarm=True)
-    best = f", best {course.best.loss:.3f} at {course.best.step:,}" if course.best is not None else ""
+    best = f", best {bits(course.best.loss):.3f} bits at {course.best.step:,}" if course.best is not None else ""
     took = duration(course.last.elapsed_s) if course.last is not None else ""
     line = f"∎ {ENDS.get(end.reason, end.reason)} after step {end.step:,}{best}"
     return RunStatus(line, share if training.unfinished else None, took, _ending(training, course))

@@ -164,11 +164,11 @@ class TuneScreen(View):
         """Open a run and train, as soon as the one before has let its files and its model go."""
         if self.training is not None:
             self.training.close()
-        before = self.worker
+        before = self.worker, self.query_one(TuneForm).cost.stop()
 
         def jobs() -> TrainingJobs:
-            if before is not None:
-                before.join()
+            for one in filter(None, before):
+                one.join()
             return TrainingJobs(self.host.trainer())
 
         self.worker = self.host.worker(jobs, "trainer")

@@ -14,6 +14,8 @@ from textual.widgets import Input, Label
 from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of, options_of
 from likely.app.tui.base import cells
 from likely.app.tui.chat import attach
+from likely.app.tui.training.cost import CostForecast
+from likely.app.tui.widgets.host import host as host_of
 from likely.engine.adapters.config import Config
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
@@ -23,6 +25,7 @@ from likely.engine.rows.training_row import UNREAD, read_map
 from likely.engine.tune.data import columns
 from likely.engine.whole_file import refuse_pipe
 
+WAIT_S, GLANCE_S = 0.7, 0.15  # without a key, after which the cost is reckoned; between two looks whether it is
 OPTIONS = "config"  # the field that names a file of all other options
 # those of every kind, from top to bottom; one that two have keeps what was typed
 FIELDS = (
@@ -74,10 +77,21 @@ class TuneForm(VerticalScroll):
                 yield Label("", classes="field-about faint", markup=False)
             if name == "data":
                 yield Label("", id="form-columns", classes="faint", markup=False)
+                yield Label("", id="form-cost", classes="faint", markup=False)
         yield Label("", id="form-line", markup=False)
 
     def on_mount(self) -> None:
+        host = host_of(self)
+        self.cost = CostForecast(host.trainer, host.worker)
+        self._wait = self.set_timer(WAIT_S, self._foretell, pause=True)
+        self._glance = self.set_interval(GLANCE_S, self._told, pause=True)
         self.choose(self.kind)
+
+    def on_show(self) -> None:
+        self.reckon()  # by now another model may be here, or a run in the folder
+
+    def on_unmount(self) -> None:
+        self.cost.stop()
 
     def choose(self, kind: TrainingKind) -> None:
         """Ask for the options of a kind of training."""
@@ -93,6 +107,7 @@ class TuneForm(VerticalScroll):
             row.query_one(".field-about", Label).update(about(kind, name))
             self.field(name).placeholder = words(kind, name, None)
         self.look()
+        self.reckon()
         self.post_message(self.KindChosen())
 
     def action_kind(self) -> None:
@@ -138,6 +153,41 @@ class TuneForm(VerticalScroll):
             self.say("")
         if event.input.id in ("field-data", "field-map", f"field-{OPTIONS}"):
             self.look()
+        self.reckon()
+
+    # -- what it costs -----------------------------------------------------------------------------------------------
+
+    def reckon(self) -> None:
+        """Forget what was said of the cost, and say it anew as soon as nothing is typed for a moment."""
+        self.cost.stop()
+        self._say_cost("")
+        self._wait.stop()
+        self._wait = self.set_timer(WAIT_S, self._foretell)
+
+    def _foretell(self) -> None:
+        """Ask for the cost where data and options stand: rewards draw answers first, and a text is read whole."""
+        try:
+            config = self.read()
+            stands = isinstance(config, Config) and not self.kind.drawn and expanded(config.data).exists()
+        except (LikelyError, OSError):
+            return  # it is told when the run is started
+        if isinstance(config, Config) and config.data and stands and UNREAD not in self._columns():
+            self._say_cost("the cost is reckoned …")
+            self.cost.ask(config)
+            self._glance.resume()
+
+    def _told(self) -> None:
+        if self.cost.drain():
+            self._say_cost(self.cost.words)
+        if not self.cost.pending:
+            self._glance.pause()
+
+    def _say_cost(self, words: str) -> None:
+        label = self.query_one("#form-cost", Label)
+        label.display = bool(words)
+        label.update(cells.clean(words))
+
+    # -- what the data are -------------------------------------------------------------------------------------------
 
     def look(self) -> None:
         """Say how the columns of the data are read; where they are not understood, ask which is which."""
@@ -179,6 +229,7 @@ class TuneForm(VerticalScroll):
             self.field("data").focus()
             return
         self.say("")
+        self._wait.stop()
         self.post_message(self.Started(config, resume))
 
 
