@@ -25,6 +25,7 @@ MAX_ENTRIES = 1 << 16  # keys, and tensors: the largest published models have ab
 MAX_DEPTH = 2  # arrays inside arrays
 PIECE = 1 << 21  # bytes that are read at least, where more are wanted: most headers are some of these
 MANY = 64  # texts, from which on they are looked for together
+WINDOW = 1 << 16  # bytes in which they are: what is made of them on the way stays in the cache
 
 # id: (name, values in a block, bytes of a block)
 TYPES: dict[int, tuple[str, int, int]] = {
@@ -170,12 +171,12 @@ class _Reader:
         length_at = struct.Struct("<Q").unpack_from
         texts: list[str] = []
         while len(texts) < n:
-            if n - len(texts) >= MANY:
-                texts += self.short_strings(n - len(texts))
+            while n - len(texts) >= MANY and (found := self.short_strings(n - len(texts))):
+                texts += found
             at = begin = end = self.at
             data, size = self.data, len(self.data)
             try:
-                for _ in range(n - len(texts)):
+                for _ in range(min(n - len(texts), WINDOW // 16)):
                     begin = at + 8
                     end = begin + length_at(data, at)[0]
                     if end > size:
@@ -191,9 +192,9 @@ class _Reader:
         return texts
 
     def short_strings(self, n: int) -> list[str]:
-        """The first of the next n strings, as far as they are read, are shorter than 256 bytes and have neither zeros
-        nor line ends in them: the seven zeros of each length say where it begins, and they are decoded as one text."""
-        data = np.frombuffer(self.data, np.uint8)[self.at : self.at + n * (8 + 255)]
+        """The first of the next n strings, while they are read, shorter than 256 bytes and without zeros and line ends
+        in them: the seven zeros of each length say where it begins, and they are decoded as one text."""
+        data = np.frombuffer(self.data, np.uint8)[self.at : self.at + WINDOW]
         zeros = np.flatnonzero(data == 0)[: 7 * n + 1]
         lengths = zeros[: min(n, len(zeros) // 7) * 7].reshape(-1, 7)
         begins = lengths[:, 0] - 1
