@@ -1,7 +1,6 @@
 """Looks into a model: what its `Inside` is asked about a text, as questions by which answers are kept. No mlx."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from likely.engine.inside.looks import (
 )
 from likely.engine.inside.why import Omission, Why
 from likely.engine.prompt import Prompt
+from likely.metal.frozen import frozen
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,12 +88,12 @@ class Inside(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WhyEnded:
     """The end of an answer to why: every word was left out that is to be."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InsideQuestion(Generic[T]):
     """A question to an `Inside`: a method of it by name, and what that takes besides the ids."""
 

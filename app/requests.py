@@ -4,7 +4,7 @@ What the engine reports goes through under the engine's names (`engine.decode.ev
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.step import TokenStep
 from likely.engine.tune.control import TrainControl
+from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Load:
     """Make a model ready: `Progressed`, then `Loaded`; `control` can break off a download.
 
@@ -38,14 +39,14 @@ class Load:
     control: RunControl = field(default_factory=RunControl)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unload:
     """Let a model go, and end its runs."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generate:
     """Continue a prompt: `Began`, the engine's events, `Cached`. Steered and stopped through `control`.
 
@@ -66,7 +67,7 @@ class Generate:
     own: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """Call a function with a loaded model's engine (`app.calls`): what it yields, or returns, are the events."""
 
@@ -76,7 +77,7 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JointCall:
     """Call a function with the engines of several loaded models, in this order; as a `Call` of each otherwise."""
 
@@ -85,12 +86,12 @@ class JointCall:
     args: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offer:
     """Which models there are, here and to be had: `Offered`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Train:
     """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
 
@@ -99,7 +100,7 @@ class Train:
     control: TrainControl
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Foretell:
     """Say what a run would cost and do not begin it: `Progressed`, then lines, the most wanted first."""
 
@@ -107,14 +108,14 @@ class Foretell:
     control: TrainControl
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrainOn:
     """Train on from where the open run is, after it was stopped or has failed."""
 
     control: TrainControl
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Evaluate:
     """Measure models on tasks: `Progressed`, a scoreboard as it grows, and every item's outcome.
 
@@ -130,12 +131,12 @@ class Evaluate:
     control: RunControl = field(default_factory=RunControl)  # looked at after every item
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recall:
     """The scoreboard of what was measured before."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Examine:
     """One task under one model or two, item by item: `TaskDetail`."""
 
@@ -143,7 +144,7 @@ class Examine:
     models: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """Write what the scoreboard shows as one HTML file: `Reported`."""
 
@@ -155,7 +156,7 @@ ModelRequest = Load | Unload | Generate | Call | JointCall | Offer
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelFacts:
     """A loaded model, as far as whoever asks it for something has to know it."""
 
@@ -176,7 +177,7 @@ class ModelFacts:
     activation_bits: int | None = None  # to which products round activations, where that was asked for
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModelOffer:
     """A model that can be chosen."""
 
@@ -189,7 +190,7 @@ class ModelOffer:
     date: float = 0.0  # since when it is here, in seconds since 1970; 0 where it is not, or unknown
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progressed:
     """A model, or a run that trains it, is being made ready."""
 
@@ -199,21 +200,21 @@ class Progressed:
     total: int = 0  # 0: unknown
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Loaded:
     """A model is ready."""
 
     facts: ModelFacts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Began:
     """A run has started: the ids that its first token follows."""
 
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CanvasLaid:
     """The canvas of a run, masks and all; what is shown of it begins at `first`. Ids that are `special` are no text."""
 
@@ -222,21 +223,21 @@ class CanvasLaid:
     special: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FillEnded:
     """No more passes come: every mask has become a token, or (`cancelled`) a person has stopped it."""
 
     cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounding:
     """So many masked canvases of a bound were read."""
 
     canvases: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bounded:
     """A bound on -log p in nats, of so many tokens in all, with its Monte-Carlo error."""
 
@@ -244,14 +245,14 @@ class Bounded:
     tokens: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cached:
     """The bytes that a model's caches hold at the end of a run."""
 
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scored:
     """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found), and
     the `last` tokens are those of the prompt's last part."""
@@ -261,28 +262,28 @@ class Scored:
     last: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Crossed:
     """Each law's own text read by each other one: a difference from author to reader, by their places."""
 
     differences: "Mapping[Pair, Difference]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WidthsMeasured:
     """Reports of a model in each number of bits a weight, fewest first."""
 
     reports: "tuple[QuantizationReport, ...]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offered:
     """The models that can be chosen."""
 
     offers: tuple[ModelOffer, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reported:
     """A report was written."""
 

@@ -14,12 +14,13 @@ it needs for that.
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol, TypeVar
 
 from likely.engine.errors import LikelyError
+from likely.metal.frozen import frozen
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
 REST_S = 1.0  # without a job, after which the thread rests
@@ -30,7 +31,7 @@ T = TypeVar("T")
 Tell = Callable[[Any], None]  # reports an event from inside a turn
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed:
     """A job did not succeed. `trace` is set where it was a bug rather than something to act on, `error` else.
 
@@ -43,7 +44,7 @@ class Failed:
     restarted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Closed:
     """Nothing more comes of a job: sent once for each, however it ended."""
 
@@ -77,7 +78,7 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """The events of a request that are still to come, and whether they are little work."""
 

@@ -9,7 +9,7 @@ Plain data. Knows nothing of models, ids of chat templates, files or the screen.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
@@ -19,12 +19,13 @@ from likely.engine.inside.why import Reason
 from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
+from likely.metal.frozen import frozen
 
 ROOT = ""
 ROLES = ("user", "assistant", "text", "tool")  # tool: what calls came to
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fork:
     """A place where the tree can part: after `at` units of `node` (None: after all of it).
 
@@ -38,7 +39,7 @@ class Fork:
 Way = tuple[Fork, str | None]  # out of a fork: a child, or (None) the segment's own continuation
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """One segment: written by a person (`text`) or drawn from the model (`steps`).
 
@@ -68,7 +69,7 @@ class Node:
         return len(self.steps) if self.drawn else len(self.text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Segment:
     """The part of a node that lies on a lineage: its first `length` units."""
 
@@ -88,7 +89,7 @@ class Segment:
         return "".join(step.text for step in self.steps if not step.special)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """Segments that belong together: what one side said."""
 
@@ -108,7 +109,7 @@ class Message:
         return self.segments[-1].node
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Conversation:
     """All that was said, the branch that is checked out, and how the next token is to be drawn."""
 

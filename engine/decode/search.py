@@ -21,13 +21,14 @@ from likely.engine.errors import ParameterError
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import STAYS, Truncation, run
 from likely.engine.transforms.transform import within
+from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Draw, Sampler
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SearchNode:
     """A child that a search may go to: `order` is what it is chosen by, `total` the sum of the log-probabilities that
     lead there, after the transforms, `row` the branch that it is a child of."""
@@ -38,7 +39,7 @@ class SearchNode:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A text that ended; `step` is its last token, None where that has been told."""
 
@@ -58,7 +59,7 @@ class Group:
     beyond: float = -np.inf  # the largest `order` of what was given up
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NextTokens:
     """The next token's distribution in each branch: log-probabilities [B, V] before and after the transforms.
 

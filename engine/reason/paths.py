@@ -18,11 +18,12 @@ from likely.engine.decode.events import Done, Emitted, Event
 from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
 from likely.engine.trace.step import TokenStep
+from likely.metal.frozen import frozen
 
 Judge = Callable[["ReasoningPath"], float | None]  # None: no verdict
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReasoningPath:
     """One sampled answer, as far as it came: `finish` is why it ended."""
 
@@ -51,7 +52,7 @@ class ReasoningPath:
         return self.finish != "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VoteOutcome:
     """Outcome of the paths: the answer, the weight of each, and the one that says it; None where no path has one."""
 

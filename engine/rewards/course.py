@@ -11,6 +11,7 @@ from typing import TypeVar
 from likely.engine.answers.vote import pass_at
 from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.statistics.estimates import Estimate, compare, mean
+from likely.metal.frozen import frozen
 
 SPAN = 10  # steps whose mean is "at first" and "now"; of a shorter run a half, and
 FEWEST = 3  # at least
@@ -20,7 +21,7 @@ SURE = 2.0  # standard errors
 Timed = TypeVar("Timed", Rewarded, HeldOut)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RewardWarning:
     """A figure that went wrong by a step: what it was, and what it is.
 

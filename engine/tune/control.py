@@ -25,11 +25,12 @@ from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.tune.verdict import TrainingVerdict
+from likely.metal.frozen import frozen
 
 GREEDY = Recipe(greedy=True)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Complete:
     """Asks for a continuation by the model as it is now; answered by `Completion`.
 
@@ -45,7 +46,7 @@ class Complete:
     base: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compare:
     """Asks what moved: every next-token distribution along a text, before training and now; answered by `Compared`.
 
@@ -96,7 +97,7 @@ class TrainControl:
         return self.paused and not self.stopped
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Memory:
     """Bytes at the peak of a step."""
 
@@ -110,7 +111,7 @@ class Memory:
         return self.base + self.trained + self.activations + self.head
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stepped:
     """A step was taken."""
 
@@ -130,7 +131,7 @@ class Stepped:
     noise_scale: float | None = None  # of the gradient, trained tokens; None where a step is one batch
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Validated:
     """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far.
 
@@ -147,7 +148,7 @@ class Validated:
     by_position: tuple[float, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Saved:
     """A checkpoint landed."""
 
@@ -155,14 +156,14 @@ class Saved:
     folder: Path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Paused:
     """The run waits: sent once, when it begins to. The next step ends it."""
 
     step: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """The answer to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.events.Done`."""
 
@@ -176,7 +177,7 @@ class Completion:
         return "".join(step.text for step in self.steps)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compared:
     """Difference to the base along a text after `step` steps; `pieces` are the texts of the tokens that it names."""
 
@@ -186,7 +187,7 @@ class Compared:
     pieces: Mapping[int, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refused:
     """A request that could not be answered, and why, in one line; the run goes on."""
 
@@ -195,7 +196,7 @@ class Refused:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """The last event, after the last checkpoint. `why` is one line where there is more to say.
 
@@ -207,7 +208,7 @@ class Ended:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TrainingPlan:
     """The plan of a run: counts over its training rows, its steps, what time and memory these should take.
 

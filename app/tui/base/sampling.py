@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -12,9 +12,10 @@ from likely.engine.errors import ParameterError
 from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
+from likely.metal.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen(slots=False)
 class Sampling:
     """Values by parameter name, the order that transforms run in, and a bias for single tokens. Immutable."""
 

@@ -20,13 +20,14 @@ from likely.engine.trace.record import DenoisingRecord
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
+from likely.metal.frozen import frozen
 
 LN2 = math.log(2)
 DIFFUSION = "diffusion"  # a word on how an answer was drawn
 KEPT = 8  # steps whose cells are kept
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HandPlaced:
     """A person has put a token at a position, or None: it is masked again."""
 
@@ -36,7 +37,7 @@ class HandPlaced:
 Thought = OpenMask | Unmasked | HandPlaced
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CanvasCell:
     """A position after a step. Without a `token` it is a mask."""
 
@@ -49,7 +50,7 @@ class CanvasCell:
     by_person: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MaskCandidate:
     """A candidate of a position: its raw probability, and whether the transforms had taken it away."""
 
@@ -58,7 +59,7 @@ class MaskCandidate:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retraction:
     """A word that was taken back at a step, and what took its place."""
 
@@ -68,7 +69,7 @@ class Retraction:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CanvasRun:
     """A run that filled a canvas, or went on with one that a person had changed."""
 

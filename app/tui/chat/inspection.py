@@ -4,7 +4,7 @@ Plain data, built anew for each look; how it looks is the panel's.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from likely.engine.prompt import Prompt
 from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms.pipeline import hard
+from likely.metal.frozen import frozen
 
 Bits = Sequence[float | None]
 
@@ -26,7 +27,7 @@ def unknown(recipe: Recipe) -> Outcome | None:
     return None
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(slots=False, eq=False)
 class Inspection:
     """A token that was drawn or measured, or (`upcoming`) the place of one that is not there yet.
 
@@ -107,7 +108,7 @@ class Inspection:
         return candidates.next_view(outcome, self.recipe, self.names, step.snapshot.vocab, step.entropy / LN2)
 
 
-@dataclass(frozen=True, eq=False)
+@frozen(slots=False, eq=False)
 class Subject:
     """A token to look at, with the entropies (bits) around it; `cursor` is None while the newest is followed.
 
@@ -129,7 +130,7 @@ class Subject:
     unit: int = 0  # of its node, that it is
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InspectedPrompt:
     """A prompt for the inside view, and where to begin: `after` tokens before its end, on a page, at a head."""
 
