@@ -15,9 +15,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports in a row that were free a moment ago, below those that a system gives to who asks for any."""
+    """Ports in a row that were free a moment ago, below those that a system gives to who asks for any. Each process of
+    a run takes them from a thousand of its own: another one would find the same ones free before they are used."""
+    share = 20_000 + 1000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12)
     while True:
-        first = SystemRandom().randrange(20000, 32000)
+        first = SystemRandom().randrange(share, share + 1000 - count)
         ports = list(range(first, first + count))
         try:
             with ExitStack() as stack:

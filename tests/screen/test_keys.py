@@ -4,6 +4,8 @@ import importlib
 import os
 import pkgutil
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from textual.events import Key, Paste
 import likely.app.tui
 from likely.app.tui.base import keys
 from likely.app.tui.base.key_parser import KeyParser
+from likely.app.tui.base.terminal import EndOfReading
 from likely.app.tui.base.view_table import VIEWS
 from likely.engine.errors import DataError
 from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
@@ -85,6 +88,23 @@ def test_escape_and_the_next_key_are_two_keys_however_late_they_are_read(read: s
     events = [event for part in read.split("|") for event in parser.feed(part)]
     told = [f"({e.text})" if isinstance(e, Paste) else e.key for e in events if isinstance(e, Key | Paste)]
     assert " ".join(told) == keys
+
+
+def test_two_threads_may_look_at_once_whether_the_terminal_is_gone() -> None:
+    """The one that reads keys, and the program, which then ends the reading."""
+    ours, its = os.openpty()
+    told: list[bool] = []
+    reading = EndOfReading(its, lambda: told.append(True))
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            assert not any(threads.map(lambda _: any(reading.is_set() for _ in range(30_000)), range(2)))
+    finally:
+        sys.setswitchinterval(switched)
+        os.close(ours)
+    assert reading.is_set() and reading.is_set() and told == [True]
+    os.close(its)
 
 
 def test_keys_are_remapped_and_a_mistake_is_named(tmp_path: Path) -> None:

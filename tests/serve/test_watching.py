@@ -35,6 +35,7 @@ from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Temperature
+from tests.processes import free_ports
 
 # -- address ---------------------------------------------------------------------------------------------------------
 
@@ -259,9 +260,7 @@ def test_a_control_ends_a_connection_also_one_that_comes_later() -> None:
 def test_a_watch_goes_on_over_every_end_until_it_is_stopped(tmp_path: Path) -> None:
     """No server, one that refuses, one that ends, and none again: each time it is tried anew, by the test's clock."""
     control, ends = WatchControl(), ExitStack()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     lines = [f"no server at http://127.0.0.1:{port}: Connection refused", "refuses the key", "has ended", "refused"]
     places = iter([{"status": 401}, {"body": stream(HEAD).getvalue()}, None])
     now = [address(tmp_path, port)]

@@ -66,15 +66,18 @@ class EndOfReading(Event):
 
     def __init__(self, terminal: int, hear: Callable[[], object]) -> None:
         super().__init__()
-        self._hear, self._gone = hear, False
-        self._look = select.poll()
-        self._look.register(terminal, 0)  # that it is gone is said whatever is asked
+        self._terminal, self._hear, self._gone = terminal, hear, False
 
     def is_set(self) -> bool:
-        if not self._gone and any(what & select.POLLHUP for _, what in self._look.poll(0)):
+        if not self._gone and self._is_gone():
             self._gone = True
             self._hear()
         return self._gone or super().is_set()
+
+    def _is_gone(self) -> bool:
+        look = select.poll()  # one of each look: of two threads at the same one the second gets an error
+        look.register(self._terminal, 0)  # that it is gone is said whatever is asked
+        return any(what & select.POLLHUP for _, what in look.poll(0))
 
 
 class Output:
