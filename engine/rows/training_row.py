@@ -105,7 +105,7 @@ def read_row(each: RowValue, names: Mapping[str, str] | None, faults: list[tuple
         return None
     value = each.value
     if each.delimiter:  # an empty cell of a table is no value
-        value = {key: cell for key, cell in value.items() if cell != ""}
+        value = {key: None if cell == "" else cell for key, cell in value.items()}
     try:
         return parse(value, each.where, names)
     except RowFault as fault:

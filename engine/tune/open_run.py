@@ -94,6 +94,8 @@ def open_run(
     if not config.data:
         raise ParameterError("give DATA: a file, a folder, or the id of a hub data set")
     check_board(config)
+    if (out := expanded(config.out)).is_file():
+        raise ParameterError(f"--out is a folder, and {out} is a file: choose another")
     if config.verifier:
         Verifier.of(config.verifier)
     names = read_map(config.map)

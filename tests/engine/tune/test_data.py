@@ -241,6 +241,7 @@ MALFORMED = [
     ("a.json", b'[{"text": "a"},\n]', r"a.json:2:\d+: a JSON list"),
     ("a.json", b'[{"text": "a"}\n {"text": "b"}]', r"a.json:2:2: a JSON list"),
     ("a.json", b'{"text": "a"}', "a.json:1:1: a JSON list of objects expected"),
+    ("a.csv", b"prompt;completion\nq;\n", r"a.csv:2: expected a row with .*; got prompt, completion \(empty\) \(fill"),
     ("a.csv", b"prompt,completion\nq\n", r"a.csv:2: expected 2 columns as in the first line"),
     ("a.csv", b"prompt,completion\nq,a,b\n", r"a.csv:2: expected 2 columns as in the first line"),
     ("a.jsonl", b'{"text": "\xe9"}\n', r"a.jsonl must be UTF-8"), ("a.jsonl", b"\n", "has no rows"),
