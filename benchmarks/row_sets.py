@@ -2,8 +2,8 @@
 
 Six by which defaults are judged: facts of a product that does not exist, with paraphrases of a quarter of its
 questions; a manner of speaking; a format; labels; sums; and a text. All but the facts and the text are generated, so
-that held-out rows are of the same rule. Five so that what is made for those paraphrases is not made for them alone:
-paraphrases of the other facts, a second subject, and three products as their buyers would ask about them, with
+that held-out rows are of the same rule. Eight so that what is made for those paraphrases is not made for them alone:
+paraphrases of the other facts, a second subject, and six products as their buyers would ask about them, with
 paraphrases of a quarter each, written before any training on them. Knows no model.
 """
 
@@ -64,6 +64,21 @@ def mower() -> Rows:
     return _asked("products", 2, "mower")
 
 
+def composter() -> Rows:
+    """The same of a composter, by another writer."""
+    return _asked("products", 2, "composter")
+
+
+def fermenter() -> Rows:
+    """The same of a machine that ferments vegetables, by a third writer."""
+    return _asked("products", 2, "fermenter")
+
+
+def proofer() -> Rows:
+    """The same of a box in which dough rises, by a fourth writer: answers of two sentences, as of a shop's support."""
+    return _asked("products", 2, "proofer")
+
+
 def style() -> Rows:
     """Orders said politely, always in the same words."""
     return _split(
@@ -112,6 +127,7 @@ def text() -> Rows:
 SETS: dict[str, Callable[[], Rows]] = {
     "facts": facts, "style": style, "format": format_, "classes": classes, "sums": sums, "text": text,
     "further": further, "museum": museum, "bicycle": bicycle, "editor": editor, "mower": mower,
+    "composter": composter, "fermenter": fermenter, "proofer": proofer,
 }  # fmt: skip
 
 
