@@ -35,7 +35,8 @@ class Interruption:
         self.stop()
 
 
-def _interrupt() -> None:
+def interrupt() -> None:
+    """Stop what looks at nothing meanwhile, such as a question to a person."""
     raise KeyboardInterrupt
 
 
@@ -52,7 +53,7 @@ def _handle(handler: Any) -> list[tuple[signal.Signals, Any]]:
 def settle() -> Interruption:
     """Raise KeyboardInterrupt at the first signal, and end at the second. Whether one came is to be asked again: C code
     that calls Python may swallow the KeyboardInterrupt, or make another error of it."""
-    interruption = Interruption(_interrupt)
+    interruption = Interruption(interrupt)
     _handle(interruption)
     return interruption
 

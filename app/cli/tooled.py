@@ -16,7 +16,7 @@ import click
 from likely.app import heat, plain
 from likely.app.cli.answers import say_kept
 from likely.app.cli.tool_options import ToolsAsked
-from likely.app.interruption import INTERRUPTED, stopped_by_signals
+from likely.app.interruption import INTERRUPTED, interrupt, stopped_by_signals
 from likely.app.run_trace import run_trace
 from likely.app.tools.consent import Consent, Consents
 from likely.app.units import bits, json_line
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 SHOWN = 2000  # characters of arguments, and of a result, on a terminal
 NO = ToolResult("the person did not allow this call", is_error=True)
+TAKEN_BACK = ToolResult("the call was taken back", is_error=True)
 
 
 class ToolDesk:
@@ -80,7 +81,12 @@ class ToolDesk:
         tool = next((tool for tool in self.tools if tool.name == call.name), None)
         if tool is None:
             return ToolResult(f"there is no tool {call.name}", is_error=True)
-        consent = self._consent(tool, call)
+        try:
+            with stopped_by_signals(interrupt):  # a question sees no `control`
+                consent = self._consent(tool, call)
+        except KeyboardInterrupt:
+            control.cancel()
+            return TAKEN_BACK
         if self._as_json:
             click.echo(json_line({"consent": consent.value, "tool": tool.name}))
         if consent is Consent.NO:
@@ -95,7 +101,7 @@ class ToolDesk:
                 return result
             if control.cancelled:
                 waiting.close()
-                return ToolResult("the call was taken back", is_error=True)
+                return TAKEN_BACK
 
     def _tell_news(self) -> None:
         for line in self._servers.news():
@@ -242,7 +248,7 @@ def _called(
     elif not quiet:
         costs = ", ".join(f"{heat.one_line(field.name)} {bits(-field.logprob):.1f}" for field in fields)
         click.echo(f"→ {shortened(str(call))}{costs and f' · bits: {costs}'}", err=True)
-    result = ToolResult("the call was taken back", is_error=True) if control.cancelled else desk.answer(call, control)
+    result = TAKEN_BACK if control.cancelled else desk.answer(call, control)
     if as_json:
         click.echo(json_line({"result": asdict(result)}))
     elif not quiet:

@@ -121,12 +121,18 @@ def test_a_person_is_asked_and_what_is_always_allowed_is_kept(servers: Path, tmp
         screen = terminal.until(lambda text: "end 3 is 0" in text, "a run without a question")
         assert "or no (n)" not in screen and '← {"text": "hi"}' in screen
         hang = run.replace("--tool echo", "--tool hang").replace('"echo"', '"hang"')
-        terminal.run(f"clear; {hang}; echo ended $?")
-        terminal.until(lambda text: "or no (n)" in text, "the question")
-        terminal.run("o")
-        terminal.until(lambda text: "no (n): o" in text, "the answer")
-        terminal.keys("C-c")
-        screen = terminal.until(lambda text: "ended 130" in text, "the end of a call that hangs")
-        assert "Traceback" not in screen
+        for number, answers in enumerate(((), ("o",))):  # at the question, and while it is called
+            terminal.run(f"clear; {hang}; echo ended {number} by $?")
+            terminal.until(
+                lambda text, last=f"ended {number - 1}": "or no (n)" in text and last not in text, "the question"
+            )
+            for answer in answers:
+                terminal.run(answer)
+                terminal.until(lambda text: "no (n): o" in text, "the answer")
+            terminal.keys("C-c")
+            screen = terminal.until(
+                lambda text, end=f"ended {number} by 130": end in text, "the end of a call that hangs"
+            )
+            assert "Traceback" not in screen and "the call was taken back" in screen
     finally:
         terminal.close()

@@ -305,7 +305,7 @@ def _header(random: Random, data: bytes) -> bytes:
     if nested is not None and random.random() < 0.6:
         metadata[nested] = in_json(random, json.loads(metadata[nested]))
         text = json.dumps(header)
-    elif random.random() < 0.3:  # numbers that are none, in place
+    elif len(rest) >= 4 and random.random() < 0.3:  # numbers that are none, in place
         at = int(random.integers(len(rest) // 4)) * 4
         value = random.choice(np.array([np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-40], np.float32))
         return data[: 8 + length] + rest[:at] + value.tobytes() + rest[at + 4 :]
