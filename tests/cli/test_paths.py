@@ -59,7 +59,7 @@ def test_an_unknown_user_is_told_what_to_set(tmp_path: Path) -> None:
     """With no entry in the list of users and no HOME, as a container may have it."""
     code = (
         "import os, sys; sys.argv = ['likely', 'models']; from likely.app.cli import main\n"
-        "import likely.app.cli.models, likely.engine.sources.store\nos.setuid(54321); main()"
+        "import likely.app.cli.models, likely.app.cli.rules, likely.engine.sources.store\nos.setuid(54321); main()"
     )
     given = {name: value for name, value in os.environ.items() if not name.startswith(("LIKELY", "XDG", "HOME", "HF"))}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
