@@ -150,6 +150,8 @@ def main() -> None:
         sys.exit(together.run(_run))
     try:
         code = _run()
+    except KeyboardInterrupt:  # behind the verb, which had ended or told of its own interruption
+        code = interruption.INTERRUPTED
     except Exception:
         if not settled.came:
             raise

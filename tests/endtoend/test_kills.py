@@ -141,7 +141,7 @@ def test_rewards(model: Path, tmp_path: Path) -> None:
         return (*MAIN, "tune", *places, "-M", str(model), *words.split(), "--eval-every", "0")
 
     many, out, kills = call("killed"), tmp_path / "killed" / "out", 0
-    for after in instants(20.0):
+    for after in instants(3.0):
         resume = ["--resume"] if (out / state.FILE).exists() else []
         if not killed(begun(*many, *resume), after) or (kills := kills + 1) == KILLS:
             break
@@ -179,7 +179,8 @@ def test_quantize(model: Path, tmp_path: Path) -> None:
 
 PULL = """
 import json, sys
-from likely.engine.sources import catalogue, store
+from likely.engine.sources import store
+from likely.engine.sources.fetch import catalogue
 from likely.engine.sources.fetch.catalogue import Package
 catalogue.KNOWN["tiny"] = catalogue.CatalogueEntry("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
 found = store.resolve("tiny")
