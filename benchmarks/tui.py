@@ -31,6 +31,7 @@ import numpy as np
 
 os.environ.setdefault("TERM", "xterm-256color")
 os.environ.setdefault("COLORTERM", "truecolor")
+os.environ.setdefault("LIKELY_MODEL", "smollm2")  # of `--answers`, where nobody has chosen one yet
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from textual.app import App, ComposeResult
