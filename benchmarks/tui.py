@@ -31,7 +31,6 @@ import numpy as np
 
 os.environ.setdefault("TERM", "xterm-256color")
 os.environ.setdefault("COLORTERM", "truecolor")
-os.environ.setdefault("LIKELY_MODEL", "smollm2")  # of `--answers`, where nobody has chosen one yet
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from textual.app import App, ComposeResult
@@ -284,7 +283,7 @@ class Alternating:
 async def answers(rounds: int) -> dict[str, list[float]]:
     """Milliseconds a token of the same answer by turns: in the chat, every panel on, and as `likely run` draws it."""
     drawn: dict[str, list[float]] = {"run": [], "chat": []}
-    app = LikelyApp(Alternating, Path(tempfile.mkdtemp()))
+    app = LikelyApp(Alternating, Path(tempfile.mkdtemp()), model="smollm2")
     async with app.run_test(size=(120, 40)) as pilot:
         while app.session is None or app.engine.current is None:
             await pilot.pause(0.05)
