@@ -8,12 +8,15 @@ paraphrases of a quarter each, written before any training on them. Knows no mod
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Rows = tuple[list[dict[str, str]], list[dict[str, str]]]  # to train on, held out
+
+PRODUCTS = ("bicycle", "editor", "mower", "composter", "fermenter", "proofer")  # three by one writer, one each by three
 
 NAMES = "Anna Bela Cyril Dora Emil Frida Goran Hedda Ivo Jana Karl Lena Milo Nora Otto Pia Rolf Sara Timo Vera".split()  # noqa: SIM905
 CITIES = "Riga Turin Lyon Bergen Ghent Porto Graz Malmo Split Cork".split()  # noqa: SIM905
@@ -49,34 +52,9 @@ def museum() -> Rows:
     return _asked("museum", 2)
 
 
-def bicycle() -> Rows:
-    """60 questions about a bicycle that does not exist; held out are 15 of them in other words."""
-    return _asked("products", 2, "bicycle")
-
-
-def editor() -> Rows:
-    """The same of a text editor."""
-    return _asked("products", 2, "editor")
-
-
-def mower() -> Rows:
-    """The same of a lawn mower."""
-    return _asked("products", 2, "mower")
-
-
-def composter() -> Rows:
-    """The same of a composter, by another writer."""
-    return _asked("products", 2, "composter")
-
-
-def fermenter() -> Rows:
-    """The same of a machine that ferments vegetables, by a third writer."""
-    return _asked("products", 2, "fermenter")
-
-
-def proofer() -> Rows:
-    """The same of a box in which dough rises, by a fourth writer: answers of two sentences, as of a shop's support."""
-    return _asked("products", 2, "proofer")
+def product(subject: str) -> Rows:
+    """60 questions about one of PRODUCTS, none of which exists; held out are 15 of them in other words."""
+    return _asked("products", 2, subject)
 
 
 def style() -> Rows:
@@ -126,8 +104,7 @@ def text() -> Rows:
 
 SETS: dict[str, Callable[[], Rows]] = {
     "facts": facts, "style": style, "format": format_, "classes": classes, "sums": sums, "text": text,
-    "further": further, "museum": museum, "bicycle": bicycle, "editor": editor, "mower": mower,
-    "composter": composter, "fermenter": fermenter, "proofer": proofer,
+    "further": further, "museum": museum, **{name: partial(product, name) for name in PRODUCTS},
 }  # fmt: skip
 
 
