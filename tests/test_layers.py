@@ -219,6 +219,20 @@ def test_files_are_nouns_in_folders() -> None:
             assert lines <= 520, f"{name} has {lines} lines"  # the chat view routes to all of its parts
 
 
+def test_lines_of_c_are_as_wide_as_lines_of_python() -> None:
+    width = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["line-length"]
+    native = [
+        path
+        for folder in (*CHAIN, "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".c", ".h", ".cpp", ".metal")
+    ]
+    assert native
+    for path in native:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            assert len(line) <= width, f"{path.relative_to(ROOT)}:{number} has {len(line)} characters"
+
+
 def test_a_class_name_stands_for_one_thing() -> None:
     found: dict[str, list[str]] = {}
     for name, nodes in trees().items():

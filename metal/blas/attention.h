@@ -17,4 +17,4 @@ void likely_share(part_t run, void *context, int parts);    /* on the threads th
 int likely_attention_init(long (*libc_syscall)(long, ...)); /* whether this processor has the instructions */
 void likely_scores(const product_t *p);                     /* c = alpha * a b^T + beta * c */
 void likely_mix(const product_t *p);                        /* c = softmax(a) b */
-void likely_few(const product_t *p);                        /* c = alpha * a b^T + beta * c, b a weight, a's numbers in rows */
+void likely_few(const product_t *p); /* c = alpha * a b^T + beta * c, b a weight, a's numbers in rows */

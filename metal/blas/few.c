@@ -26,9 +26,9 @@ INLINE void tile(const int W, const int X, const int fetch, const product_t *p, 
 #define STEP(i)                                                                                                        \
     {                                                                                                                  \
         V some[W];                                                                                                     \
-        _Pragma("unroll") for (int j = 0; j < W; j++) some[j] = *(const V *)(w + j * p->ldb + (i));                      \
+        _Pragma("unroll") for (int j = 0; j < W; j++) some[j] = *(const V *)(w + j * p->ldb + (i));                    \
         _Pragma("unroll") for (int r = 0; r < X; r++) {                                                                \
-            V v = *(const V *)(x + r * p->next + (i));                                                                   \
+            V v = *(const V *)(x + r * p->next + (i));                                                                 \
             _Pragma("unroll") for (int j = 0; j < W; j++) sums[r * W + j] += some[j] * v;                              \
         }                                                                                                              \
     }

@@ -1,12 +1,13 @@
 /* Products of a few rows on the fast path.
  *
  * mlx calls cblas_sgemm for every float32 matmul. With few rows of activations, which is all that decoding ever has,
- * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times. This library stands in front of
- * it. Up to FEW rows go to few.c, which reads a weight once for all of them; where a processor has not what that wants, to
+ * OpenBLAS's x86 gemm packs the whole weight matrix first and moves it three times. This library stands in front of it.
+ * Up to FEW rows go to few.c, which reads a weight once for all of them; where a processor has not what that wants, to
  * OpenBLAS's gemv, a block of the weight at a time, which the first row brings into the cache of a core for the others.
  * As few rows of short sums, which are queries and keys, and a product by LEAST, which stands for the softmax of its
  * first matrix, go to attention.c; everything else to the gemm that would have been called. A row comes out the same,
- * to the bit, however many are beside it (by gemv on one thread: blocks are multiples of the rows that it takes at once).
+ * to the bit, however many are beside it (by gemv on one thread: blocks are multiples of the rows that it takes at
+ * once).
  *
  * Loaded by metal/blas/__init__.py, built by `make metal/blas`, no libc. */
 

@@ -1,9 +1,9 @@
 // Decode attention: one split of the stored keys for up to ROWS query rows that share a key/value head.
 //
-// LPK lanes read one key together, so that 32 / LPK keys are in flight in a simdgroup and a score costs log2(LPK) shuffles
-// for all of them. Each such slot keeps its own peak and sums; they are merged once, after the last key. Scores are
-// scaled after the peak is taken off, so that large ones lose nothing. Writes for each row and split its state: the
-// unnormalised output, the peak and the sums.
+// LPK lanes read one key together, so that 32 / LPK keys are in flight in a simdgroup and a score costs log2(LPK)
+// shuffles for all of them. Each such slot keeps its own peak and sums; they are merged once, after the last key.
+// Scores are scaled after the peak is taken off, so that large ones lose nothing. Writes for each row and split its
+// state: the unnormalised output, the peak and the sums.
 #include "rows.h"
 #include "scores.h"
 #include "scatter.h"

@@ -1,10 +1,10 @@
-// Joins a row's chunks: log-sum-exp, entropy, the KEPT most likely tokens in order, and a draw from the first K of them.
-// If OBSERVED also the edges of the histogram of those that are not kept.
+// Joins a row's chunks: log-sum-exp, entropy, the KEPT most likely tokens in order, and a draw from the first K of
+// them. If OBSERVED also the edges of the histogram of those that are not kept.
 //
 // The draw: temperature, then top-k, then top-p of what that left, then min-p, or the temperature, top-k or both after
 // the others; then the inverse of the distribution function at two uniform numbers, in the order of ids: a row of ROW
-// of them by its mass, then one of the row. `spilled` says that what may be drawn does not end within the K, or that the
-// logits are no numbers or none is possible; then there is no token.
+// of them by its mass, then one of the row. `spilled` says that what may be drawn does not end within the K, or that
+// the logits are no numbers or none is possible; then there is no token.
 #include "vocab.h"
 
 constant constexpr int ROW = 256;
@@ -58,7 +58,8 @@ for (int c = 0; c < chunks; c++) {
 }
 const float norm = peak + metal::precise::log(sum.x);
 
-// The KEPT largest of the chunks' KEPT largest: EACH - 1 values a thread at a time, beside what is kept of those before.
+// The KEPT largest of the chunks' KEPT largest: EACH - 1 values a thread at a time, beside what is kept of those
+// before.
 const bool keeps = tid < uint(KEPT);
 if (keeps) {
   kept[tid] = -INFINITY;

@@ -120,7 +120,8 @@ inline int document(P row, int positions, int at) {
   return row[clamp(at, 0, positions - 1)];
 }
 
-// Whether the query with this row of the tree sees the node-th new key. What stands before those (node < 0) it does see.
+// Whether the query with this row of the tree sees the node-th new key. What stands before those (node < 0) it does
+// see.
 template <typename P>
 inline bool connected(P row, int node) {
   return node < 0 || ((row[node / 32] >> uint(node % 32)) & 1u) == 1u;

@@ -1,7 +1,7 @@
-// One chunk of a row of logits: its maximum, sums for the log-sum-exp, the entropy and the tempered log-sum-exp, and its
-// KEPT largest, in no order. If OBSERVED, for who looks on, also how many logits are possible (not -inf), the least of
-// these, their mean and squares relative to the maximum, and the largest that is not kept. One read of the logits; the
-// rest stays in registers.
+// One chunk of a row of logits: its maximum, sums for the log-sum-exp, the entropy and the tempered log-sum-exp, and
+// its KEPT largest, in no order. If OBSERVED, for who looks on, also how many logits are possible (not -inf), the least
+// of these, their mean and squares relative to the maximum, and the largest that is not kept. One read of the logits;
+// the rest stays in registers.
 #include "vocab.h"
 //: body
 threadgroup uint counts[SIMDGROUPS];

@@ -20,8 +20,9 @@ inline void multiply_add(thread float2& c, float2 a, float2 b) {
   c = reinterpret_cast<thread float2&>(sum.thread_elements());
 }
 
-// x rounded to about a thousandth of `most`, the largest there is. Of two such matrices the 8x8 product is exact: it sums
-// 8 products of integers up to 2^10, which 24 bits hold. What is left of x is small, and so is what its products lose.
+// x rounded to about a thousandth of `most`, the largest there is. Of two such matrices the 8x8 product is exact: it
+// sums 8 products of integers up to 2^10, which 24 bits hold. What is left of x is small, and so is what its products
+// lose.
 inline float2 coarse(float2 x, float most) {
   float2 shift = float2(12288.0f * most);
   return (x + shift) - shift;

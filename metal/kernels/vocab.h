@@ -50,8 +50,8 @@ inline float max_all(float mine, threadgroup float* parts, uint sg, uint lane) {
   return most;
 }
 
-// Which of a thread's N values are among the `want` largest of the group, as a bit mask; equal values go by the smaller id.
-// Ids are distinct and non-negative; a negative one marks a value that is not there. At least `want` are there.
+// Which of a thread's N values are among the `want` largest of the group, as a bit mask; equal values go by the smaller
+// id. Ids are distinct and non-negative; a negative one marks a value that is not there. At least `want` are there.
 template <int N, int BITS>
 inline uint largest(
     thread const uint* keys, thread const int* ids, uint want, int most, threadgroup uint* counts, uint sg, uint lane) {

@@ -66,7 +66,8 @@ static const scores_t by_queries[][2] = {SCORES_BY(1), SCORES_BY(2)};
 
 enum { PANELS = 4 }; /* that stay in the first cache for all queries */
 
-/* out [rows, next] = queries [rows, size] by the keys of `count` positions, of which the first is the from-th of a panel. */
+/* out [rows, next] = queries [rows, size] by the keys of `count` positions, of which the first is the from-th of a
+ * panel. */
 static void scores(const float *q, int rows, int size, const void *keys, int number, long fetch, int from, int count,
                    float *out, long next) {
     const int most = sizeof by_queries / sizeof *by_queries;
@@ -101,8 +102,8 @@ static void join(const float *best, const float *sums, const float *mixed, long 
 
 enum { CACHED = 4096 }; /* numbers that stay in the first cache */
 
-/* out [R, size] += weights [R, next] by `count` values [*, size] of this number, in their order: `width` vectors of a value
- * at once, as many as there are registers for. What lies `fetch` bytes from them is fetched meanwhile. */
+/* out [R, size] += weights [R, next] by `count` values [*, size] of this number, in their order: `width` vectors of a
+ * value at once, as many as there are registers for. What lies `fetch` bytes from them is fetched meanwhile. */
 #define OVER(i, width) _Pragma("unroll") for (int i = 0; i < width; i++)
 INLINE int mix_some(const int R, const int width, const int number, const float *weights, long next, int count,
                     const uint8_t *values, int size, long fetch, float *out, int d) {

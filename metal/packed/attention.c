@@ -1,7 +1,8 @@
-/* Attention of new rows: a row's queries and keys are turned, keys and values put away, and what they attend to is mixed.
+/* Attention of new rows: a row's queries and keys are turned, keys and values put away, and what they attend to is
+ * mixed.
  *
- * It is cut at every PART positions of a text whatever spans they are in, and the parts are put together in their order.
- * Texts side by side that go on from the same frozen spans look at those together: there a key is read and
+ * It is cut at every PART positions of a text whatever spans they are in, and the parts are put together in their
+ * order. Texts side by side that go on from the same frozen spans look at those together: there a key is read and
  * widened once for several of their queries. No bit goes by that. */
 
 #include "attention.h"
@@ -203,13 +204,15 @@ static void attend_part(void *context, int index) {
         score(a, reach_of(text, i, begin, start, start + PART), head, start, q, rows * group, weights);
     for (int r = 0; r < rows; r += of_one) {
         const text_t *own = texts + a->text[first + r];
-        int end = a->position[first + r + of_one - 1] + 1, padded = smaller(PART, (end - start + LANES - 1) / LANES * LANES);
+        int end = a->position[first + r + of_one - 1] + 1,
+            padded = smaller(PART, (end - start + LANES - 1) / LANES * LANES);
         score(a, reach_of(own, own->count - 1, own->before, start, end), head, start, q + r * group * size,
               of_one * group, weights + r * group * PART);
         for (int i = r * group; i < (r + of_one) * group; i++) {
             int at = a->position[first + i / group];
             int lowest = a->layer->window ? larger(0, at + 1 - a->layer->window - start) : 0;
-            most[i] = likely_kernels()->soften(weights + i * PART, lowest, smaller(at + 1 - start, PART), padded, total + i);
+            most[i] =
+                likely_kernels()->soften(weights + i * PART, lowest, smaller(at + 1 - start, PART), padded, total + i);
         }
     }
     for (int i = 0; i < rows * group * size; i++)

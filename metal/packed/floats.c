@@ -1,7 +1,7 @@
 #include "floats.h"
 
-/* Inner numbers of a product and rows of it at a time, and numbers of a matrix that are floats at once, about: those stay
- * in a cache. */
+/* Inner numbers of a product and rows of it at a time, and numbers of a matrix that are floats at once, about: those
+ * stay in a cache. */
 enum { DEEP = 256, TALL = 96, FLOATS = 1 << 17 };
 
 typedef struct {
@@ -70,7 +70,8 @@ long likely_floats(const matrix_t *m) {
     return forward > backward ? forward : backward;
 }
 
-void likely_forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add, float *work) {
+void likely_forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
+                  float *work) {
     for (int first = 0, count; first < panels(m); first += count) {
         count = smaller(some_panels(m), panels(m) - first);
         floats_t f = {m, first, 0, work};

@@ -33,7 +33,8 @@ long likely_gemm_floats(int columns);
 
 /* y [rows, next_y] (+)= x [rows, next_x] m^T, and dx [rows, next_dx] (+)= dy [rows, next_dy] m. `work` has room for
  * `likely_floats`. */
-void likely_forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add, float *work);
+void likely_forth(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
+                  float *work);
 void likely_go_back(const matrix_t *m, const float *dy, long next_dy, int rows, float *dx, long next_dx, int add,
                     float *work);
 long likely_floats(const matrix_t *m);

@@ -66,8 +66,8 @@ enum { DOTS = 4, INNER = 8 * 1024 }; /* ranks of a part; numbers of a matrix fro
 static void inner_part(void *context, int part) {
     const inner_t *p = context;
     int ranks = p->a->ranks, first = part * DOTS;
-    likely_kernels()->dots(p->x, p->rows, p->columns, p->a->down + (long)first * p->columns, smaller(DOTS, ranks - first),
-                           p->a->scales + first, p->z + first, ranks);
+    likely_kernels()->dots(p->x, p->rows, p->columns, p->a->down + (long)first * p->columns,
+                           smaller(DOTS, ranks - first), p->a->scales + first, p->z + first, ranks);
 }
 
 /* y [rows, all] += what `a` makes of its inner numbers z [rows, ranks]. */
@@ -195,7 +195,8 @@ EXPORT long likely_forward_floats(const model_t *m, int rows, int positions) {
  * `work` for `likely_forward_floats`. One caller at a time for what the last spans share. */
 EXPORT void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
                            const text_t *texts, float *hidden, float *states, int *tasks, float *work) {
-    pass_t p = {.m = m, .rows = rows, .attention = {m, .rows = rows, .text = text, .position = position, .texts = texts}};
+    pass_t p = {
+        .m = m, .rows = rows, .attention = {m, .rows = rows, .text = text, .position = position, .texts = texts}};
     attention_t *at = &p.attention;
     int longest = 0;
     for (int row = 0; row < rows; row++)

@@ -18,7 +18,8 @@ typedef struct {
     int start, first;
 } up_t;
 
-/* What stands beside a product, low ranks of one adapter or several: y = gain (W x + up (scales * down x)) + bias + shift. */
+/* What stands beside a product, low ranks of one adapter or several: y = gain (W x + up (scales * down x)) + bias +
+ * shift. */
 typedef struct {
     const float *down;         /* [ranks, columns]; beside the embedding [vocabulary, ranks] */
     const float *scales;       /* [ranks] */
@@ -55,9 +56,9 @@ typedef struct {
     const addition_t *beside_embed, *beside_head; /* or null */
 } model_t;
 
-/* Rows of keys and values of all layers, those of `length` positions valid: keys
- * [layers, kv_heads, capacity / 16, size, 16], 16 positions side by side; values [layers, kv_heads, capacity, size]. All
- * are floats or halves, by their `number`; what is made of them is summed in floats. */
+/* Rows of keys and values of all layers, those of `length` positions valid: keys [layers, kv_heads, capacity / 16,
+ * size, 16], 16 positions side by side; values [layers, kv_heads, capacity, size]. All are floats or halves, by their
+ * `number`; what is made of them is summed in floats. */
 typedef struct {
     void *keys, *values;
     int capacity, length, number;

@@ -1,6 +1,6 @@
-/* Products of floats: c (+)= a b. Both are packed for it, so that what is read next lies next: b once for all rows, WIDE
- * columns side by side, a few rows of a as they are needed. Every number of c is summed in the order of the inner ones,
- * whatever stands beside it. */
+/* Products of floats: c (+)= a b. Both are packed for it, so that what is read next lies next: b once for all rows,
+ * WIDE columns side by side, a few rows of a as they are needed. Every number of c is summed in the order of the inner
+ * ones, whatever stands beside it. */
 
 #if MOST == 8
 enum { TALL = 12, ACROSS = 2 }; /* rows of a and vectors of b at once, as far as the registers go */
@@ -14,7 +14,8 @@ enum { WIDE = ACROSS * LANES, INNER = 256 }; /* INNER: numbers of a's rows that 
 /* 16 vectors, the i-th numbers of all of which become the i-th vector. */
 INLINE void transpose(F *x) {
 #define EVERY_LANE(X, s)                                                                                               \
-    X(s, 0) X(s, 1) X(s, 2) X(s, 3) X(s, 4) X(s, 5) X(s, 6) X(s, 7) X(s, 8) X(s, 9) X(s, 10) X(s, 11) X(s, 12) X(s, 13)  \
+    X(s, 0) X(s, 1) X(s, 2) X(s, 3) X(s, 4) X(s, 5) X(s, 6) X(s, 7) X(s, 8) X(s, 9) X(s, 10) X(s, 11) X(s, 12)         \
+    X(s, 13)                                                                                                           \
         X(s, 14)
 #define LOW(s, i) ((i) & s ? LANES + (i) - s : (i)),
 #define HIGH(s, i) ((i) & s ? LANES + (i) : (i) + s),
@@ -65,8 +66,8 @@ INLINE void gemm_tile(const int R, int rows, int k, const float *a, const float 
 
 /* c [rows, next], `columns` of it, (+)= a b. a's numbers lie `row` and `column` apart; b is packed, [k, WIDE] of the
  * first columns, and `apart` numbers further the next. */
-static void gemm(int rows, int k, const float *a, long row, long column, const float *b, long apart, float *c, long next,
-                 int columns, int add) {
+static void gemm(int rows, int k, const float *a, long row, long column, const float *b, long apart, float *c,
+                 long next, int columns, int add) {
     float packed[INNER * LANES] __attribute__((aligned(64)));
     for (int r = 0; r < rows; r += TALL)
         for (int j = 0; j < k; j += INNER) {

@@ -342,7 +342,8 @@ static void arrange_part(void *context, int part) {
     int rows = left < a->each ? left : a->each;
     for (int row = first; a->left && row < first + rows; row++)
         kernels->left_over(a->x + row * a->next, a->columns, a->left + (long)row * a->columns);
-    kernels->arrange(a->left ? a->left : a->x, a->left ? a->columns : a->next, first, rows, a->columns, a->order, a->out);
+    kernels->arrange(a->left ? a->left : a->x, a->left ? a->columns : a->next, first, rows, a->columns, a->order,
+                     a->out);
 }
 
 /* How a matrix wants its activations. Those of 8 bits are for codes of at most 5: wider ones gain nothing by them. */
@@ -366,8 +367,8 @@ static activations_t arranged(const float *x, long next, int rows, int columns, 
     return (activations_t){out, rows, columns, order};
 }
 
-/* x [rows, next] as a matrix wants it in 8, 16 or 24 `bits`, put into `work` (`likely_arranged`). Returns how many terms
- * it has. */
+/* x [rows, next] as a matrix wants it in 8, 16 or 24 `bits`, put into `work` (`likely_arranged`). Returns how many
+ * terms it has. */
 int likely_arrange(const matrix_t *m, const float *x, long next, int rows, int bits, float *work,
                    activations_t *terms) {
     int order = order_of(m, bits), columns = m->columns;

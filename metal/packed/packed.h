@@ -1,9 +1,9 @@
 /* Weights that stay packed: what they look like in memory, and what can be done with them.
  *
- * A matrix [rows, columns] is kept in panels of 16 rows. A panel holds its blocks one after another, each its scales and
- * then its codes, word by word: 32 bits of each of the 16 rows side by side. So one vector holds the same columns of 16
- * rows, products need no sums across a vector, and memory is read from one end to the other. The bits of a word are as
- * the file has them: to pack is to transpose words. */
+ * A matrix [rows, columns] is kept in panels of 16 rows. A panel holds its blocks one after another, each its scales
+ * and then its codes, word by word: 32 bits of each of the 16 rows side by side. So one vector holds the same columns
+ * of 16 rows, products need no sums across a vector, and memory is read from one end to the other. The bits of a word
+ * are as the file has them: to pack is to transpose words. */
 
 #ifndef PACKED_H
 #define PACKED_H
@@ -36,8 +36,8 @@ enum order { PLAIN, HALVES, NIBBLES, BYTES, SIGNED, ORDERS, HALVES8 = ORDERS, NI
 
 /* Activations as a product reads them: blocks of rows side by side, [columns, r] of r rows and the sums of each SUMMED
  * columns behind them, [columns / SUMMED, r]; or in 16 bits [columns / 2, r] words, then sums, then what the numbers
- * are multiplied by; in 8 bits [columns / 4, r] words, and the same. r is the most that a processor's registers hold, less
- * at the end.
+ * are multiplied by; in 8 bits [columns / 4, r] words, and the same. r is the most that a processor's registers hold,
+ * less at the end.
  *
  * Those of 24 bits, as many as a float32 has, are the sum of two terms, each multiplied for itself: 16 bits, and 8 of
  * what those leave, or 16 where codes are too wide for 8. */

@@ -1,5 +1,6 @@
-/* Products of P panels of each layout by R rows, in the numbers that whoever includes this has defined: SUM, ADD_NIBBLES,
- * ADD_BYTES, SUMMED_UP, how many numbers ACTIVATIONS are and where their scales are, for OF_LAYOUTS, under a name. */
+/* Products of P panels of each layout by R rows, in the numbers that whoever includes this has defined: SUM,
+ * ADD_NIBBLES, ADD_BYTES, SUMMED_UP, how many numbers ACTIVATIONS are and where their scales are, for OF_LAYOUTS, under
+ * a name. */
 
 #include "blocks.h"
 

@@ -2,9 +2,9 @@
  * where they are asked for in 8-bit ones (`bytes.h`).
  *
  * P panels by R rows at once: for each pair one vector of sums over a block, in the order of the codes, and one over
- * the row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands beside
- * it. Panels of codes go one after the other: memory is fastest in one stream, and while a block's sums wait for each
- * other the processor has those of the next under way. Floats are summed over the whole row, so they want several
+ * the row, to which a block's sums come with its scale. So a row's result is the same, to the bit, whatever stands
+ * beside it. Panels of codes go one after the other: memory is fastest in one stream, and while a block's sums wait for
+ * each other the processor has those of the next under way. Floats are summed over the whole row, so they want several
  * panels at once, and so do codes that are multiplied as floats. What comes next is fetched meanwhile. */
 
 #define EACH(r) _Pragma("unroll") for (int r = 0; r < R; r++)
@@ -69,7 +69,7 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
 #define ADD(sum, value, at)                                                                                            \
     EVERY(p) {                                                                                                         \
         I v = value;                                                                                                   \
-        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, (const int *)x + (long)(at) * R + r, R > 1);                    \
+        EACH(r) sum[p * R + r] = dot(sum[p * R + r], v, (const int *)x + (long)(at) * R + r, R > 1);                   \
     }
 #define ADD_NIBBLES(sum, w, n, halves)                                                                                 \
     _Pragma("unroll") for (int j = 0; j < 4; j += 2)                                                                   \
@@ -77,14 +77,15 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
 #define ADD_BYTES(sum, w, sign, n)                                                                                     \
     ADD_TWO(sum, pair_of_bytes(w[p], 0, sign), pair_of_bytes(w[p], 1, sign), 2 * (n))
 #if WORDS == 512
-/* Of every four words the last two go in a pair where two panels go by eight rows: a b + c d = (a + d) (c + b) - a c - b d,
- * so that half of the products are sums, which the processor has other units for (Winograd, A New Algorithm for Inner
- * Product, 1968). What all a c come to is known of the activations, and `less`; b d of the codes is `crossed`, and common
- * to all rows. Whole numbers are the same whichever way, and wrap meanwhile. */
+/* Of every four words the last two go in a pair where two panels go by eight rows: a b + c d =
+ * (a + d) (c + b) - a c - b d, so that half of the products are sums, which the processor has other units for
+ * (Winograd, A New Algorithm for Inner Product, 1968). What all a c come to is known of the activations, and `less`;
+ * b d of the codes is `crossed`, and common to all rows. Whole numbers are the same whichever way, and wrap
+ * meanwhile. */
 #define PAIRED (P == 2 && R == 8)
 #undef BEGIN
 #define BEGIN(sum, g)                                                                                                  \
-    I sum[P * R], crossed[2];                                                                                           \
+    I sum[P * R], crossed[2];                                                                                          \
     EVERY(p) crossed[p] = (I){0};                                                                                      \
     BOTH(i) sum[i] = PAIRED ? (I){0} + less[(g) * R + (i) % R] : (I){0};
 #define ADD_TWO(sum, first, second, at)                                                                                \
@@ -148,7 +149,8 @@ typedef void (*block_t)(const matrix_t *m, const uint8_t *at, const float *x, in
 static const int many[] = {4, 4, 2, 2};
 #define OF_PAIRED(X, P, R) OF_FEW_BITS(X, P, R) X(P, R, Q8_0) X(P, R, AFFINE8)
 OF_SEVERAL(BLOCK_OF, 4, 1) OF_SEVERAL(BLOCK_OF, 4, 2) OF_SEVERAL(BLOCK_OF, 2, 4) OF_PAIRED(BLOCK_OF, 2, 8)
-static const block_t several[4][LAYOUTS] = {SEVERAL_OF(4, 1), SEVERAL_OF(4, 2), SEVERAL_OF(2, 4), {OF_PAIRED(ENTRY_OF, 2, 8)}};
+static const block_t several[4][LAYOUTS] = {
+    SEVERAL_OF(4, 1), SEVERAL_OF(4, 2), SEVERAL_OF(2, 4), {OF_PAIRED(ENTRY_OF, 2, 8)}};
 #elif MOST == 4
 static const int many[] = {2, 1, 1, 1};
 OF_SEVERAL(BLOCK_OF, 2, 1)
@@ -227,8 +229,8 @@ INLINE I larger_of(I a, I b) {
     return (more & a) | (~more & b);
 }
 
-/* What activations are multiplied by to be whole numbers up to `limit`, by the largest; 0 for those below 1e-34, which are
- * as good as none. */
+/* What activations are multiplied by to be whole numbers up to `limit`, by the largest; 0 for those below 1e-34, which
+ * are as good as none. */
 INLINE F scale_of(F most, float limit) {
     F scale = limit / most;
     return (F)((scale < __builtin_inff()) & (most > 0) & (I)scale);
@@ -257,7 +259,8 @@ INLINE void rounded(const float *x, float limit, I *low, I *high, float *factor,
 }
 
 #if MOST == 8
-#define FOLDED(fold, a, b, n) fold(__builtin_shufflevector(a, b, LEFT_OF_##n), __builtin_shufflevector(a, b, RIGHT_OF_##n))
+#define FOLDED(fold, a, b, n)                                                                                          \
+    fold(__builtin_shufflevector(a, b, LEFT_OF_##n), __builtin_shufflevector(a, b, RIGHT_OF_##n))
 #define LEFT_OF_8 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23
 #define RIGHT_OF_8 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31
 #define LEFT_OF_4 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
@@ -304,7 +307,8 @@ INLINE void eight_rounded(const float *x, long next, float limit, I *low, I *hig
 }
 #endif
 
-/* Whole numbers of SUMMED columns as 8-bit ones, four in a word, in the order in which codes come: words `count` apart. */
+/* Whole numbers of SUMMED columns as 8-bit ones, four in a word, in the order in which codes come: words `count`
+ * apart. */
 INLINE void put_bytes(I low, I high, int order, int count, int *to) {
 #define FOUR_OF(a, step) a, a + step, a + 2 * (step), a + 3 * (step)
     typedef int8_t all_t __attribute__((vector_size(SUMMED)));
@@ -407,10 +411,10 @@ static void arrange_eight(const float *x, long next, int columns, int order, flo
         for (int turn = 0; turn < 3; turn++) { /* each makes a row's bit the last of a word's place */
 #pragma unroll
             for (int r = 0; r < 4; r++) {
-                mixed[2 * r] = __builtin_shufflevector(words[r], words[r + 4], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
-                                                       22, 7, 23);
-                mixed[2 * r + 1] = __builtin_shufflevector(words[r], words[r + 4], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
-                                                           29, 14, 30, 15, 31);
+                mixed[2 * r] = __builtin_shufflevector(words[r], words[r + 4], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21,
+                                                       6, 22, 7, 23);
+                mixed[2 * r + 1] = __builtin_shufflevector(words[r], words[r + 4], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+                                                           13, 29, 14, 30, 15, 31);
             }
 #pragma unroll
             for (int r = 0; r < 8; r++)
@@ -421,8 +425,8 @@ static void arrange_eight(const float *x, long next, int columns, int order, flo
         for (int r = 0; r < 8; r++) {
             to[r] = words[r];
             if (r & 1) /* a vector holds two words of eight rows */
-                all_less = dot_of(all_less, words[r], __builtin_shufflevector(words[r], words[r], 8, 9, 10, 11, 12, 13, 14, 15,
-                                                                              0, 1, 2, 3, 4, 5, 6, 7));
+                all_less = dot_of(all_less, words[r], __builtin_shufflevector(words[r], words[r], 8, 9, 10, 11, 12, 13,
+                                                                              14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
         }
         all_less = -all_less;
         *(F8 *)less = HALF(0, (F)all_less);

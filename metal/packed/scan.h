@@ -105,11 +105,13 @@ INLINE int largest_but(const int *numbers, int n, int count) {
     return bar;
 }
 
-/* The `count` largest of the possible logits, their `ids` descending, equal ones by id; returns how many there are. `most`
- * are the largest of each chunk; `work` has room for 2 (n + 16) numbers and as many as there are chunks and 16. */
+/* The `count` largest of the possible logits, their `ids` descending, equal ones by id; returns how many there are.
+ * `most` are the largest of each chunk; `work` has room for 2 (n + 16) numbers and as many as there are chunks and
+ * 16. */
 static int most_likely(const float *x, int n, const float *most, int count, int *ids, int *work) {
     const float infinity = __builtin_inff();
-    int chunks = (n + CHUNK - 1) / CHUNK, found = 0, *place = work, *number = work + n + LANES, *tops = number + n + LANES;
+    int chunks = (n + CHUNK - 1) / CHUNK, found = 0, *place = work, *number = work + n + LANES,
+        *tops = number + n + LANES;
     float rest[CHUNK], least = -infinity;
     if (chunks >= count) { /* as many chunks have a logit that is at least `least`: nothing less is asked for */
         for (int i = 0; i < chunks; i++)

@@ -1,6 +1,6 @@
 /* Texts forth and back through a model: their hidden states, and from the gradient of those to the gradients of the low
- * ranks beside its products. On the way back a layer is computed once more from its input. The weights have no gradient,
- * and of their matrices a few panels at a time are floats (floats.h).
+ * ranks beside its products. On the way back a layer is computed once more from its input. The weights have no
+ * gradient, and of their matrices a few panels at a time are floats (floats.h).
  *
  * Rows are those of whole texts, one after the other, each from position 0, or from the end of an earlier one that it
  * goes on from: several answers to a prompt that is read once. */
@@ -64,7 +64,8 @@ static void scale_columns(float *z, int rows, int columns, const float *scales) 
             z[r * columns + i] *= scales[i];
 }
 
-/* dx [rows, columns] = the gradient of a product's input x, from that of its output dy; those of what stands beside it. */
+/* dx [rows, columns] = the gradient of a product's input x, from that of its output dy; those of what stands beside
+ * it. */
 static void linear_back(const linear_t *l, const addition_t *a, const gradient_t *g, const float *x, int rows,
                         const float *dy, float *dx, float *work) {
     int columns = l->parts[0]->columns, all = 0, ranks = a ? a->ranks : 0;
@@ -269,7 +270,8 @@ static void attend_back(const rows_t *p, const float *qkv, int from, int length,
     int size = m->size, next = p->next, group = m->heads / m->kv_heads, width = m->heads * size;
     for (long i = 0; i < (long)length * next; i++)
         out[i] = 0;
-    float *weights = take(&work, (long)QUERIES * (length + LANES)), *gradients = take(&work, (long)QUERIES * (length + LANES));
+    float *weights = take(&work, (long)QUERIES * (length + LANES)),
+          *gradients = take(&work, (long)QUERIES * (length + LANES));
     for (int h = 0; h < m->heads; h++) {
         int key = (m->heads + h / group) * size, value = key + m->kv_heads * size;
         for (int first = from, low, padded; first < length; first += QUERIES) {
@@ -283,7 +285,8 @@ static void attend_back(const rows_t *p, const float *qkv, int from, int length,
                     gradients[(long)i * padded + j] = 0;
             likely_gemm(rows, at, size, plain(own, width), turned(qkv + reached + value, next), 0, gradients, padded,
                         work);
-            likely_gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + reached + value, next, work);
+            likely_gemm(at, size, rows, turned(weights, padded), plain(own, width), 1, out + reached + value, next,
+                        work);
             for (int i = 0; i < rows; i++)
                 likely_kernels()->soften_back(weights + (long)i * padded, gradients + (long)i * padded, padded);
             likely_gemm(rows, size, at, plain(gradients, padded), plain(qkv + reached + key, next), 0,
@@ -339,7 +342,8 @@ static void attend_texts_back(rows_t *p, const float *qkv, const float *raw, con
 /* What is between a layer's input and its output, of all rows: what may be kept until the way back, and what is cheaply
  * made again. */
 typedef struct {
-    float *qkv, *raw, *attended, *added, *mid, *both; /* raw: before the norms of heads; added: before that of the output */
+    /* raw: before the norms of heads; added: before that of the output */
+    float *qkv, *raw, *attended, *added, *mid, *both;
     float *normed, *gated;
 } inside_t;
 
@@ -367,7 +371,8 @@ static void gate_rows(rows_t *p, const inside_t *in) {
 }
 
 /* From a layer's input to the input of its last product; `normed` is that of the MLP, and `scratch` a stream. */
-static void layer_forth(rows_t *p, const additions_t *beside, float *x, const inside_t *in, float *scratch, float *work) {
+static void layer_forth(rows_t *p, const additions_t *beside, float *x, const inside_t *in, float *scratch,
+                        float *work) {
     const model_t *m = p->m;
     const layer_t *layer = p->layer;
     long rows = p->rows, wide = rows * m->width;
@@ -453,8 +458,9 @@ static const additions_t *beside_of(const model_t *m, int layer) {
     return m->additions ? m->additions + layer : &none;
 }
 
-/* Reads `texts` of so many `lengths`, `after` others, whose tokens stand in `rows`: states [layers + 1, rows, width], before the first
- * layer and after each; hidden [rows, width], after the last norm. `kept`: room for the inside of layers from `from` on. */
+/* Reads `texts` of so many `lengths`, `after` others, whose tokens stand in `rows`: states [layers + 1, rows, width],
+ * before the first layer and after each; hidden [rows, width], after the last norm. `kept`: room for the inside of
+ * layers from `from` on. */
 EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengths, const int *after, int from,
                          float *kept, const int *tokens, float *states, float *hidden, float *work) {
     rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths, .after = after};
@@ -481,9 +487,11 @@ EXPORT void likely_texts(const model_t *m, int rows, int texts, const int *lengt
 }
 
 /* The gradients of all that stands beside the products of layers from `lowest` on; `states` and what is `kept`, which
- * is spoilt, as `likely_texts` gives them. dy [rows, width], the gradient of the last hidden states, becomes that of the input of layer `lowest`. */
+ * is spoilt, as `likely_texts` gives them. dy [rows, width], the gradient of the last hidden states, becomes that of
+ * the input of layer `lowest`. */
 EXPORT void likely_texts_back(const model_t *m, int rows, int texts, const int *lengths, const int *after, int from,
-                              float *kept, int lowest, float *states, float *dy, const gradients_t *gradients, float *work) {
+                              float *kept, int lowest, float *states, float *dy, const gradients_t *gradients,
+                              float *work) {
     rows_t p = {.m = m, .rows = rows, .texts = texts, .lengths = lengths, .after = after};
     p.next = (m->heads + 2L * m->kv_heads) * m->size;
     long stream = (long)rows * m->width;

@@ -1,5 +1,5 @@
-/* Products of many rows with a panel: a tile of its codes is unpacked once, to 16-bit numbers in the first cache, for all
- * rows. The sums are those of `product.h`, in its order, so a row's result is the same to the bit either way. */
+/* Products of many rows with a panel: a tile of its codes is unpacked once, to 16-bit numbers in the first cache, for
+ * all rows. The sums are those of `product.h`, in its order, so a row's result is the same to the bit either way. */
 
 enum { TILE = 512, MANY = 16 }; /* columns; from how many rows on it pays */
 
@@ -103,7 +103,8 @@ INLINE void some_rows(const int R, const int run, const int shifted, const tile_
 ROWS_OF(1) ROWS_OF(2) ROWS_OF(4)
 
 /* Panel p by rows some..last-1, AT_ONCE at most. */
-static void by_tiles(const matrix_t *m, int p, const activations_t *x, int some, int last, float *y, long next, int add) {
+static void by_tiles(const matrix_t *m, int p, const activations_t *x, int some, int last, float *y, long next,
+                     int add) {
     typedef void (*rows_t)(int, const tile_t *, int, const float *, const float *, const float *, F *);
     static const rows_t rows[] = {rows_1, rows_2, rows_4};
     tile_t tile __attribute__((aligned(64)));

@@ -16,7 +16,8 @@ typedef uint8_t B64 __attribute__((vector_size(64), aligned(4), may_alias));
 
 typedef unsigned U __attribute__((vector_size(64), aligned(4), may_alias));
 
-/* The j-th part of `bits` bits of each word, from 0, where it stands; the last, whose upper bit is a sign's, shifted. */
+/* The j-th part of `bits` bits of each word, from 0, where it stands; the last, whose upper bit is a sign's,
+ * shifted. */
 INLINE F cut(I word, const int j, const int bits) {
     const int at = j * bits, mask = (1 << bits) - 1;
     return at + bits == 32 ? FLOATS((I)((U)word >> at)) : FLOATS(word & mask << at);
@@ -30,8 +31,9 @@ INLINE F signed_byte(I word, const int j) {
 #if WORDS
 typedef int16_t W __attribute__((vector_size(64), aligned(4), may_alias));
 
-/* sum + the two 16-bit numbers of each word times those of `pair`. AVX-512 with VNNI has one instruction for it, which the
- * compiler would part into two to have one row's sums sooner; with `several` sums under way it takes them one by one. */
+/* sum + the two 16-bit numbers of each word times those of `pair`. AVX-512 with VNNI has one instruction for it, which
+ * the compiler would part into two to have one row's sums sooner; with `several` sums under way it takes them one by
+ * one. */
 INLINE I dot(I sum, I word, const int *pair, const int several) {
     I both = (I){0} + *pair;
 #if WORDS == 512

@@ -1,5 +1,5 @@
-/* Runs attention.c without Python or libc: `_start` writes the scores of 5 queries for 1,030 keys of 70 numbers, and what
- * they mix of as many values of 44. For machines that only an emulator is at hand for. */
+/* Runs attention.c without Python or libc: `_start` writes the scores of 5 queries for 1,030 keys of 70 numbers, and
+ * what they mix of as many values of 44. For machines that only an emulator is at hand for. */
 #include "attention.h"
 #include "standalone.h"
 

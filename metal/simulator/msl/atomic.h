@@ -1,5 +1,5 @@
-// Atomics. Lanes take turns only at collectives, so plain loads and stores are atomic already; the order between lanes is
-// that of their indices, which no kernel may rely on.
+// Atomics. Lanes take turns only at collectives, so plain loads and stores are atomic already; the order between lanes
+// is that of their indices, which no kernel may rely on.
 #pragma once
 #include "simd.h"
 
@@ -19,7 +19,9 @@
 
 namespace metal {
 
-enum memory_order { memory_order_relaxed, memory_order_acquire, memory_order_release, memory_order_acq_rel, memory_order_seq_cst };
+enum memory_order {
+  memory_order_relaxed, memory_order_acquire, memory_order_release, memory_order_acq_rel, memory_order_seq_cst
+};
 
 template <class T>
 struct atomic { T value; };

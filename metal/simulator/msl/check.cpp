@@ -1,6 +1,7 @@
-// The checked build: a shadow of every byte that a kernel can reach, fed by the compiler's memory hooks (AddressSanitizer's
-// outlined calls, which places.py turns into those at the end of this file) and by the scheduler. A race is two accesses of one byte by different lanes, one of
-// them a write, with no barrier between them whose memory flags cover that memory.
+// The checked build: a shadow of every byte that a kernel can reach, fed by the compiler's memory hooks
+// (AddressSanitizer's outlined calls, which places.py turns into those at the end of this file) and by the scheduler. A
+// race is two accesses of one byte by different lanes, one of them a write, with no barrier between them whose memory
+// flags cover that memory.
 #include "check.h"
 
 #ifdef MSL_CHECKED
@@ -67,7 +68,8 @@ MSL_HIDDEN u64 msl_exponentials;
 
 static u32 lane_id() { return msl.current ? msl.current->index + 1 : 0; }
 
-static Fault* report(const char* kind, const msl_site& at, long region = 0, long offset = 0, long size = 0, long value = 0) {
+static Fault* report(const char* kind, const msl_site& at, long region = 0, long offset = 0, long size = 0,
+                     long value = 0) {
   for (u64 i = 0; i < state->faults; i++) {
     Fault& f = state->fault[i];
     if (f.kind == kind && f.file == at.file && f.line == at.line && f.region == region) {
@@ -98,7 +100,8 @@ static void report_at(const void* site, const char* kind, long value) {
   report(kind, {s->file, "", s->line, 0}, 0, 0, 0, value);
 }
 
-// Whether an access that a cell remembers, of a lane of this group and simdgroup, is ordered before one of the current lane.
+// Whether an access that a cell remembers, of a lane of this group and simdgroup, is ordered before one of the current
+// lane.
 static bool ordered(u32 group, u32 at_epoch, u32 at_simd_epoch, u32 simdgroup, int space) {
   if (group != group_id) return false;
   if (at_epoch != epoch[space]) return true;
@@ -158,7 +161,8 @@ static const char* touch(Cell& c, int space, Access how, bool initialised, u32& 
   return kind;
 }
 
-static void touch_all(Cell* c, u64 size, int space, Access how, bool initialised, const msl_site& at, long region, long offset) {
+static void touch_all(Cell* c, u64 size, int space, Access how, bool initialised, const msl_site& at, long region,
+                      long offset) {
   const char* kind = nullptr;
   u32 other = 0;
   long first = 0;

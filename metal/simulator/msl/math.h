@@ -1,5 +1,5 @@
-// The Metal math library: one template a name, over scalars and vectors of one floating type. `fast` and `precise` are the same
-// functions here: both more exact than a GPU's. bfloat overloads stand for those that MLX's preamble adds.
+// The Metal math library: one template a name, over scalars and vectors of one floating type. `fast` and `precise` are
+// the same functions here: both more exact than a GPU's. bfloat overloads stand for those that MLX's preamble adds.
 #pragma once
 #include "types.h"
 
@@ -42,7 +42,9 @@ MSL_INLINE constexpr To msl_cast(From x) {
   }
 #define MSL_BINARY(name, builtin) \
   template <class T>              \
-  MSL_INLINE if_floating<T> name(T x, T y) { return msl_cast<T>(builtin(msl_cast<wide_t<T>>(x), msl_cast<wide_t<T>>(y))); }
+  MSL_INLINE if_floating<T> name(T x, T y) { \
+    return msl_cast<T>(builtin(msl_cast<wide_t<T>>(x), msl_cast<wide_t<T>>(y))); \
+  }
 
 MSL_EXPONENTIAL(exp, __builtin_elementwise_exp)
 MSL_EXPONENTIAL(exp2, __builtin_elementwise_exp2)
@@ -70,7 +72,8 @@ template <class T>
 MSL_INLINE if_floating<T> fract(T x) { return x - floor(x); }
 template <class T>
 MSL_INLINE if_floating<T> divide(T x, T y) { return x / y; }
-// One rounding in the type itself: float16 products are exact in float, so a float fma rounded to half is right to the last bit but for ties.
+// One rounding in the type itself: float16 products are exact in float, so a float fma rounded to half is right to the
+// last bit but for ties.
 template <class T>
 MSL_INLINE if_floating<T> fma(T a, T b, T c) {
   return msl_cast<T>(__builtin_elementwise_fma(msl_cast<wide_t<T>>(a), msl_cast<wide_t<T>>(b), msl_cast<wide_t<T>>(c)));
@@ -136,7 +139,9 @@ MSL_INLINE T median3(T a, T b, T c) { return max(min(a, b), min(max(a, b), c)); 
 template <class T>
 MSL_INLINE T clamp(T x, T low, T high) { return min(max(x, low), high); }
 template <class T>
-MSL_INLINE enable_if_t<(count_v<T> > 1), T> clamp(T x, element_t<T> low, element_t<T> high) { return min(max(x, T(low)), T(high)); }
+MSL_INLINE enable_if_t<(count_v<T> > 1), T> clamp(T x, element_t<T> low, element_t<T> high) {
+  return min(max(x, T(low)), T(high));
+}
 template <class T>
 MSL_INLINE if_floating<T> saturate(T x) { return clamp(x, T(element_t<T>(0)), T(element_t<T>(1))); }
 template <class T>
@@ -250,11 +255,12 @@ MSL_INLINE if_integral<T> subsat(T a, T b) { return __builtin_elementwise_sub_sa
   using metal::exp; using metal::exp2; using metal::exp10; using metal::log; using metal::log2; using metal::log10; \
   using metal::sqrt; using metal::rsqrt; using metal::sin; using metal::cos; using metal::tan; using metal::asin; \
   using metal::acos; using metal::atan; using metal::sinh; using metal::cosh; using metal::tanh; using metal::asinh; \
-  using metal::acosh; using metal::atanh; using metal::floor; using metal::ceil; using metal::trunc; using metal::round; \
-  using metal::rint; using metal::fabs; using metal::abs; using metal::pow; using metal::powr; using metal::atan2; \
-  using metal::fmod; using metal::copysign; using metal::fmax; using metal::fmin; using metal::fma; using metal::divide; \
-  using metal::fract; using metal::max; using metal::min; using metal::clamp; using metal::saturate; using metal::mix; \
-  using metal::sign; using metal::length; using metal::normalize; using metal::distance;
+  using metal::acosh; using metal::atanh; using metal::floor; using metal::ceil; using metal::trunc; \
+  using metal::round; using metal::rint; using metal::fabs; using metal::abs; using metal::pow; using metal::powr; \
+  using metal::atan2; using metal::fmod; using metal::copysign; using metal::fmax; using metal::fmin; \
+  using metal::fma; using metal::divide; using metal::fract; using metal::max; using metal::min; using metal::clamp; \
+  using metal::saturate; using metal::mix; using metal::sign; using metal::length; using metal::normalize; \
+  using metal::distance;
 namespace fast { MSL_SAME }
 namespace precise { MSL_SAME }
 

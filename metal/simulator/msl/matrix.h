@@ -1,5 +1,6 @@
-// simdgroup_matrix: 8x8, two neighbouring elements of a row in each lane. Which two is not written in the specification; the
-// layout here is the one that MLX's kernels (steel/attn/mma.h, get_coord) rely on. Products accumulate in float, rounded once.
+// simdgroup_matrix: 8x8, two neighbouring elements of a row in each lane. Which two is not written in the
+// specification; the layout here is the one that MLX's kernels (steel/attn/mma.h, get_coord) rely on. Products
+// accumulate in float, rounded once.
 #pragma once
 #include "simd.h"
 
@@ -14,7 +15,8 @@ struct simdgroup_matrix {
   explicit simdgroup_matrix(T diagonal);
   MSL_THREAD vec<T, 2>& thread_elements() MSL_THREAD;
 #else
-  MSL_INLINE simdgroup_matrix() : elements(vec<T, 2>(T(__builtin_nanf("")))) {}  // written by halves, so not left vacant
+  // Written by halves, so not left vacant.
+  MSL_INLINE simdgroup_matrix() : elements(vec<T, 2>(T(__builtin_nanf("")))) {}
   explicit simdgroup_matrix(T diagonal) {
     int row, column;
     place(row, column);
@@ -39,15 +41,18 @@ typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
 #ifdef MSL_STRICT
 template <class T, int R, int C>
 simdgroup_matrix<T, R, C> make_filled_simdgroup_matrix(T value);
-#define MSL_MATRIX_MEMORY(space)                                                                                        \
-  template <class T>                                                                                                    \
-  void simdgroup_load(MSL_THREAD simdgroup_matrix<T, 8, 8>& d, const space T* from, ulong row = 8, ulong2 origin = 0, bool t = false); \
-  template <class T>                                                                                                    \
-  void simdgroup_store(MSL_THREAD const simdgroup_matrix<T, 8, 8>& a, space T* to, ulong row = 8, ulong2 origin = 0, bool t = false);
+#define MSL_MATRIX_MEMORY(space)                                                                                       \
+  template <class T>                                                                                                   \
+  void simdgroup_load(MSL_THREAD simdgroup_matrix<T, 8, 8>& d, const space T* from, ulong row = 8,                     \
+                      ulong2 origin = 0, bool t = false);                                                              \
+  template <class T>                                                                                                   \
+  void simdgroup_store(MSL_THREAD const simdgroup_matrix<T, 8, 8>& a, space T* to, ulong row = 8,                      \
+                       ulong2 origin = 0, bool t = false);
 MSL_MATRIX_MEMORY(MSL_DEVICE)
 MSL_MATRIX_MEMORY(MSL_THREADGROUP)
 template <class D, class A, class B>
-void simdgroup_multiply(MSL_THREAD simdgroup_matrix<D, 8, 8>& d, MSL_THREAD simdgroup_matrix<A, 8, 8>& a, MSL_THREAD simdgroup_matrix<B, 8, 8>& b);
+void simdgroup_multiply(MSL_THREAD simdgroup_matrix<D, 8, 8>& d, MSL_THREAD simdgroup_matrix<A, 8, 8>& a,
+                        MSL_THREAD simdgroup_matrix<B, 8, 8>& b);
 template <class D, class A, class B, class C>
 void simdgroup_multiply_accumulate(MSL_THREAD simdgroup_matrix<D, 8, 8>& d, MSL_THREAD simdgroup_matrix<A, 8, 8>& a,
                                    MSL_THREAD simdgroup_matrix<B, 8, 8>& b, MSL_THREAD simdgroup_matrix<C, 8, 8>& c);
@@ -65,13 +70,15 @@ MSL_INLINE const T* msl_element(const T* base, ulong row_length, ulong2 origin, 
   return base + y * row_length + x;
 }
 template <class T>
-MSL_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& d, const T* from, ulong row_length = 8, ulong2 origin = 0, bool transpose = false) {
+MSL_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& d, const T* from, ulong row_length = 8, ulong2 origin = 0,
+                               bool transpose = false) {
   int row, column;
   d.place(row, column);
   for (int i = 0; i < 2; i++) d.elements[i] = *msl_element(from, row_length, origin, transpose, row, column + i);
 }
 template <class T>
-MSL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* to, ulong row_length = 8, ulong2 origin = 0, bool transpose = false) {
+MSL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* to, ulong row_length = 8, ulong2 origin = 0,
+                                bool transpose = false) {
   int row, column;
   a.place(row, column);
   for (int i = 0; i < 2; i++) *(T*)msl_element(to, row_length, origin, transpose, row, column + i) = a.elements[i];
@@ -107,13 +114,15 @@ MSL_UNTRACED void msl_multiply(void* const* payload, msl_u32 mask) {
 }
 template <class D, class A, class B, class C>
 MSL_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a,
-                                              const simdgroup_matrix<B, 8, 8>& b, const simdgroup_matrix<C, 8, 8>& c MSL_AT) {
+                                              const simdgroup_matrix<B, 8, 8>& b,
+                                               const simdgroup_matrix<C, 8, 8>& c MSL_AT) {
   msl_product<D, A, B, C> p = {a.elements, b.elements, c.elements, vec<D, 2>(D(0))};
   msl_collective(site, MSL_MATRIX, &p, msl_multiply<D, A, B, C>);
   d.elements = p.d;
 }
 template <class D, class A, class B>
-MSL_INLINE void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a, const simdgroup_matrix<B, 8, 8>& b MSL_AT) {
+MSL_INLINE void simdgroup_multiply(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a,
+                                   const simdgroup_matrix<B, 8, 8>& b MSL_AT) {
   simdgroup_multiply_accumulate(d, a, b, make_filled_simdgroup_matrix<D, 8, 8>(D(0)), site);
 }
 template <class T>

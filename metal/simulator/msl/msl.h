@@ -39,7 +39,8 @@ MSL_SINGLE(thread_index_in_threadgroup, msl.current->index)
 MSL_SINGLE(thread_index_in_simdgroup, msl.current->index & 31)
 MSL_SINGLE(simdgroup_index_in_threadgroup, msl.current->index >> 5)
 MSL_SINGLE(simdgroups_per_threadgroup, msl.simdgroups)
-MSL_SINGLE(dispatch_simdgroups_per_threadgroup, (msl.threadgroup[0] * msl.threadgroup[1] * msl.threadgroup[2] + 31) / 32)
+MSL_SINGLE(dispatch_simdgroups_per_threadgroup,
+           (msl.threadgroup[0] * msl.threadgroup[1] * msl.threadgroup[2] + 31) / 32)
 MSL_SINGLE(threads_per_simdgroup, 32)
 MSL_SINGLE(thread_execution_width, 32)
 MSL_SINGLE(thread_index_in_quadgroup, msl.current->index & 3)
@@ -47,7 +48,8 @@ MSL_SINGLE(quadgroup_index_in_threadgroup, msl.current->index >> 2)
 MSL_SINGLE(quadgroup_index_in_simdgroup, (msl.current->index & 31) >> 2)
 MSL_INLINE msl_triple msl_thread_position_in_grid() {
   const msl_u32* p = msl.current->position;
-  return {msl.group[0] * msl.threadgroup[0] + p[0], msl.group[1] * msl.threadgroup[1] + p[1], msl.group[2] * msl.threadgroup[2] + p[2]};
+  return {msl.group[0] * msl.threadgroup[0] + p[0], msl.group[1] * msl.threadgroup[1] + p[1],
+          msl.group[2] * msl.threadgroup[2] + p[2]};
 }
 #endif
 

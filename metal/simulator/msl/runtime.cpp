@@ -1,12 +1,14 @@
-// The scheduler: one fiber a lane, in lock-step at collectives and barriers, one threadgroup after another, on one thread.
-// Freestanding: no C or C++ library. The checked build adds check.cpp's shadow memory through the calls named check_*.
+// The scheduler: one fiber a lane, in lock-step at collectives and barriers, one threadgroup after another, on one
+// thread. Freestanding: no C or C++ library. The checked build adds check.cpp's shadow memory through the calls named
+// check_*.
 #include "runtime.h"
 
 #include "check.h"
 
 extern "C" {
 msl_world msl;
-MSL_HIDDEN void msl_kernel();  // the generated entry: calls the kernel with the buffers and the current lane's attributes
+// The generated entry: calls the kernel with the buffers and the current lane's attributes.
+MSL_HIDDEN void msl_kernel();
 MSL_HIDDEN void msl_switch(void** save, void* to);
 MSL_HIDDEN void msl_start();
 }
@@ -108,8 +110,8 @@ static void go(void** save, msl_lane& next) {
   if (save != &next.stack_pointer) msl_switch(save, next.stack_pointer);
 }
 
-// Which of the waiting lanes go on together: those at the textually first site, for there the lanes of a loop that others
-// have left catch up with them.
+// Which of the waiting lanes go on together: those at the textually first site, for there the lanes of a loop that
+// others have left catch up with them.
 static msl_u32 pick(msl_simdgroup& g, int base) {
   const msl_site* first = nullptr;
   msl_u32 together = 0;
@@ -133,7 +135,8 @@ static bool one_site(msl_u32 mask, int base) {
   return true;
 }
 
-// Bring one simdgroup, none of whose lanes can run, past its next collective; false if it stands at a barrier or is done.
+// Bring one simdgroup, none of whose lanes can run, past its next collective; false if it stands at a barrier or is
+// done.
 static bool resolve(msl_simdgroup& g, int base) {
   if (!g.waiting) return false;
   const msl_u32 together = g.waiting == g.live && one_site(g.waiting, base) ? g.waiting : pick(g, base);
@@ -299,7 +302,8 @@ __attribute__((visibility("default"))) int msl_launch(const msl_request* r) {
 // Rounds to nearest even; the compiler calls it for every operation on bfloat.
 MSL_HIDDEN __bf16 __truncsfbf2(float x) {
   unsigned int u = __builtin_bit_cast(unsigned int, x);
-  unsigned short r = x != x ? (unsigned short)((u >> 16) | 0x40) : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+  unsigned short r = x != x ? (unsigned short)((u >> 16) | 0x40)
+                            : (unsigned short)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
   return __builtin_bit_cast(__bf16, r);
 }
 #endif

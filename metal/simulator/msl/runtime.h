@@ -1,4 +1,5 @@
-// What a kernel and the scheduler share: lanes, sites, collectives, the arena of threadgroup memory. Knows no MSL names.
+// What a kernel and the scheduler share: lanes, sites, collectives, the arena of threadgroup memory. Knows no MSL
+// names.
 #pragma once
 
 typedef unsigned int msl_u32;
@@ -16,8 +17,8 @@ struct source_location {
 }  // namespace std
 #define MSL_HERE const void* site = __builtin_source_location()
 
-enum msl_kind { MSL_REDUCE = 0, MSL_SHUFFLE = 1, MSL_QUAD_REDUCE = 2, MSL_QUAD_SHUFFLE = 3, MSL_MATRIX = 4, MSL_VOTE = 5,
-                MSL_SIMD_BARRIER = 6, MSL_KINDS = 7 };
+enum msl_kind { MSL_REDUCE = 0, MSL_SHUFFLE = 1, MSL_QUAD_REDUCE = 2, MSL_QUAD_SHUFFLE = 3, MSL_MATRIX = 4,
+                MSL_VOTE = 5, MSL_SIMD_BARRIER = 6, MSL_KINDS = 7 };
 
 // Combines the payloads of the lanes in `mask`; the others' pointers are stale.
 typedef void (*msl_combine)(void* const* payload, msl_u32 mask);
@@ -55,7 +56,8 @@ MSL_HIDDEN void msl_collective(const void* site, msl_u32 kind, void* payload, ms
 MSL_HIDDEN void msl_simd_barrier(const void* site, msl_u32 flags);
 MSL_HIDDEN void msl_barrier(const void* site, msl_u32 flags);
 // Space for one threadgroup variable, the same for all lanes; the first lane to come allots it.
-MSL_HIDDEN void* msl_allot(void** slot, unsigned long size, unsigned long align, const char* name, const char* file, int line);
+MSL_HIDDEN void* msl_allot(void** slot, unsigned long size, unsigned long align, const char* name, const char* file,
+                            int line);
 // An atomic access of `size` bytes, for the checked build. order: 0 read, 1 write, 2 both.
 MSL_HIDDEN void msl_atomic(const void* site, const volatile void* address, unsigned long size, int order);
 MSL_HIDDEN void msl_fault(const void* site, const char* kind, long value);
@@ -72,7 +74,8 @@ MSL_HIDDEN void msl_fault(const void* site, const char* kind, long value);
 #endif
 
 template <class T>
-inline __attribute__((always_inline, nodebug)) T& msl_threadgroup(void*& slot, const char* name, const char* file, int line) {
+inline __attribute__((always_inline, nodebug)) T& msl_threadgroup(void*& slot, const char* name, const char* file,
+                                                                     int line) {
   if (__builtin_expect(slot != nullptr, 1)) return *(T*)slot;
   return *(T*)msl_allot(&slot, sizeof(T), alignof(T), name, file, line);
 }

@@ -1,6 +1,6 @@
-// Operations between the lanes of a simdgroup or a quad, and barriers. Inactive lanes take no part in a reduction; a shuffle
-// from one gives all-ones bytes (NaN for every float type). Up and down keep the lane's own value where there is no lane to
-// shuffle from; so do the others, whose index must be one of a lane.
+// Operations between the lanes of a simdgroup or a quad, and barriers. Inactive lanes take no part in a reduction; a
+// shuffle from one gives all-ones bytes (NaN for every float type). Up and down keep the lane's own value where there
+// is no lane to shuffle from; so do the others, whose index must be one of a lane.
 #pragma once
 #include "math.h"
 #ifndef MSL_STRICT
@@ -14,8 +14,8 @@
 
 namespace metal {
 
-enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4, mem_threadgroup_imageblock = 8,
-                       mem_object_data = 16, mem_device_and_threadgroup = 3 };
+enum class mem_flags { mem_none = 0, mem_device = 1, mem_threadgroup = 2, mem_texture = 4,
+                       mem_threadgroup_imageblock = 8, mem_object_data = 16, mem_device_and_threadgroup = 3 };
 constexpr mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(int(a) | int(b)); }
 
 struct simd_vote {
@@ -34,7 +34,8 @@ void threadgroup_barrier(mem_flags);
 void simdgroup_barrier(mem_flags);
 #define MSL_REDUCTION(name, ...) template <class T> T simd_##name(T x); template <class T> T quad_##name(T x);
 #define MSL_PREFIX(name, ...) template <class T> T name(T x);
-#define MSL_SHUFFLING(name, ...) template <class T> T simd_##name(T x, ushort by); template <class T> T quad_##name(T x, ushort by);
+#define MSL_SHUFFLING(name, ...) \
+  template <class T> T simd_##name(T x, ushort by); template <class T> T quad_##name(T x, ushort by);
 template <class T> T simd_shuffle_and_fill_up(T x, T fill, ushort by);
 template <class T> T simd_shuffle_and_fill_down(T x, T fill, ushort by);
 simd_vote simd_ballot(bool x);
@@ -97,8 +98,14 @@ MSL_UNTRACED void msl_prefix(void* const* payload, msl_u32 mask) {
     }
   }
 }
-struct msl_prefix_sum { template <class T> static T of(T a, T b) { return T(a + b); } template <class T> static T identity(T) { return T(element_t<T>(0)); } };
-struct msl_prefix_product { template <class T> static T of(T a, T b) { return T(a * b); } template <class T> static T identity(T) { return T(element_t<T>(1)); } };
+struct msl_prefix_sum {
+  template <class T> static T of(T a, T b) { return T(a + b); }
+  template <class T> static T identity(T) { return T(element_t<T>(0)); }
+};
+struct msl_prefix_product {
+  template <class T> static T of(T a, T b) { return T(a * b); }
+  template <class T> static T identity(T) { return T(element_t<T>(1)); }
+};
 #define MSL_PREFIX(name, kind, F, width, inclusive) \
   template <class T>                                \
   MSL_INLINE T name(T x MSL_AT) { msl_collective(site, kind, &x, msl_prefix<T, F, width, inclusive>); return x; }
@@ -113,7 +120,8 @@ MSL_UNTRACED void msl_pass(void* const* payload, msl_u32 mask) {
     msl_passed<T>& p = *(msl_passed<T>*)payload[i];
     const int from = p.from < -1 ? -2 - p.from : p.from;
     if (from == -1) p.result = p.value;
-    else if ((mask >> from) & 1) p.result = p.from < 0 ? ((msl_passed<T>*)payload[from])->fill : ((msl_passed<T>*)payload[from])->value;
+    else if ((mask >> from) & 1)
+      p.result = p.from < 0 ? ((msl_passed<T>*)payload[from])->fill : ((msl_passed<T>*)payload[from])->value;
     else {
       __builtin_memset(&p.result, 0xff, sizeof(T));
       MSL_FAULT(p.site, "inactive-lane", from);
@@ -127,8 +135,8 @@ MSL_INLINE T msl_shuffle(const void* site, msl_u32 kind, T x, T fill, int from) 
   return p.result;
 }
 MSL_INLINE int msl_lane_index() { return int(msl.current->index & 31); }
-// Each shuffle: how the source lane follows from the lane `l` and the argument `n`, in a group of `w` lanes; and whether
-// there may be none.
+// Each shuffle: how the source lane follows from the lane `l` and the argument `n`, in a group of `w` lanes; and
+// whether there may be none.
 #define MSL_SHUFFLING(name, source, edges)                                               \
   template <class T>                                                                     \
   MSL_INLINE T simd_##name(T x, ushort by MSL_AT) {                                      \
@@ -185,7 +193,9 @@ MSL_INLINE bool simd_any(bool x MSL_AT) { return msl_ballot<32>(x, site).votes !
 MSL_INLINE bool quad_all(bool x MSL_AT) { msl_ballot_box b = msl_ballot<4>(x, site); return b.votes == b.active; }
 MSL_INLINE bool quad_any(bool x MSL_AT) { return msl_ballot<4>(x, site).votes != 0; }
 MSL_INLINE bool simd_is_first(MSL_AT0) { return __builtin_ctz(msl_ballot<32>(true, site).active) == msl_lane_index(); }
-MSL_INLINE bool quad_is_first(MSL_AT0) { return __builtin_ctz(msl_ballot<4>(true, site).active) == (msl_lane_index() & 3); }
+MSL_INLINE bool quad_is_first(MSL_AT0) {
+  return __builtin_ctz(msl_ballot<4>(true, site).active) == (msl_lane_index() & 3);
+}
 MSL_INLINE bool simd_is_helper_thread() { return false; }
 #endif
 

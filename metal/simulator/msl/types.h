@@ -1,5 +1,6 @@
-// Scalars, vectors and casts of the Metal Shading Language, on clang's own extended vectors (swizzles included).
-// Two readings of the same text: the run (C++17, address spaces erased) and the strict gate (C++ for OpenCL, where they are real).
+// Scalars, vectors and casts of the Metal Shading Language, on clang's own extended vectors (swizzles included). Two
+// readings of the same text: the run (C++17, address spaces erased) and the strict gate (C++ for OpenCL, where they are
+// real).
 #pragma once
 
 #ifdef MSL_STRICT
@@ -211,7 +212,9 @@ MSL_PACKED(packed_uint4, uint, 4, uint4)
 // ---- limits ----
 template <class T>
 struct numeric_limits {
-  static constexpr T max() { return __is_unsigned(T) ? T(~T(0)) : T(T(1) << (sizeof(T) * 8 - 2)) - T(1) + T(T(1) << (sizeof(T) * 8 - 2)); }
+  static constexpr T max() {
+    return __is_unsigned(T) ? T(~T(0)) : T(T(1) << (sizeof(T) * 8 - 2)) - T(1) + T(T(1) << (sizeof(T) * 8 - 2));
+  }
   static constexpr T min() { return __is_unsigned(T) ? T(0) : T(-max() - T(1)); }
   static constexpr T lowest() { return min(); }
   static constexpr MSL_CONSTANT int digits = sizeof(T) * 8 - (__is_signed(T) ? 1 : 0);

@@ -1,5 +1,5 @@
-// Runs a kernel's library without Python, libc or an operating system's headers: `_start` dispatches it on counting numbers
-// and writes the output's bytes. For machines that only an emulator is at hand for.
+// Runs a kernel's library without Python, libc or an operating system's headers: `_start` dispatches it on counting
+// numbers and writes the output's bytes. For machines that only an emulator is at hand for.
 #include "runtime.h"
 
 extern "C" {

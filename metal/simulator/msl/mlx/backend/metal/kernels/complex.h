@@ -1,5 +1,5 @@
-// Stands for MLX's header of this name, whose constructors exist once for each address space. Enough for its other headers;
-// no kernel here computes with complex numbers.
+// Stands for MLX's header of this name, whose constructors exist once for each address space. Enough for its other
+// headers; no kernel here computes with complex numbers.
 #pragma once
 
 using namespace metal;
