@@ -158,7 +158,7 @@ def converse(
     prompt, diffuses = Prompt(system=system or ""), getattr(session.model.config, "diffusion", None) is not None
     if terminal:
         sys.stderr.write(f"{heat.one_line(session.info.name)} · {HELP}\n")
-    seed = limits.seed
+    seed, marks = limits.seed, thinking_of(session.tokenizer)
     offer: NumberedOffer | None = None
     while (line := _line(session, terminal)) is not None:
         text = line.strip()
@@ -217,7 +217,7 @@ def converse(
 
                 events = answered(session, ids, control, seed=seed, max_tokens=masks or 0, stop=limits.stop)
             with stopped_by_signals(control.cancel) as interruption:
-                steps, done = stream(events, sys.stdout, marks=thinking_of(session.tokenizer))
+                steps, done = stream(events, sys.stdout, marks=marks)
         except LikelyError as error:
             sys.stderr.write(f"likely: {heat.one_line(str(error))}\n")
             if isinstance(error, ContextOverflow):
@@ -225,7 +225,7 @@ def converse(
                 offer = None if isinstance(ways, Prompt) else ways
             continue
         opened, found = opens(end_of(ids, session.tokenizer.piece)), None
-        prompt = replace(question, turns=(*question.turns, ("assistant", spoken(steps, done.text, opened))))
+        prompt = replace(question, turns=(*question.turns, ("assistant", spoken(steps, done.text, opened, marks))))
         sys.stdout.write("\n")
         sys.stdout.flush()
         if terminal:

@@ -17,7 +17,7 @@ from likely.engine.decode.events import Done, Emitted
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
 from likely.engine.session import Session
-from likely.engine.thinking import end_of, opens, spoken
+from likely.engine.thinking import end_of, opens, spoken, thinking_of
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.models.rope_scaling import RopeScaling
 
@@ -86,7 +86,8 @@ def _summary(session: Session, dropped: list[tuple[str, str]], short: Prompt) ->
                 rest = event.text
     if control.cancelled:
         raise ParameterError(STOPPED)
-    summary = spoken(steps, rest, opens(end_of(ids, session.tokenizer.piece))).strip()
+    opened = opens(end_of(ids, session.tokenizer.piece))
+    summary = spoken(steps, rest, opened, thinking_of(session.tokenizer)).strip()
     if not summary:
         raise ParameterError("the model wrote no summary: nothing was changed")
 

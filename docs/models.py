@@ -31,8 +31,8 @@ to 1e-4 of the largest; the likeliest text is the same. No model of the full siz
 - **GGUF**: such a file of it is read too. Folders may be float32, bfloat16, float16, mlx's 2 to 8 bits, mxfp4, mxfp8,
   nvfp4, AWQ or GPTQ; FP8 where mlx-lm's class reads it.
 - **thinks**, **calls**: the marks between which it thinks and calls tools, as published templates have them: each was
-  compared with the file or, of SmolLM3, OLMo 3 and EXAONE 4, the text that `tests/support/dialects.py` names as its
-  source (`LIKELY_TEMPLATES=FOLDER` has the tests read such files again). The template of a checkpoint decides:
+  compared with the file or, of SmolLM3, OLMo 3, EXAONE 4 and Hunyuan, the text that `tests/support/dialects.py` names
+  as its source (`LIKELY_TEMPLATES=FOLDER` has the tests read such files again). The template of a checkpoint decides:
   Qwen3-Coder and Nemotron Nano 3 call as Qwen3.5 does, and models of a family that do not think have no such marks.
   Empty: its template has none, or none that is read here; of tools it is told in words then, and a grammar binds its
   calls ([tools](tools.md)). A dash: not looked at.
@@ -41,9 +41,12 @@ to 1e-4 of the largest; the likeliest text is the same. No model of the full siz
 LACKING = """
 Kimi K2 is DeepSeek V3's class with other sizes, Mistral Llama's, and a Gemma 3 with pictures is `gemma3`.
 Of those with pictures or sound the text is read, as mlx-lm does; layers for predicting several tokens (DeepSeek, GLM,
-Qwen3.5) are left out by it too. DeepSeek's published templates are not told of tools, and Llama 3's calls stand between
-no marks. Windows that mlx-lm's class leaves out are kept here
-([families](decisions/families.md)).
+Qwen3.5) are left out by it too. DeepSeek's templates before V3.2 are not told of tools, and Llama 3's calls stand
+between no marks. A folder of DeepSeek V3.2 has a program in the place of a chat template: a template of ours, which
+writes the same, is read then, and a `chat_template.jinja` in the folder replaces it. Hunyuan's `<answer>` and the marks
+of gpt-oss around words before a call are no part of an answer: the chat hides them as it does control tokens, and
+`--hide-thinking`, tools, the server, evaluations and votes leave them out. Windows that mlx-lm's class leaves out
+are kept here ([families](decisions/families.md)).
 
 Neither here nor in mlx-lm, and refused by name:
 """

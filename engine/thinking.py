@@ -19,12 +19,14 @@ class Thinking:
     """The marks of one family: a thought begins behind `begin` and ends before `end`.
 
     `ends` are all that may stand there, a longer one first; within a thought `again` begins it anew, "" where nothing
-    does.
+    does. `around` are marks of what is said, which are no part of it.
     """
 
     begin: str
     end: str
     longer: str = ""  # an end that holds more
+    around: tuple[str, ...] = ()
+    signs: tuple[str, ...] = ()  # one stands in its templates: its marks are those of others, too
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -32,14 +34,35 @@ class Thinking:
 
     @property
     def again(self) -> str:
-        return self.longer.removesuffix(self.end) + self.begin if self.longer else ""
+        return self.over + self.begin if self.longer else ""
+
+    @property
+    def over(self) -> str:
+        """The mark that ends a channel and begins a message, which may have another; "" where there are none."""
+        return self.longer.removesuffix(self.end)
+
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """All marks outside of thoughts and calls that are no part of what is said."""
+        return (*self.around, self.over, *self.ends) if self.over else self.around
+
+    @property
+    def closing(self) -> tuple[str, ...]:
+        """All that a thought ends before, a longer one first: words to a person in another channel, too."""
+        if not self.over:
+            return self.ends
+        return (self.longer, *(self.over + mark for mark in self.around), self.end, *self.around)
+
+    def may_be_of(self, template: str) -> bool:
+        """Whether a chat template may be of this family."""
+        return not self.signs or any(sign in template for sign in self.signs)
 
     def text(self, step: TokenStep) -> str:
         """The text that a token adds to one that is parted: a control token nothing, unless it is of a mark."""
         if not step.special:
             return step.text
         name = step.piece.decode(errors="replace")
-        return name if any(name in mark for mark in (self.begin, *self.ends)) else ""
+        return name if any(name in mark for mark in (self.begin, *self.closing)) else ""
 
 
 @frozen
@@ -63,6 +86,9 @@ class CallMarks:
 
 THINK = Thinking("<think>", "</think>")  # Qwen3, DeepSeek R1, GLM, SmolLM3
 FAMILIES = (
+    Thinking(  # Hunyuan: what it says behind a thought stands between marks, too
+        THINK.begin, THINK.end, around=("<answer>", "\n</answer>", "</answer>"), signs=("<answer>", "<|extra_0|>")
+    ),
     THINK,
     Thinking("<longcat_think>", "</longcat_think>"),
     Thinking("<|think:start|>", "<|think:end|>"),
@@ -75,9 +101,10 @@ FAMILIES = (
         "<|channel|>analysis<|message|>",
         "<|channel|>final<|message|>",
         "<|end|><|start|>assistant<|channel|>final<|message|>",
+        ("<|channel|>commentary<|message|>",),  # words to a person before a call
     ),
 )
-LONGEST = max(len(mark) for family in FAMILIES for mark in (family.begin, *family.ends))
+LONGEST = max(len(mark) for family in FAMILIES for mark in (family.begin, *family.closing))
 _WHOLE = frozenset(mark for family in FAMILIES for mark in (family.begin, *family.ends))
 SWITCHES = ("enable_thinking", "thinking")  # by which a template is told whether to think
 EFFORT = "reasoning_effort"  # by which it is told how much
@@ -96,7 +123,8 @@ def thinking_of(tokenizer: MarkedVocabulary) -> Thinking | None:
     """The marks of a model: those that are one token of its vocabulary or stand in its chat template. None for a model
     that has none."""
     template = tokenizer.chat_template or ""
-    return next((f for f in FAMILIES if f.end in template or len(tokenizer.encode(f.end, special=True)) == 1), None)
+    families = (family for family in FAMILIES if family.may_be_of(template))
+    return next((f for f in families if f.end in template or len(tokenizer.encode(f.end, special=True)) == 1), None)
 
 
 def switch(reads: Collection[str], on: bool) -> tuple[str, bool | str] | None:
@@ -176,9 +204,9 @@ class ThoughtSpan:
                 self.span, self.inner = (self._owners[at], index + 1), (index + 1, index + 1)
                 self._cut(at + len(self._family.begin))
         for family in FAMILIES if self._family is None else (self._family,):
-            if family.end in self._tail:  # without a beginning: the template had opened it
+            # without a beginning: the template had opened it
+            if (at := next((at for end in family.closing if (at := self._tail.find(end)) >= 0), -1)) >= 0:
                 self.span, self.closed = self.span or (0, 0), True
-                at = next(at for end in family.ends if (at := self._tail.find(end)) >= 0)
                 self.inner = (self.inner[0], max(self.inner[0], self._owners[at]))
         if self.span is not None:
             self.span = (self.span[0], index + 1)
@@ -203,11 +231,48 @@ def answer_tokens(pieces: Sequence[str], opened: bool = False) -> range | None:
     return range(found.span[1], len(pieces)) if found.closed else None
 
 
-def spoken(steps: Sequence[TokenStep], rest: str = "", opened: bool = False) -> str:
+def spoken(steps: Sequence[TokenStep], rest: str = "", opened: bool = False, thinking: Thinking | None = None) -> str:
     """The words of an answer behind its thought, all where there is none, and the `rest` that no token completed; none
-    where the thought has no end."""
+    where the thought has no end. Those of a family whose `thinking` has marks around what is said have lost these."""
+    if thinking is not None and thinking.around:
+        parts = MarkSplitter("thought" if opened else "said", thinking=thinking)
+        text = "".join(map(parts.text, steps)) + rest
+        return "".join(words for kind, words in parts.push(text, last=True) if kind == "said")
     tokens = answer_tokens([step.written for step in steps], opened)
     return "" if tokens is None else "".join(steps[i].text for i in tokens) + rest
+
+
+class ApartMarks:
+    """The marks in an answer that are no part of what is said (`Thinking.apart`), found token by token: `tokens` are
+    those that have a part of one."""
+
+    def __init__(self, marks: Sequence[str] = ()) -> None:
+        self.tokens = set[int]()
+        self._marks, self._longest = marks, max(map(len, marks), default=0)
+        self._tail, self._owners, self._count = "", list[int](), 0
+
+    def push(self, piece: str) -> bool:
+        """The next token's text, a control token's name included; whether it ends a mark."""
+        index, self._count = self._count, self._count + 1
+        if not self._marks:
+            return False
+        self._tail += piece
+        self._owners += [index] * len(piece)
+        found = False
+        while at := min((place for mark in self._marks if (place := self._end(mark))), default=None):
+            self.tokens.update(self._owners[at[0] : at[1]])
+            self._cut(at[1])
+            found = True
+        self._cut(max(len(self._tail) - self._longest, 0))
+        return found
+
+    def _end(self, mark: str) -> tuple[int, int] | None:
+        """Where a mark begins and ends, if it has come."""
+        at = self._tail.find(mark)
+        return (at, at + len(mark)) if at >= 0 else None
+
+    def _cut(self, count: int) -> None:
+        self._tail, self._owners = self._tail[count:], self._owners[count:]
 
 
 class MarkSplitter:
@@ -223,15 +288,13 @@ class MarkSplitter:
         """The marks that end a part of this kind, and what begins behind them."""
         match self.kind:
             case "said":
-                ends = self.thinking.ends if self.thinking.longer else ()  # which begin an answer without a thought
                 tools: dict[str, Kind] = dict.fromkeys(self._calls.begins, "call") if self._calls else {}
-                return {self.thinking.begin: "thought", **tools, **dict.fromkeys(ends, "said")}
+                return {self.thinking.begin: "thought", **tools, **dict.fromkeys(self.thinking.apart, "said")}
             case "thought":
                 again: dict[str, Kind] = {self.thinking.again: "thought"} if self.thinking.again else {}
-                if self._calls and self.thinking.longer:  # a thought that no answer ends but a call
-                    over = self.thinking.longer.removesuffix(self.thinking.end)
-                    again |= {over + begin: "call" for begin in self._calls.begins}
-                return {**again, **dict.fromkeys(self.thinking.ends, "said")}
+                if self._calls and self.thinking.over:  # a thought that no answer ends but a call
+                    again |= {self.thinking.over + begin: "call" for begin in self._calls.begins}
+                return {**again, **dict.fromkeys(self.thinking.closing, "said")}
             case "call":
                 return {self._calls.end: "said"} if self._calls and self._calls.end else {}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from likely.engine.errors import ParameterError
 from likely.engine.prompt import Prompt
-from likely.engine.thinking import answer_tokens, end_of, opens
+from likely.engine.thinking import MarkSplitter, answer_tokens, end_of, opens, thinking_of
 from likely.language_model import Model
 from likely.trace import Trace
 
@@ -51,7 +51,10 @@ class Chat:
         before = b"".join(tokenizer.piece(begun[i]) for i in kept or () if i < len(begun)).decode(errors="replace")
         thought = trace[: max(kept.start - len(begun), 0)] if kept is not None else trace
         after = trace.text[sum(len(step.text) for step in thought) :] if kept is not None else ""
-        self.messages = [*messages, {"role": "assistant", "content": before + after}]
+        said = before + after
+        if (marks := thinking_of(tokenizer)) is not None and marks.around:
+            said = "".join(words for _, words in MarkSplitter(thinking=marks).push(said, last=True))
+        self.messages = [*messages, {"role": "assistant", "content": said}]
         self.answers.append(trace)
         return trace
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, Self, TypeVar
 
 from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
-from likely.engine.thinking import spoken
+from likely.engine.thinking import Thinking, spoken
 from likely.engine.trace.step import TokenStep
 
 
@@ -24,9 +24,9 @@ class GrownText:
     def text(self) -> str:
         return "".join(step.text for step in self.steps) + (self.done.text if self.done is not None else "")
 
-    def said(self, opened: bool = False) -> str:
+    def said(self, opened: bool = False, thinking: Thinking | None = None) -> str:
         """The text behind its thought (`engine.thinking.spoken`)."""
-        return spoken(self.steps, self.done.text if self.done is not None else "", opened)
+        return spoken(self.steps, self.done.text if self.done is not None else "", opened, thinking)
 
     @property
     def reason(self) -> str:

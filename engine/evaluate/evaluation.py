@@ -45,7 +45,7 @@ from likely.engine.evaluate.tool_questions import ToolQuestion
 from likely.engine.evaluate.verifiers import judge
 from likely.engine.session import Session
 from likely.engine.statistics.measures import every
-from likely.engine.thinking import end_of, opens
+from likely.engine.thinking import end_of, opens, thinking_of
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Temperature
@@ -395,7 +395,8 @@ def answers(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
     texts, opened = texts_of(events), opens(end_of(ids, session.tokenizer.piece))
-    return [text.said(opened) for text in texts], [text.reason for text in texts]
+    marks = thinking_of(session.tokenizer)
+    return [text.said(opened, marks) for text in texts], [text.reason for text in texts]
 
 
 def answer_measures(

@@ -17,6 +17,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Event
 from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
+from likely.engine.thinking import Thinking
 from likely.engine.trace.step import TokenStep
 from likely.metal.frozen import frozen
 
@@ -87,6 +88,7 @@ class PathCollector:
     confidence: float | None = None
     doubt: float | None = None
     paths: list[ReasoningPath] = field(default_factory=list)
+    thinking: Thinking | None = None  # the marks of who draws them
     group: dict[int, deque[float]] = field(default_factory=dict)  # confidences of a branch's last tokens
 
     def despair(self, share: float) -> None:
@@ -116,8 +118,8 @@ class PathCollector:
         return len(group) == WINDOW and sum(group) / WINDOW < self.doubt
 
     def _path(self, branch: int, grown: GrownText) -> ReasoningPath:
-        text, reason = grown.text, grown.reason
-        answer, trouble = answer_in(grown.said(), self.extract) if reason != "cancelled" else (None, "")
+        text, said, reason = grown.text, grown.said(thinking=self.thinking), grown.reason
+        answer, trouble = answer_in(said, self.extract) if reason != "cancelled" else (None, "")
         drawn = int(grown.figures.get("drawn", len(grown.steps) - grown.shared))
         return ReasoningPath(
             branch, tuple(grown.steps), text, answer, reason, drawn, grown.figures, tuple(grown.scores), trouble

@@ -22,6 +22,7 @@ from likely.engine.reason.reflection import again
 from likely.engine.reason.scorers import Scorer, scorer
 from likely.engine.reason.step_beam import StepBeam
 from likely.engine.reason.thought import Thought
+from likely.engine.thinking import thinking_of
 from likely.engine.trace.step import TokenStep
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Reasoning:
     ) -> Iterator[ReasoningPath]:
         """Paths that are drawn together; where hopeless ones are to be given up, the second half after the first."""
         confidence = self.confidence if self.method == "vote" else None
-        collector = PathCollector(self.extract, self.n, control, confidence)
+        collector = PathCollector(self.extract, self.n, control, confidence, thinking=thinking_of(session.tokenizer))
         if self.hopeless is None or self.n == 1:
             yield from collector.watch(self._events(session, ids, control, seed, self.n))
             return

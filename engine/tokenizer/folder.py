@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from likely.engine import json_reader
 from likely.engine.errors import CheckpointError, DataError
-from likely.engine.tokenizer import normalizers
+from likely.engine.tokenizer import normalizers, unpublished
 from likely.engine.tokenizer.encoder import LibraryEncoder
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tokenizer.tokenizer import Tokenizer
@@ -28,6 +28,7 @@ SCHEMA = dict.fromkeys([f"{name}_token?" for name in _SPECIAL], _TOKEN) | {
     "add_eos_token?": (bool, None),
     "eos_token_id?": (int, [int], None),
     "chat_template?": (str, [{"name": str, "template": str}], None),
+    "model_type?": (str, None),
 }
 MOST = 1 << 22  # ids: the largest published vocabularies have a sixteenth of it
 LARGEST = 1 << 27  # bytes: the longest published tokenizer.json has a fourth of it
@@ -158,7 +159,10 @@ def _eos(folder: Path, vocabulary: TokenTable, texts: Mapping[str, str]) -> Iter
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(name, source): those of tokenizer_config.json first, replaced by the newer files of their own."""
+    """(name, source): those of tokenizer_config.json first, replaced by the newer files of their own; ours before them
+    for a model whose makers have written it as a program."""
+    if (ours := unpublished.TEMPLATES.get(settings(folder / "config.json").get("model_type") or "")) is not None:
+        yield "default", ours
     listed = settings(folder / "chat_template.json").get("chat_template", config.get("chat_template"))
     if isinstance(listed, str):
         yield "default", listed

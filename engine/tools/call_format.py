@@ -1,8 +1,9 @@
 """Format of calls: how a model's template has it write the call of a tool, and the reader of that.
 
-The readers are mlx-lm's `tool_parsers`, each a file of functions on strings, and ours for OpenAI's Harmony format and
-OLMo 3's lines, which are not among them. They are loaded without mlx-lm itself, which imports transformers. Which is a
-model's is found in its chat template, by marks that are facts about published models. Knows no server and no protocol.
+The readers are mlx-lm's `tool_parsers`, each a file of functions on strings, and ours for OpenAI's Harmony format, OLMo
+3's lines, Hunyuan's lists and DeepSeek V3.2's markup, which are not among them. They are loaded without mlx-lm itself,
+which imports transformers. Which is a model's is found in its chat template, by marks that are facts about published
+models. Knows no server and no protocol.
 """
 
 import json
@@ -56,6 +57,7 @@ JSON = _format("json_tools", "<tool_call>", "</tool_call>")  # Hermes, Qwen3, Sm
 HARMONY = CallFormat("harmony", CallMarks(  # gpt-oss: whom it calls may stand in the channel, or before it
     "<|channel|>commentary to=functions.", "<|call|>", ("<|constrain|>", "<|message|>"), " to=functions."
 ))  # fmt: skip
+DSML = _format("dsml", "<\uff5cDSML\uff5cfunction_calls>", "</\uff5cDSML\uff5cfunction_calls>", "\uff5cDSML\uff5c")
 FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the template, the first that does
     ("<minimax:tool_call>", _format("minimax_m2", "<minimax:tool_call>", "</minimax:tool_call>")),
     ("<|tool_call>", _format("gemma4", "<|tool_call>", "<tool_call|>", '<|"|>')),
@@ -78,6 +80,8 @@ FORMATS: tuple[tuple[str, CallFormat], ...] = (  # found by what stands in the t
     ("[TOOL_CALLS]", _format("mistral", "[TOOL_CALLS]", "", "[ARGS]", "[CALL_ID]")),
     ("<atem:function_calls>", _format("muse_spark", "<atem:function_calls>", "</atem:function_calls>")),
     ("<|channel|>commentary", HARMONY),
+    ("\uff5cDSML\uff5c", DSML),  # DeepSeek V3.2
+    ("<tool_calls>", _format("hunyuan", "<tool_calls>", "</tool_calls>")),  # Hunyuan A13B and dense
     ("<tool_call>", JSON),
 )  # fmt: skip
 
@@ -114,7 +118,33 @@ def _lines(text: str) -> Any:
     return _reader("pythonic")(f"[{', '.join(text.strip().splitlines())}]", None)
 
 
-OURS: Mapping[str, Callable[[str], Any]] = {HARMONY.reader: _harmony, "lines": _lines}
+INVOKED = re.compile(r'<\uff5cDSML\uff5cinvoke name="([^"]*)">(.*?)</\uff5cDSML\uff5cinvoke>', re.DOTALL)
+PARAMETER = re.compile(
+    r'<\uff5cDSML\uff5cparameter name="([^"]*)" string="(true|false)">(.*?)</\uff5cDSML\uff5cparameter>', re.DOTALL
+)
+
+
+def _dsml(text: str) -> list[dict[str, Any]]:
+    """Of `<|DSML|invoke name="NAME">` elements, each parameter with whether its value is a string, or else JSON."""
+
+    def value(kind: str, written: str) -> Any:
+        return written if kind == "true" else json.loads(written)
+
+    return [
+        {"name": name, "arguments": {key: value(kind, written) for key, kind, written in PARAMETER.findall(inner)}}
+        for name, inner in INVOKED.findall(text)
+    ]
+
+
+def _hunyuan(text: str) -> Any:
+    """Of a JSON list, as A13B was first told to write it, or of elements with a name and a block of JSON."""
+    elements = re.findall(r"<tool_call>\s*([^\n`]+?)\s*```json\s*(.*?)\s*```\s*</tool_call>", text, re.DOTALL)
+    return [{"name": name, "arguments": json.loads(inner)} for name, inner in elements] or json.loads(text)
+
+
+OURS: Mapping[str, Callable[[str], Any]] = {
+    HARMONY.reader: _harmony, "lines": _lines, DSML.reader: _dsml, "hunyuan": _hunyuan
+}  # fmt: skip
 
 
 @cache

@@ -215,6 +215,25 @@ def test_published_templates_are_told_to_think_or_not(file: Path) -> None:
     assert "So." in talk and opens(talk) is opens(asked[None])
 
 
+def test_marks_around_an_answer_are_not_its_words(tmp_path: Path) -> None:
+    folder = thinkers.write(tmp_path / "hunyuan", thinkers.HUNYUAN, thinkers.HUNYUAN.says("hm, <b>", "So."))
+
+    def run(*words: str) -> str:
+        return CliRunner().invoke(verbs, ["run", "hi", "-M", str(folder), "-q", "-m", "60", *words]).output.strip()
+
+    assert run() == thinkers.HUNYUAN.says("hm, <b>", "So."), "all that was drawn"
+    assert run("--hide-thinking") == "So."
+    model = likely.load(folder)
+    chat = model.chat()
+    trace = chat.send("hi", seed=1)
+    assert chat.messages[1]["content"].strip() == "So."
+    ids = list(trace.prompt)
+    assert [text.strip() for text in answers(model.session, ids, Recipe(), 1, 1, 60, ())[0]] == ["So."]
+    collector = PathCollector(Extraction("line"), 1, RunControl(), thinking=thinking_of(model.tokenizer))
+    (path,) = collector.watch(model.session.generate(ids, RunControl()))
+    assert path.answer == "so"
+
+
 def test_the_command_line_thinks_and_hides_it(tmp_path: Path) -> None:
     folder = str(write_model(tmp_path / "model"))
 

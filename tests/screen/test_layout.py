@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from likely.app.tui.base.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
 from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
 from likely.app.tui.base.wrap import NOBODY, Wrap
+from likely.engine.thinking import FAMILIES
 from tests.screen.test_wrap import shown
 
 TEXTS = st.lists(
@@ -172,6 +173,36 @@ def test_channels_are_folded_and_opened_with_their_marks(words: tuple[str, ...])
     assert rows(it) == ["So"]
     it.fold(False)
     assert [it.shown(i) for i in range(len(words))] == list(words)
+
+
+HARMONY = ("<|end|>", "<|start|>", "assistant", "<|channel|>")
+SAID = {  # with marks around it; and how a call begins, which is none
+    "gpt-oss": (
+        ("<|channel|>", "analysis", "<|message|>", "hm", *HARMONY, "commentary", "<|message|>", "So", *HARMONY, "final",
+         "<|message|>"), ""),
+    "call": (
+        ("<|channel|>", "commentary", "<|message|>", "So", *HARMONY, "commentary", " to", "=functions.f"),
+        "commentary to=functions.f"),
+    "hunyuan": (
+        ("<think>", "\n", "hm", "\n", "</think>", "\n", "<", "answer", ">", "\n", "So", "\n", "</", "answer", ">"), ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_marks_around_what_is_said_are_hidden_as_control_tokens_are(name: str) -> None:
+    pieces, call = SAID[name]
+    tokens = [special(piece) if piece.startswith("<|") else ShownToken(piece) for piece in pieces]
+    apart = next(family for family in FAMILIES if family.around and bool(family.over) is (name != "hunyuan")).apart
+    grown, filled = (MessageBlock("key", "model", folded=True, apart=apart) for _ in range(2))
+    filled.fill(tokens)
+    for it in (grown, filled):
+        it.resize(120)
+    for token in tokens:
+        rows(grown)
+        grown.extend([token])
+    assert rows(grown) == rows(filled) == [f"So{call}"]
+    filled.show_specials(True)
+    assert len("".join(rows(filled))) > len(f"So{call}")
 
 
 @pytest.mark.parametrize("size", range(1, len(THOUGHT) + 1))

@@ -10,6 +10,7 @@ from typing import Any
 
 from likely.engine.prompt import Prompt, Turn
 from likely.engine.tokenizer.template import ChatTemplate
+from likely.engine.tokenizer.unpublished import TEMPLATES
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.tools.use import ToolAnswer, ToolUse
 
@@ -55,6 +56,19 @@ GEMMA_CALL = """call:{{ c.name }}{
 MINIMAX_CALL = """<invoke name="{{ c.name }}">
 {% for k, v in c.arguments | items %}<parameter name="{{ k }}">{{ v }}</parameter>
 {% endfor %}</invoke>"""
+BLOCK = f"<tool_calls><tool_call>weather\n```json\n{ARGUMENTS}\n```</tool_call></tool_calls>"
+BLOCK_CALL = """{{ '<tool_calls>' if loop.first }}<tool_call>{{ c.name }}
+```json
+{{ c.arguments | tojson }}
+```</tool_call>{{ '</tool_calls>' if loop.last }}"""
+DSML = """
+
+<\uff5cDSML\uff5cfunction_calls>
+<\uff5cDSML\uff5cinvoke name="weather">
+<\uff5cDSML\uff5cparameter name="city" string="true">12</\uff5cDSML\uff5cparameter>
+<\uff5cDSML\uff5cparameter name="days" string="false">3</\uff5cDSML\uff5cparameter>
+</\uff5cDSML\uff5cinvoke>
+</\uff5cDSML\uff5cfunction_calls>"""
 PYTHON_CALL = """{{ c.name }}({% for k, v in c.arguments | items %}{{ ", " if not loop.first }}{{ k }}={{ v | tojson }}
 {%- endfor %})"""
 
@@ -80,6 +94,7 @@ class Dialect:
     goes_on: bool = False  # an answer, behind a result
     ends: tuple[str, ...] = ()  # of an answer, beside `end`
     named: tuple[str, ...] = ()  # ends that only a configuration can tell, since they begin something else
+    ours: str = ""  # the template, where the program has its own
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -120,6 +135,9 @@ class Dialect:
 
     @property
     def template(self) -> str:
+        if self.ours:
+            return self.ours
+
         def of(role: str, text: str) -> str:
             return f"{{%- elif m.role == '{role}' %}}{quoted(text)}"
 
@@ -239,6 +257,24 @@ DIALECTS = {
         "{}", "<\uff5cUser\uff5c>{}", "<\uff5cAssistant\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
         "<think>{}</think>", reads="",
     ),
+    # it closes a conversation's results and its answers by what stands before them
+    "hunyuan": Dialect("llama-server's account of the template of a Hunyuan A13B file",
+        "{}<|extra_4|>", "{}<|extra_0|>", "", "<|eos|>", "<think>\n{}\n</think>\n<answer>\n", BLOCK_CALL,
+        "<tool_responses><tool_response>{}</tool_response></tool_responses><|extra_0|>", BLOCK, reads="",
+        named=("<|eos|>",),
+    ),
+    "hunyuan-dense": Dialect("ms-swift, HunyuanHermesAgentTemplate, and llama.cpp, LLM_CHAT_TEMPLATE_HUNYUAN_DENSE",
+        "{}<\uff5chy_place\u2581holder\u2581no\u25813\uff5c>", "<\uff5chy_User\uff5c>{}", "<\uff5chy_Assistant\uff5c>",
+        "<\uff5chy_place\u2581holder\u2581no\u25812\uff5c>", "<think>\n{}\n</think>\n<answer>\n", BLOCK_CALL,
+        "<\uff5chy_User\uff5c><tool_responses><tool_response>{}</tool_response></tool_responses>", BLOCK, reads="",
+        named=("<\uff5chy_place\u2581holder\u2581no\u25812\uff5c>",),
+    ),
+    # its folder has a program in the place of a template
+    "deepseek-v3.2": Dialect("mlx-lm, mlx_lm/chat_templates/deepseek_v32.py",
+        "{}", "<\uff5cUser\uff5c>{}<\uff5cAssistant\uff5c>", "<think>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+        "{}</think>", "", "\n\n<function_results>\n<result>{}</result>\n</function_results>\n\n", DSML,
+        ours=TEMPLATES["deepseek_v32"],
+    ),
     # an id is all that says what was called
     "kimi": Dialect("moonshotai-Kimi-K2-Thinking.jinja",
         "<|im_system|>system<|im_middle|>{}<|im_end|>", "<|im_user|>user<|im_middle|>{}<|im_end|>",
@@ -300,5 +336,5 @@ SPOKEN = {  # model_type: the dialect of most of its models that chat
     "lfm2_moe": "lfm2", "phi3": "phi4", "gpt_oss": "gpt-oss", "glm4_moe": "glm4.6",
     "glm4_moe_lite": "glm", "deepseek_v3": "deepseek", "kimi_k2": "kimi", "smollm3": "smollm3", "lfm2": "lfm2",
     "granitemoehybrid": "granite4", "exaone4": "exaone4", "seed_oss": "seed", "nemotron_h": "nemotron",
-    "minimax_m2": "minimax",
+    "minimax_m2": "minimax", "hunyuan": "hunyuan", "hunyuan_v1_dense": "hunyuan-dense", "deepseek_v32": "deepseek-v3.2",
 }  # fmt: skip

@@ -66,6 +66,12 @@ THINKERS = {
     "r1": Thinker("a:{{ '<think>\n' }}", THINK, "{}\n</think>\n\n{}"),
 }  # fmt: skip
 
+# tencent/Hunyuan-7B-Instruct: what it says stands between marks, too
+HUNYUAN = Thinker(
+    "{#- <answer> -#}a:{{ '<think>\n\n</think>\n' if enable_thinking is defined and not enable_thinking }}", THINK,
+    "<think>\n{}\n</think>\n<answer>\n{}\n</answer>",
+)  # fmt: skip
+
 
 def write(
     folder: Path,

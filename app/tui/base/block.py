@@ -17,7 +17,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.base.lines import Divider
 from likely.app.tui.base.markdown import Markdown
 from likely.app.tui.base.wrap import NOBODY, Wrap
-from likely.engine.thinking import ThoughtSpan, of_mark
+from likely.engine.thinking import ApartMarks, ThoughtSpan, of_mark
 
 WORD = re.compile(r"\s*\S+|\s+")
 END_MARK = "∎"
@@ -62,6 +62,7 @@ class MessageBlock:
     tokens: list[ShownToken] = field(default_factory=list)
     scored: bool = False  # tokens are the model's; else a person's words, not looked at yet
     opened: bool = False  # the prompt before it ends within a thought
+    apart: Sequence[str] = ()  # marks around what is said, which are hidden as control tokens are
     thought_s: float = 0.0  # that its thought took
     thought_notes: tuple[str, ...] = ()  # words beside it where it is open, shorter and shorter
     folded: bool = False
@@ -74,15 +75,19 @@ class MessageBlock:
     parts: list[Part] = field(default_factory=lambda: [Part(0, 0)])
     laid: int = 0  # tokens that were laid out, each time anew: what the work is counted in
     _thought: ThoughtSpan = field(default_factory=ThoughtSpan)
+    _apart: ApartMarks = field(init=False)
     _rest: int = 0  # the first token behind the beginning of a result
     _lead: int = 0  # the first token that shows something
     _tops: list[int] | None = None  # the row at which each part begins
+
+    def __post_init__(self) -> None:
+        self._apart = ApartMarks(self.apart)
 
     # -- tokens ------------------------------------------------------------------------------------------------------
 
     def fill(self, tokens: Iterable[ShownToken]) -> None:
         """Hold these tokens and no others."""
-        self.tokens, self._thought = list(tokens), ThoughtSpan(self.opened)
+        self.tokens, self._thought, self._apart = list(tokens), ThoughtSpan(self.opened), ApartMarks(self.apart)
         self._think(0)
         self._rest = _beginning(self.tokens)
         self._divide()
@@ -146,8 +151,9 @@ class MessageBlock:
         """Append tokens; gives the first body row that changed."""
         first, before = len(self.tokens), self.thinking
         self.tokens += tokens
-        self._think(first)
-        if self.thinking is not None and before is None and self.thinking[0] < first:  # it had begun before
+        marked = self._think(first)
+        begun = self.thinking is not None and before is None and self.thinking[0] < first  # before these
+        if begun or marked:
             self._divide()
             return 0
         self._lay(len(self.parts) - 1)
@@ -167,6 +173,8 @@ class MessageBlock:
             return ""
         if self.thinking is not None and self._foldable(token):
             return "" if it.special and not of_mark(it.text) else it.text
+        if token in self._apart.tokens and not self.specials:
+            return ""
         if it.special and not self.specials:
             return END_MARK if token == len(self.tokens) - 1 and self.scored and not it.given else ""
         # a reply begins with a space or line breaks that say nothing
@@ -176,7 +184,7 @@ class MessageBlock:
         """Whether the cursor stops at a token: those hidden on purpose are passed over."""
         it = self.tokens[token]
         folded = self.folded and self._foldable(token)
-        return not folded and (not it.special or bool(self.shown(token)))
+        return not folded and (not (it.special or token in self._apart.tokens) or bool(self.shown(token)))
 
     def _foldable(self, token: int) -> bool:
         return self.folding is not None and self.folding[0] <= token < self.folding[1]
@@ -195,10 +203,13 @@ class MessageBlock:
         it = self.tokens[token]
         return max(self.tokens[index].level for index in self.sharers(token)) if it.piece else it.level
 
-    def _think(self, first: int) -> None:
-        """Find the model's thinking in the tokens from `first` on."""
+    def _think(self, first: int) -> bool:
+        """Find the model's thinking in the tokens from `first` on, and marks; whether there are more of these."""
+        marked = False
         for token in self.tokens[first:]:
             self._thought.push(token.text)
+            marked = self._apart.push(token.text) or marked
+        return marked
 
     # -- rows --------------------------------------------------------------------------------------------------------
 

@@ -428,7 +428,7 @@ class ChatSession:
         """A model is there: what waited for it begins."""
         if self.facts is not None and self.facts.name != facts.name:
             self.transcript.forget()
-        self.facts, self.transcript.pieces = facts, facts.vocabulary
+        self.facts, self.transcript.pieces, self.transcript.apart = facts, facts.vocabulary, facts.apart
         self.conversation = replace(self.conversation, model=facts.name)
         waiting, self.waiting = self.waiting, None
         if waiting is not None:

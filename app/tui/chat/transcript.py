@@ -52,6 +52,7 @@ class Transcript:
         self.scored_ids: dict[str, tuple[int, ...]] = {}  # the whole context up to the end of such a node
         self.weighed: dict[str, ThoughtInformation | None] = {}  # by the node that its answer ends with
         self.pieces: Sequence[bytes] = ()  # of the model that there is
+        self.apart: Sequence[str] = ()  # its marks around what it says
         self._known: dict[tuple[tuple[str, int], ...], ShownMessage] = {}
 
     def forget(self) -> None:
@@ -82,6 +83,7 @@ class Transcript:
         yours = message.role in WHO
         who = WHO.get(message.role, "model")
         block = MessageBlock(message.segments[0].node.id, who, scored=message.last.drawn, specials=self.specials)
+        block.apart = () if yours else self.apart
         block.edited = any(segment.node.finish == EDITED for segment in message.segments)
         steps = list(message.steps) or self.scores.get(message.last.id, [])
         block.scored = block.scored or bool(steps)

@@ -1,11 +1,12 @@
 """Chat templates: rendered as transformers renders them, in a sandbox that holds, and where each message stands."""
 
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,37 @@ def test_a_base_model_says_that_it_has_no_template() -> None:
     assert tokenizer.chat_template is None
     with pytest.raises(TemplateError, match=r"no chat template.*--raw"):
         tokenizer.chat(HI)
+
+
+CITY: Any = {"name": "weather", "arguments": {"city": 'Köln "am Rhein"', "days": 3, "more": {"a": [1, None]}}}
+ASKED: Any = [{"type": "function", "function": each} for each in (CITY, {"name": "sum", "arguments": {}})]
+SPOKEN: dict[str, Message] = {
+    "s": {"role": "system", "content": "Be brief."}, "u": {"role": "user", "content": "Rain?"},
+    "a": {"role": "assistant", "content": "So.", "reasoning_content": "hm"},
+    "c": {"role": "assistant", "content": "I look.", "reasoning_content": "hmm", "tool_calls": ASKED},
+    "t": {"role": "tool", "content": "no"},
+}  # fmt: skip
+
+
+def test_deepseek_v32_writes_what_the_program_in_its_folder_does(tmp_path: Path) -> None:
+    """A folder of it has no template; mlx-lm has a copy of that program."""
+    from mlx_lm.chat_templates.deepseek_v32 import encode_messages
+
+    (folder(tmp_path) / "tokenizer_config.json").unlink()
+    (tmp_path / "config.json").write_text('{"model_type": "deepseek_v32"}')
+    template = from_folder(tmp_path).templates["default"]
+    tools = [{"type": "function", "function": {"name": name, "description": "für <a>"}} for name in ("weather", "sum")]
+    texts = [{"function": {**f["function"], "arguments": json.dumps(f["function"]["arguments"], ensure_ascii=False)}}
+             for f in ASKED]  # fmt: skip
+    for talk, offered, thinking in product(("u", "suau", "sucttau", "ucttauctt"), (tools, []), (True, False, None)):
+        messages = [SPOKEN[letter] for letter in talk]
+        told: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        written = template.render(messages, generation_prompt=True, **told, **({"tools": offered} if offered else {}))
+        theirs = [dict(message) | ({"tool_calls": texts} if "tool_calls" in message else {}) for message in messages]
+        if offered and not talk.startswith("s"):
+            theirs.insert(0, {"role": "system", "content": ""})
+        theirs[0] |= {"tools": offered}
+        assert written == encode_messages(theirs, "chat" if thinking is False else "thinking")
 
 
 def test_control_tokens_of_a_conversation_are_themselves() -> None:

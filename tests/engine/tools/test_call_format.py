@@ -11,13 +11,13 @@ import pytest
 from likely.app.serve.reading import AnswerReader
 from likely.engine.decode.events import Done, Emitted, Stats
 from likely.engine.errors import DataError
-from likely.engine.thinking import THINK, thinking_of
+from likely.engine.thinking import THINK, spoken, thinking_of
 from likely.engine.tokenizer.template import ChatTemplate
 from likely.engine.tools.call_format import JSON, call_format
 from likely.engine.tools.choice import openings
 from likely.engine.tools.tool import Tool, ToolCall, ToolResult
 from likely.engine.tools.use import ToolAnswer, ToolUse
-from tests.support.dialects import CALL, DIALECTS, WEATHER, Dialect
+from tests.support.dialects import ARGUMENTS, BLOCK, CALL, DIALECTS, HERMES, WEATHER, Dialect
 
 MORE = [  # of templates that are not among the dialects: what says which it is, and what a model writes
     ('<function name="a"><param name="b">', '<function name="weather"><param name="city">12</param>\
@@ -28,7 +28,7 @@ MORE = [  # of templates that are not among the dialects: what says which it is,
 CONTROLS = re.compile(r"(<\|[^<>]*>|<[a-z_]*\|>|\[/?[A-Z_]+\]|<eos>)")
 
 
-def drawn(text: str) -> list[Emitted]:
+def drawn(text: str) -> list[Any]:
     """A text as it comes: its control tokens whole, all else in characters."""
     parts = [part if CONTROLS.fullmatch(part) else [*part] for part in CONTROLS.split(text)]
     pieces = [piece for part in parts for piece in ([part] if isinstance(part, str) else part)]
@@ -36,7 +36,7 @@ def drawn(text: str) -> list[Emitted]:
 
 
 def token(piece: str, special: bool) -> Any:
-    return SimpleNamespace(text="" if special else piece, special=special, piece=piece.encode())
+    return SimpleNamespace(text="" if special else piece, special=special, piece=piece.encode(), written=piece)
 
 
 def check(tokenizer: Any, written: str) -> None:
@@ -52,11 +52,23 @@ def check(tokenizer: Any, written: str) -> None:
         assert {kind: text.of(kind).strip("\n") for kind in ("said", "thought") if text.of(kind).strip("\n")} == parts
 
 
+def in_order(pieces: tuple[str, ...], prompt: str) -> None:
+    """All of these are in a prompt, one behind the other."""
+    at = 0
+    for piece in pieces:
+        assert piece in prompt[at:], prompt
+        at = prompt.index(piece, at) + len(piece)
+
+
 @pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
 def test_a_conversation_has_the_marks_of_its_family(dialect: Dialect) -> None:
     """A system's words, a thought, a call and its result are written so, and what the model writes is read so."""
     tokenizer = dialect.tokenizer()
-    assert dialect.prompt(tokenizer) == "".join(dialect.pieces)
+    prompt = dialect.prompt(tokenizer)
+    if dialect.ours:
+        in_order(dialect.pieces, prompt)
+    else:
+        assert prompt == "".join(dialect.pieces)
     for written in {dialect.written, dialect.kept} - {""}:
         check(tokenizer, written)
     assert dialect.written or call_format(tokenizer) is None
@@ -89,15 +101,41 @@ PUBLISHED = {
 @pytest.mark.parametrize(("name", "file"), PUBLISHED, ids=str)
 def test_a_published_template_writes_these_marks(name: str, file: Path) -> None:
     """In this order, whatever else it says of tools, dates and itself."""
-    tokenizer, at = DIALECTS[name].tokenizer(file.read_text()), 0
-    prompt = DIALECTS[name].prompt(tokenizer)
-    for piece in DIALECTS[name].pieces:
-        assert piece in prompt[at:], prompt
-        at = prompt.index(piece, at) + len(piece)
+    tokenizer = DIALECTS[name].tokenizer(file.read_text())
+    in_order(DIALECTS[name].pieces, DIALECTS[name].prompt(tokenizer))
     if DIALECTS[name].written:
         check(tokenizer, DIALECTS[name].written)
     else:
         assert call_format(tokenizer) is None
+
+
+CASES = {
+    "gpt-oss": (  # words to a person in a channel of their own, behind a thought or without one, and a call, or none
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>commentary<|message|>I look.<|end|>"
+        f"<|start|>assistant<|channel|>commentary to=functions.weather <|constrain|>json<|message|>{ARGUMENTS}<|call|>",
+        f"<|channel|>commentary<|message|>I look.<|end|><|start|>assistant to=functions.weather<|channel|>commentary "
+        f"json<|message|>{ARGUMENTS}<|call|>",
+        "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant<|channel|>final<|message|>",
+    ),
+    "hunyuan": (
+        f"<think>\nhm\n</think>\n<answer>\nI look.{BLOCK}\n</answer>",
+        f"<think>\nhm\n</think>\n<answer>I look.<tool_calls>[{HERMES}]</tool_calls></answer>",
+        "<think>\nhm\n</think>\n<answer>\nI look.\n</answer>",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "written"), [(name, text) for name in CASES for text in CASES[name]])
+def test_marks_around_what_is_said_are_no_part_of_it(name: str, written: str) -> None:
+    tokenizer = DIALECTS[name].tokenizer()
+    tokenizer.piece = lambda token: b""
+    steps = [event.step for event in drawn(written)]
+    answer = ToolUse.of(tokenizer, [WEATHER]).answer([], steps, "", tokenizer)
+    calls = (CALL,) if "weather" in written else ()
+    assert (answer.said, answer.calls, answer.problem) == ("I look.", calls, "")
+    assert answer.thought == ("hm" if "hm" in written else "")
+    if not calls:
+        assert spoken(steps, thinking=thinking_of(tokenizer)).strip() == "I look."
 
 
 def test_a_thought_and_words_before_a_call_are_both_kept_where_there_is_one_place_for_them() -> None:
