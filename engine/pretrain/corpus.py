@@ -90,11 +90,14 @@ class Corpus:
         return self.facts.valid_bytes / max(1, self.facts.valid_tokens)
 
 
-def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Report = silent) -> Corpus:
+def corpus(
+    config: PretrainConfig, parameters: float = math.inf, progress: Report = silent, *, unused: bool = False
+) -> Corpus:
     """The text of the options as tokens: what lies in the folder, or made there.
 
-    `parameters` bound the vocabulary where its size is not asked for. DataError for a text that is empty, is none, or
-    is not the one in the folder.
+    `parameters` bound the vocabulary where its size is not asked for. What is `unused` gives way to another: a plan, or
+    a text that was too short, has left it, and no model has read it. DataError for a text that is empty, is none, or is
+    not the one in the folder.
     """
     if not config.data:
         raise ParameterError("give DATA: a file or a folder of text")
@@ -102,8 +105,8 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     files = sources(config.data)
     text = hashlib.sha256("\n".join([fingerprint(files), *(f.suffix for f in files)]).encode()).hexdigest()
     key = (text, _identity(config.tokenizer), config.vocab, config.valid)
-    if (folder / FILE).exists():
-        return _opened(folder, key, config)
+    if (there := _there(folder, key, config, unused)) is not None:
+        return there
     if config.tokenizer in ("bpe", "unigram") and 0 < config.vocab < vocabulary.SMALLEST:
         raise ParameterError(f"vocab must be {vocabulary.SMALLEST} or more, got {config.vocab}")
     hashes = _survey(files, progress)
@@ -111,8 +114,9 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     option = "--corpus" if config.corpus else "--out"
     # not before: a text that is refused leaves no folder
     with claimed(folder, "pretrain", option, wait=lambda held: progress(f"waiting: {held}", 0, 0)):
-        if (folder / FILE).exists():  # by whoever was waited for
-            return _opened(folder, key, config)
+        if (there := _there(folder, key, config, unused)) is not None:  # by whoever was waited for
+            return there
+        (folder / FILE).unlink(missing_ok=True)  # what follows is whole once this is there again
         texts = (d.text for d, out in zip(_all(files), aside, strict=True) if not out)
         progress("learning a tokenizer", 0, 0)
         if config.tokenizer in TOKENIZERS:
@@ -125,10 +129,14 @@ def corpus(config: PretrainConfig, parameters: float = math.inf, progress: Repor
     return Corpus(folder, facts, tokenizer)
 
 
-def _opened(folder: Path, key: tuple[str, str, int, float], config: PretrainConfig) -> Corpus:
-    """The corpus that lies in the folder; DataError where it is not the one asked for."""
+def _there(folder: Path, key: tuple[str, str, int, float], config: PretrainConfig, unused: bool) -> Corpus | None:
+    """The corpus that lies in the folder, if any; where it is not the one asked for None if unused, else DataError."""
+    if not (folder / FILE).exists():
+        return None
     facts = CorpusFacts(**read_json(folder / FILE, SCHEMA))
     for name, there, mine in zip(KEY, facts.key, key, strict=True):
+        if there != mine and unused:
+            return None
         if there != mine:
             raise DataError(
                 f"{folder} holds another corpus: its {name} is not the one asked for; give another --corpus"

@@ -196,10 +196,11 @@ def open_run(
         shape = read_shape(config.size)
     asked_for = parameters_of(config.size)
     check_architecture(config, shape)
+    unused = not begun and not config.corpus
     if together is None:
-        text = corpus(config, asked_for, progress)
+        text = corpus(config, asked_for, progress, unused=unused)
     else:
-        text = together.in_turn(lambda: corpus(config, asked_for, progress))
+        text = together.in_turn(lambda: corpus(config, asked_for, progress, unused=unused))
     shape, vocab = shape_for(config, text, shape)
     described = config_of(shape, vocab, config.context)
     if config.goal.bound:

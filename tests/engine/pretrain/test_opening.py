@@ -131,3 +131,21 @@ def test_a_rung_that_diverged_has_no_loss(tmp_path: Path) -> None:
     trainer = PretrainRungs(plan(tmp_path, **training))
     *_, last = trainer.train(Rung("20k", 1000, 48 * 30, 0), tmp_path / "run", TrainControl())
     assert isinstance(last, RungResult) and (last.loss, last.low, last.high) == (None, None, None)
+
+
+def test_a_text_that_was_too_short_or_only_planned_does_not_refuse_the_next_one(tmp_path: Path) -> None:
+    data, out = words(tmp_path, 6000), tmp_path / "m"
+    made = config(data, out)
+    whole = data.read_text()
+    data.write_text(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="fewer than one batch"):
+        open_run(replace(made, batch=1000), shape=SHAPE)
+    data.write_text(whole)
+    for text in (whole, 2 * whole):  # a plan each: no model has read the first
+        data.write_text(text)
+        facts = open_run(made, shape=SHAPE).corpus.facts
+        assert facts.train_bytes + facts.valid_bytes == len(text.encode())
+    list(pretrain(replace(made, tokens=1), shape=SHAPE))
+    data.write_text(whole)
+    with pytest.raises(DataError, match="holds a run already"):
+        open_run(made, shape=SHAPE)
