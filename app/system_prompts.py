@@ -4,6 +4,7 @@ Knows nothing of models, and not what is said to one.
 """
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from likely.engine.home import expanded
 from likely.engine.whole_file import read_whole, write_whole
 
 FILE = "system-prompts.json"
+FILE_NAME = re.compile(r"\S+\.(txt|md)")
 
 
 def kept(home: Path) -> dict[str, str]:
@@ -35,7 +37,7 @@ def keep(home: Path, name: str, text: str) -> None:
 def read(home: Path, words: str) -> str:
     """The text that words stand for: what is kept under such a name, what is in such a file, or the words themselves.
 
-    Raises DataError for a file that cannot be read as text.
+    Raises DataError for a file that cannot be read as text, a folder, and a text file's name of which there is none.
     """
     texts = kept(home)
     if words in texts:
@@ -44,4 +46,8 @@ def read(home: Path, words: str) -> str:
     with suppress(OSError, ValueError):  # words that no path can be
         if path.is_file():
             return read_whole(path).strip()
+        if "/" in words and path.is_dir():
+            raise DataError(f"a system prompt is words, one that was kept, or a file; {words} is a folder")
+    if FILE_NAME.fullmatch(words):
+        raise DataError(f"a system prompt is words, one that was kept, or a file; there is no file {words}")
     return words

@@ -39,6 +39,11 @@ Values = Mapping[str, float]
 PARAMETERS: Mapping[str, Parameter] = MappingProxyType({p.name: p for kind in TRANSFORMS for p in kind.parameters})
 
 
+ELSEWHERE: Mapping[str, str] = MappingProxyType(  # as other programs call them
+    {"temperature": "temp", "repeat_penalty": "repetition_penalty"}
+)
+
+
 def _order(*kinds: type[Transform]) -> Order:
     """All transforms: edits of single logits, then these, those that no program has an order for before them.
 
@@ -114,12 +119,18 @@ def values(of: Recipe) -> dict[str, float]:
     return by_name | ({"temp": 0.0} if of.greedy else {})
 
 
+def own_name(name: str) -> str:
+    """A parameter's name, of its flag or of what it is called elsewhere; any other word as it is, with `_` for `-`."""
+    name = name.replace("-", "_")
+    return ELSEWHERE.get(name, name)
+
+
 def read(name: str, text: str) -> float:
     """A parameter's value as a person writes it, be it on a line, at a slider or behind a flag.
 
     Raises ParameterError for an unknown name, for what is no number, and out of the range of its transform.
     """
-    name = name.replace("-", "_")
+    name = own_name(name)
     _known({name: 0.0})
     p = PARAMETERS[name]
     try:

@@ -188,6 +188,8 @@ def _better(difference: "Difference", names: tuple[str, str]) -> str:
     """Which of two writes the text for less."""
     excess = difference.excess
     better = excess.better(*names)
+    if not excess.mean and not excess.error:
+        return "both write the text for the same"
     if not better:
         return f"not seen which writes the text for less: {names[1]} pays {_spread(excess)} bits a token more"
     return f"{better} writes the text for less: {names[1]} pays {_spread(excess)} bits a token more"

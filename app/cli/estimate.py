@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli import estimate_text as text
-from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.opening import Progress, RuledCommand, VerbGroup
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
@@ -52,7 +52,7 @@ training = options(  # of every verb of trainings
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Say what few rows are worth: curves, transfer, starts, bounds."""
 

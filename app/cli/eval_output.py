@@ -215,7 +215,8 @@ def _odd(evaluation: Evaluation, problems: "Sequence[Problem]") -> None:
     for (kind, scored, _), group in kinds.items():
         rows = ", ".join(str(problem.number + 1) for problem in group[:8]) + (", ..." if len(group) > 8 else "")
         fate = "scored" if scored else "left out"
-        words = f"{evaluation.task}, {evaluation.model}: {len(group)} {kind} ({fate}), row {rows}"
+        row = "row" if len(group) == 1 else "rows"
+        words = f"{evaluation.task}, {evaluation.model}: {len(group)} {kind} ({fate}), {row} {rows}"
         click.echo(one_line(f"{words}: {group[0].words}"), err=True)
 
 

@@ -70,7 +70,7 @@ parallel_option = click.option(
 def read_text(argument: str | None, what: str) -> str:
     """The argument, or standard input when it is `-` or left out; DataError for bytes that are not UTF-8."""
     if argument is not None and argument != "-":
-        return argument
+        return _decoded(argument, what)
     if argument is None and sys.stdin.isatty():
         raise click.UsageError(f"missing {what}: give it as an argument or on standard input")
     return _read_input()
@@ -84,7 +84,7 @@ def read_prompt(argument: str | None, what: str, files: Sequence[Path] = (), *, 
     """
     if (argument is None and not files) or argument == "-":
         return _joined([read_text(argument, what), *map(read_whole, files)])
-    given = [argument or "", *map(read_whole, files)]
+    given = [_decoded(argument or "", what), *map(read_whole, files)]
     if not alone or sys.stdin is None or sys.stdin.isatty():
         return _joined(given)
     waits = Timer(WAIT_S, tell, ["waiting for the end of standard input, which is read too: < /dev/null leaves it out"])
@@ -94,6 +94,16 @@ def read_prompt(argument: str | None, what: str, files: Sequence[Path] = (), *, 
         return _joined([*given, _read_input()])
     finally:
         waits.cancel()
+
+
+def _decoded(argument: str, what: str) -> str:
+    """The argument; DataError for one with bytes that are no UTF-8, which Python has hidden in halves of pairs."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        hidden = ord(argument[error.start]) & 0xFF
+        raise DataError(f"{what} must be UTF-8, got the byte 0x{hidden:02x} at character {error.start + 1}") from None
+    return argument
 
 
 def _joined(texts: Sequence[str]) -> str:
@@ -223,6 +233,19 @@ def weighed_adapter(text: str) -> tuple[str, float]:
         return folder, float(weight)
     except ValueError:
         raise click.UsageError(f"--adapter takes FOLDER or FOLDER=WEIGHT, got {text}: {weight} is no number") from None
+
+
+class VerbGroup(click.Group):
+    """Group of commands under one verb: its help says each one's sentence whole, and a call without one names them."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(10_000)) for name, one in sorted(self.commands.items())])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            raise click.UsageError(f"say which: {', '.join(sorted(self.commands))}", ctx)
+        return super().parse_args(ctx, args)
 
 
 class RuledCommand(click.Command):

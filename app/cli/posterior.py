@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from likely.app.cli.opening import Progress
+from likely.app.cli.opening import Progress, VerbGroup
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.heat import one_line
 from likely.app.units import NATS, bits, json_line
@@ -30,7 +30,7 @@ fitting_options = options(  # of fits that read rows
 )
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Fit a posterior over an adapter's weights: how far its answers hang on the few rows it saw.
 

@@ -31,7 +31,9 @@ PLAIN = ("F64", "F32", "F16", "BF16", "none")  # forms of weights that nobody ha
 
 @click.command("quantize", cls=RuledCommand)
 @click.argument("model")
-@click.option("--to", "target", type=click.Path(path_type=Path), help="Default: MODEL-4bit or MODEL-f16.gguf here.")
+@click.option(
+    "--to", "--out", "target", type=click.Path(path_type=Path), help="Default: MODEL-4bit or MODEL-f16.gguf here."
+)
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8", "all"]),

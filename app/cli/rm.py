@@ -1,10 +1,12 @@
 """`likely rm`: remove a fetched model."""
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from likely.app.heat import one_line
+from likely.engine.errors import DataError
 
 if TYPE_CHECKING:
     from likely.engine.made import Made
@@ -32,20 +34,32 @@ def command(model: str, yes: bool, shared: bool) -> None:
     info = store.removable(model, shared=shared)
     if not yes:
         whose = "" if store.is_ours(info) else " from the hub's cache, for every program that uses it"
-        click.confirm(f"remove {info.name} ({info.nbytes / 1e6:,.0f} MB){whose}?", abort=True)
+        _ask(f"remove {info.name} ({info.nbytes / 1e6:,.0f} MB){whose}?")
     store.remove(model, shared=shared)
     click.echo(one_line(f"{info.name} is removed: {info.nbytes / 1e6:,.0f} MB freed"))
+
+
+def _ask(question: str) -> None:
+    """Ask whether to go on. DataError where nobody can answer, as standard input is at its end."""
+    try:
+        sure = click.confirm(question)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():  # ctrl+c, or ctrl+d
+            raise
+        click.echo()
+        raise DataError("nothing was removed, as nobody was there to answer: --yes removes unasked") from None
+    if not sure:
+        raise click.Abort
 
 
 def _remove_made(one: "Made", yes: bool) -> None:
     """Delete what was made here, or only forget it where it is gone. DataError where others' files lie in it."""
     from likely.engine import made
-    from likely.engine.errors import DataError
 
     if others := made.strangers(one):
         raise DataError(f"{one.path} holds {', '.join(others[:3])} too, which was not made here: delete it yourself")
     size = f"{one.nbytes / 1e6:,.0f} MB" if one.there else ""
     if one.there and not yes:
-        click.confirm(one_line(f"remove {one.name} ({one.kind}, {size}, {one.path})?"), abort=True)
+        _ask(one_line(f"remove {one.name} ({one.kind}, {size}, {one.path})?"))
     made.remove(one)
     click.echo(one_line(f"{one.name} is {f'removed: {size} freed' if size else 'forgotten: it was gone already'}"))

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from likely.app.cli.table_options import options
 from likely.app.limits import Limits
+from likely.engine import presets
 from likely.engine.errors import ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, Values, read, recipe
 from likely.engine.trace.step import Recipe
@@ -35,14 +36,14 @@ def _help(text: str, low: float, high: float, off: float | None) -> str:
     return f"{text[0].upper()}{text[1:]} ({low:g} to {high:g}{'' if off is None else f'; {off:g} is off'})."
 
 
-ELSEWHERE = {"temp": ["--temperature"], "repetition_penalty": ["--repeat-penalty"]}  # as other programs call them
+ELSEWHERE = {name: f"--{other.replace('_', '-')}" for other, name in presets.ELSEWHERE.items()}
 draw_options = options(  # whose values `read_recipe` reads
     click.option("--preset", type=click.Choice([*PRESETS, RECOMMENDED]),
                  help=f"Named settings. Default: {DEFAULT_PRESET}. {RECOMMENDED}: those of the model's publisher."),
     click.option("--order", type=click.Choice(list(ORDERS)), default="mlx-lm", show_default=True,
                  help="The order in which the transforms run."),
     *(
-        click.option(p.flag, *ELSEWHERE.get(p.name, ()), p.name, type=ParameterValue(p),
+        click.option(p.flag, *filter(None, [ELSEWHERE.get(p.name)]), p.name, type=ParameterValue(p),
                      help=_help(p.help, p.low, p.high, p.off))
         for p in PARAMETERS.values()
     ),

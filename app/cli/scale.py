@@ -10,6 +10,7 @@ import click
 
 from likely.app import units
 from likely.app.cli import scale_runs, scale_show, scale_toy
+from likely.app.cli.opening import VerbGroup
 
 if TYPE_CHECKING:
     from likely.engine.scaling.report import LadderReport
@@ -43,7 +44,7 @@ class Compute(click.ParamType):
         return budget
 
 
-@click.group()
+@click.group(cls=VerbGroup)
 def command() -> None:
     """Laws of scale: how loss falls with parameters, tokens and compute, from runs that are made here or elsewhere."""
 

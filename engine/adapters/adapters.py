@@ -91,7 +91,8 @@ def read(folder: Path) -> StoredAdapter:
     """The adapter in a directory of mlx-lm's or PEFT's form; CheckpointError for what it lacks."""
     if not folder.is_dir():
         near = made.nearest(folder.name)
-        raise CheckpointError(f"there is no adapter directory {folder}{f': did you mean {near}?' if near else ''}")
+        meant = f"did you mean {near}?" if near else "`likely models` lists those that were made here"
+        raise CheckpointError(f"there is no adapter directory {folder}: {meant}")
     if (folder / PEFT_WEIGHTS).exists():
         return peft.read(folder)
     config = read_config(folder, SCHEMA)

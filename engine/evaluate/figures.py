@@ -147,13 +147,14 @@ class Tally:
             middle = nats / total
             squares = math.fsum((row[0] - middle * row[i]) ** 2 for row in sums.values())
             error = math.sqrt(squares * groups / (groups - 1)) / total if groups > 1 else math.inf
-            return Estimate(middle, error, max(1, groups - 1), n=groups)
+            ratio = Estimate(middle, error, max(1, groups - 1), n=groups)
+            return ratio.within(0.0) if groups > 1 else ratio
 
         token, byte = per(1), per(2)
         exact = {name: Estimate(total, 0.0, n=groups) for name, total in zip(COUNTS, (tokens, size), strict=True)}
         end = self._end
         estimates = {
-            f"nats{end}": Estimate(nats, token.error * tokens, token.df, n=groups),
+            f"nats{end}": token.map(lambda x: x * tokens, tokens),
             **exact,
             f"perplexity{end}": token.map(_exp, _exp(token.mean)),
             f"bits_per_byte{end}": byte.map(lambda x: x / math.log(2), 1 / math.log(2)),

@@ -189,7 +189,7 @@ class Task:
         before: set[bytes] = set()
         for number, row in enumerate(islice(self._rows(), None if limit is None else first + limit)):
             if number < first:
-                yield Problem(number, "example", "stands before the others as an example")
+                yield Problem(number, "example", "shown before the others, not asked")
                 continue
             body = self._body(row, number, form)
             if isinstance(body, Problem):

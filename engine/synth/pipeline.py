@@ -279,7 +279,7 @@ def _blind(method: VerifiedProblems, rows: Sequence[SynthRow]) -> tuple[str, str
     judged = [row.scores["verified"] for row in rows if not row.dropped]
     if not any(judged):
         aside = Counter(row.dropped.removeprefix("generate: ") for row in rows if row.dropped)
-        why = "".join(f"; {count} have {reason}" for reason, count in aside.most_common(1))
+        why = "".join(f"; {count} left out: {reason}" for reason, count in aside.most_common(1))
         return f"the verifier passes none of {len(judged)} answers{why}", ""
     if not all(judged):
         return "", ""

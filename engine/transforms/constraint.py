@@ -15,6 +15,7 @@ for a whole vocabulary before. Its wheel is an extra, imported where a constrain
 """
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -222,7 +223,13 @@ def _check(matcher: "LLMatcher") -> None:
 
 
 def _line(error: str) -> str:
-    return error.strip().splitlines()[0][:200] if error.strip() else "it says nothing"
+    """One line of what is wrong with a grammar: the reason alone, without where that stands in what is made of it."""
+    lines = error.strip().splitlines() or ["it says nothing"]
+    reasons = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    found = reasons[0] if reasons else re.sub(r"^at \d+\(\d+\): ", "", lines[0])
+    if reasons and len(lines) > 2 and not lines[2].strip(" ^"):  # the sign below the pattern, which is indented by 4
+        found += f", at character {lines[2].index('^') - 3}"
+    return found[:200]
 
 
 def _ends(vocabulary: Vocabulary, known: np.ndarray) -> tuple[int, ...]:

@@ -91,8 +91,7 @@ def chosen(config: Config, items: Sequence[Item], *, layers: int = 0, rewords: b
     if not parts:
         return c, ""
     steps, an_epoch = steps_of(c, items), per_epoch(c, items)
-    pace = "few rows are learned in many passes" + " and fast" * quick
-    return c, (
-        f"{', '.join(parts)}: {len(items):,} samples make {an_epoch:,} batches, so {steps:,} steps; {pace} (the "
-        "options of these names say otherwise)"
-    )
+    said = f"{len(items):,} samples make {an_epoch:,} batches"
+    if not config.steps:
+        said += f", so {steps:,} steps; few rows are learned in many passes" + " and fast" * quick
+    return c, f"{', '.join(parts)}: {said} (the options of these names say otherwise)"

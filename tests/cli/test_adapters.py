@@ -51,7 +51,8 @@ def test_the_plain_chat_puts_weighs_and_takes_off_adapters(likely: Likely, tmp_p
     out, err = chat(*asked, "/adapter no-such", "/redo")
     assert out == base + styled + half + base + base
     assert err.splitlines()[-2:] == [
-        "likely: there is no adapter on the model", "likely: there is no adapter directory no-such",
+        "likely: there is no adapter on the model",
+            "likely: there is no adapter directory no-such: `likely models` lists those that were made here",
     ]  # fmt: skip
     assert chat("/adapter 0", "hello", on=str(style))[0] == base
 

@@ -144,7 +144,7 @@ def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) ->
             assert f"{factor * row['difference']:+.4f}" in said and row["verdict"] in said
             assert row["units"]["difference"] == ("nats a token" if nats else "share")
     assert sum("difference" in row for row in rows) == out.count(": two against one") == 3
-    assert "choose, one: 2 empty (left out), row 8, 10: row 8 has no text, got ''" in err
+    assert "choose, one: 2 empty (left out), rows 8, 10: row 8 has no text, got ''" in err
     assert "choose, one: 1 duplicate (scored), row 3: stands twice" in err
 
 
@@ -175,4 +175,4 @@ def test_odd_rows_are_named_up_to_eight(store: Evaluations, capsys: Captured) ->
         store.begin(each)
         store.keep(each, [], [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
         say(store, [each], [], False, items=False, comparing=False)
-        assert f"t{count}, m: {count} empty (left out), row {rows}: is 0 words, got 0\n" in capsys.readouterr().err
+        assert f"t{count}, m: {count} empty (left out), rows {rows}: is 0 words, got 0\n" in capsys.readouterr().err

@@ -82,6 +82,8 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     assert "holds photo.jpg too, which was not made here" in likely("rm", "style", "--yes").err
     (made / "style" / "photo.jpg").unlink()
     assert likely("rm", "style", stdin=b"n\n")[0] == 130 and (made / "style").exists()
+    code, _, err = likely("rm", "style", stdin=b"")  # nobody answers
+    assert code == 1 and "--yes removes unasked" in err and (made / "style").exists()
     assert "is removed" in likely("rm", "../made/style", "--yes").out and not (made / "style").exists()
     shutil.rmtree(made / "whole")
     assert f"whole was made here, and is gone from {made / 'whole'}" in said("-M", "whole")

@@ -190,6 +190,16 @@ def test_words_of_elsewhere_are_understood(likely: Likely) -> None:
         assert "is called rate now: give one of them" in likely("tune", "rows.jsonl", *words).err
 
 
+@pytest.mark.parametrize("verb", ["estimate", "posterior", "scale"])
+def test_a_verb_of_several_commands_names_them_with_whole_sentences(verb: str, likely: Likely) -> None:
+    code, out, err = likely(verb)
+    assert code == 2 and not out and err.count("Usage:") == 1
+    listed = likely(verb, "--help").out.partition("Commands:")[2]
+    assert "..." not in listed
+    named = re.search(r"Error: say which: (.*)", err)
+    assert named is not None and named[1].split(", ") == re.findall(r"^  (\w+)  ", listed, re.M)
+
+
 def test_help_shows_the_everyday_first_and_everything_when_asked(likely: Likely) -> None:
     everyday, _, lab = likely("--help").out.partition("Everyday:")[2].partition("Lab:")
     assert "  tune " in everyday and "  posterior " in lab and all(f"  {verb} " in everyday + lab for verb in VERBS)

@@ -230,6 +230,17 @@ def test_plain_chat_talks_line_by_line(likely: Likely) -> None:
         (["run", "hi", "--temp", "-1"], 1, "temperature"),
         (["run", "hi", "--logit-bias", "x"], 1, "ID=BIAS"),
         (["run", "hi", "--raw", "--system", "s"], 1, "--raw"),
+        (
+            ["run", "hi", "--system", "/tmp"],
+            1,
+            "a system prompt is words, one that was kept, or a file; /tmp is a folder",
+        ),
+        (["run", "hi", "--system", "none.txt"], 1, "there is no file none.txt"),
+        (
+            ["run", b"hi \xff".decode(errors="surrogateescape")],
+            1,
+            "PROMPT must be UTF-8, got the byte 0xff at character 4",
+        ),
         (["run", "hi", "--rope", "yarn"], 1, "KIND:FACTOR"),
         (["run", "hi", "--stop", ""], 1, "--stop"),
         (["run", "hi", "--tempp", "1"], 2, "--temp"),

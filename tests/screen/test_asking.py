@@ -96,7 +96,7 @@ def test_undo_that(screen: Screen) -> None:
     screen.do("Undo")  # a walk is one change
     assert row(screen, "temperature").endswith("0.80") and "undone: T 0.95 → 0.80" in screen.lines[-1]
     screen.press("escape")
-    screen.say("/set temp 1.2 answers 3", "/set regex [0-9]{4}")
+    screen.say("/set temperature 1.2 answers 3", "/set regex [0-9]{4}")
     assert (row(screen, "answers")[-1], row(screen, "regex")) == ("3", "regex [0-9]{4}")
     screen.press("escape")
     chosen(screen, "undo", "sample: Undo  regex none → [0-9]{4}")

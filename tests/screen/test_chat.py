@@ -204,7 +204,8 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
         screen.press("enter")
         assert "````my notes.txt\nBlue light is scattered ```here```" in screen.said[0]
         for typed, line in (
-            ("@bytes.bin", "not UTF-8"), ("@big.txt", "are left of the context"), ("@noets.txt says?", "noets.txt"),
+            ("@bytes.bin", "not UTF-8"), ("@big.txt", "left of the context: this model reads "),
+            ("@noets.txt says?", "noets.txt"),
         ):  # fmt: skip
             screen.hold(after=0)
             screen.say(typed)
@@ -218,9 +219,9 @@ def test_files_are_attached_by_name_and_by_path(tmp_path: Path) -> None:
             assert '@"' in screen.text and "notes.txt" in screen.text
         screen.press("end", "ctrl+u")
         screen.paste("x" * 1_000_000)
-        assert "1000000 characters" in screen.text and "│ Message" in screen.text
+        assert "1,000,000 characters" in screen.text and "│ Message" in screen.text
         screen.press("escape")
-        assert "1000000 characters" not in screen.text
+        assert "1,000,000 characters" not in screen.text
 
 
 def test_the_system_prompt_is_a_line_with_its_tokens_that_opens_and_is_edited(tmp_path: Path) -> None:

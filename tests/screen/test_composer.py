@@ -129,7 +129,7 @@ def test_a_paste_is_made_safe_and_a_big_one_is_attached(screen: Screen) -> None:
     screen.press("ctrl+home", "ctrl+shift+end", "backspace")
     screen.press("escape", "ctrl+n")
     screen.paste("Blue light " * 1819)  # 20,009 characters
-    assert "pasted text of 20009 characters is attached to the next message · esc drops it" in screen.lines[-1]
+    assert "pasted text of 20,009 characters is attached to the next message · esc drops it" in screen.lines[-1]
 
 
 def test_what_is_attached_is_counted_before_it_is_sent(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
         screen.say("2^-1")
         assert "see the steps" in screen.text
         screen.press("escape")
-        assert "P D C" in screen.text
+        assert "predict · do · check" in screen.text
         screen.press("p")  # the last page, also as a file, and as it is printed
         assert "ONE OBJECT" in screen.text or size[1] < 34
         assert "predicted 0 of 1 · reckoned by hand 1 of 1 at once" in screen.text
@@ -108,7 +108,7 @@ def test_a_lesson_stands_beside_the_real_view(tmp_path: Path, size: tuple[int, i
         screen.wait()
         assert "you moon" in " ".join(screen.text.split()) and " text " in screen.lines[0]
         screen.press("escape")  # the view's own way out
-        assert "P D C" in screen.text
+        assert "predict · do · check" in screen.text
         kept = json.loads((screen.home / "learned.json").read_text())[str(COURSE)]
         assert kept["one 0"]["2"]["guess"] == "moon" and kept["one 0"]["2"]["checked"] == 1
 

@@ -168,7 +168,7 @@ def pairs(text: str, whole: Collection[str] = ()) -> dict[str, str]:
         value, rest = re.split(r"[\s,=]+|$", rest, maxsplit=1)
         if not name or not value:
             break
-        found[name.replace("-", "_")] = value
+        found[presets.own_name(name)] = value
     else:
         if found:
             return found

@@ -61,7 +61,9 @@ def _part(whole: Attachment, first: int, last: int | None) -> Attachment:
     lines = whole.text.splitlines()
     last = len(lines) if last is None else last
     if not 1 <= first <= last <= len(lines):
-        raise DataError(f"@{whole.name} has {len(lines)} lines: {first}-{last} are none of them")
+        raise DataError(
+            f"@{whole.name} has {len(lines):,} line{'s' * (len(lines) != 1)}: {first}-{last} are none of them"
+        )
     return Attachment(f"{whole.name}:{first}-{last}", "\n".join(lines[first - 1 : last]))
 
 

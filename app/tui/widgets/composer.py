@@ -168,18 +168,20 @@ class Composer(PromptInput):
                     return
                 room, names = self.room(), ", ".join(item.name for item in attached)
                 if len(event) >= room:
-                    self._narrow(message, f"{names}: {len(event)} tokens, and {room} are left of the context",
-                                 attach.PART * room / len(event))  # fmt: skip
+                    why = f"{names}: {len(event):,} tokens, and {room:,} are left of the context"
+                    fits = len(event) < facts.context
+                    way = "/compact makes room" if fits else f"this model reads {facts.context:,}, attach less"
+                    self._narrow(message, why, attach.PART * room / len(event), way)
                     return
-                self._say(whole, f"attached {names}: {len(event)} tokens", message)
+                self._say(whole, f"attached {names}: {len(event):,} tokens", message)
 
         host(self).engine.submit(call(calls.tokens, facts.name, whole), counted)
 
-    def _narrow(self, message: WaitingMessage, why: str, share: float) -> None:
-        """Offer a part of a file that has no room, in the prompt."""
+    def _narrow(self, message: WaitingMessage, why: str, share: float, way: str) -> None:
+        """Offer a part of a file that has no room, in the prompt; say another `way` where it has no part."""
         part, rest = attach.narrowed(message.text, share)
         if not part or message in self.queue.messages:
-            host(self).say(f"{why}: /compact makes room", alarm=True)
+            host(self).say(f"{why}: {way}", alarm=True)
             return
         self._part, self._rest = part, rest
         self.take(part)
@@ -189,7 +191,7 @@ class Composer(PromptInput):
         event.stop()
         self.attached.append(Attachment("pasted text", event.text))
         size = len(event.text)
-        host(self).say(f"pasted text of {size} characters is attached to the next message · esc drops it")
+        host(self).say(f"pasted text of {size:,} characters is attached to the next message · esc drops it")
 
     def _remember(self, text: str) -> None:
         if text.strip() and text not in self.prompts[-1:]:

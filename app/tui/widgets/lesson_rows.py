@@ -144,10 +144,14 @@ def _below(lesson: Lesson, width: int, key: str) -> Rows:
     elif lesson.hinted and lesson.hint:
         rows += _told(lesson.hint, width, "faint", indent)
     if not rows or (key and lesson.stage == DO):
-        words = {PREDICT: "⏎ shows it   ? goes on without", CHECK: "⏎ marks it   ? a hint", DO: "? goes on without"}
+        words = {
+            PREDICT: "type it, then ⏎   ? goes on without",
+            CHECK: "⏎ marks it   ? a hint",
+            DO: "? goes on without",
+        }
         if lesson.stage == DO and not lesson.chapter.do.done:
             words[DO] = "⏎ it is done   ? goes on without"
-        goes = f"{key}  " if key and lesson.stage != END else ""
+        goes = f"{key}, then " if key and lesson.stage != END else ""
         rows += [[(f"{indent}{goes}", "accent"), (words[lesson.stage], "faint")]] if lesson.stage in words else []
     return rows
 

@@ -33,7 +33,17 @@ class ReliabilityPlot(LineWidget):
         heading: Line = [Segment(" RELIABILITY", look.heading), Segment("  as sure as right?", look.faint)]
         known = [] if self.detail is None else [c for c in self.detail.confidence if c is not None]
         if not known:
-            return [heading, [Segment(cells.fit(" this task has no confidences", width), look.cut)]]
+            return [
+                heading,
+                [
+                    Segment(
+                        cells.fit(
+                            " this task has no confidences" if self.detail is not None else " choose a task", width
+                        ),
+                        look.cut,
+                    )
+                ],
+            ]
         rows = height - 3 - len(known)
         if rows < 3 or width < AXIS + 10:
             return [heading]

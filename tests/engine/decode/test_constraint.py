@@ -141,7 +141,9 @@ def test_it_says_what_it_cut_and_replays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "grammar", "line"),
     [
-        ("regex", "(a", "this regular expression cannot be followed: .*invalid regex"),
+        ("regex", "(a", "this regular expression cannot be followed: unclosed group, at character 1$"),
+        ("regex", "[0-9]a{3,1}", "cannot be followed: invalid repetition count range, .*, at character 7$"),
+        ("json", '{"type": "nope"}', "this JSON schema cannot be followed: .*Invalid type: nope$"),
         ("json", "{", "this is no JSON schema: Expecting property name"),
         ("json", '{"type": "integer", "minimum": 5, "maximum": 3}', "Unsatisfiable schema"),
         ("json", "false", "Unsatisfiable schema"),

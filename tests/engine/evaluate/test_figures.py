@@ -60,9 +60,20 @@ def test_what_documents_add_up_to(clusters: list[Any]) -> None:
     assert {found[name].df for name in ("nats", "perplexity", "bits_per_byte")} == {max(1, groups - 1)}
     if groups > 1:
         low, high = Estimate(28 / 15, token, groups - 1).interval
-        assert found["perplexity"].interval == pytest.approx((math.exp(low), math.exp(high)))
+        assert found["perplexity"].interval == pytest.approx((math.exp(max(low, 0)), math.exp(high)))
         low, high = Estimate(28 / 74, byte, groups - 1).interval
-        assert found["bits_per_byte"].interval == pytest.approx((low / math.log(2), high / math.log(2)))
+        assert found["bits_per_byte"].interval == pytest.approx((max(low, 0) / math.log(2), high / math.log(2)))
+
+
+def test_no_interval_of_a_text_goes_below_what_can_be() -> None:
+    """Three windows of which the first alone costs anything: Student's interval of two degrees would go below 0."""
+    tally = Tally()
+    for number, nats in enumerate((40.0, 1.0, 0.5)):
+        tally.add(number, None, {"nats": nats, "tokens": 60, "bytes": 240})
+    found = tally.figures()
+    lows = {name: found[name].interval[0] for name in ("nats", "perplexity", "bits_per_byte")}
+    assert lows == {"nats": 0.0, "perplexity": 1.0, "bits_per_byte": 0.0}
+    assert all(found[name].interval[1] > found[name].mean for name in lows)
 
 
 def test_bounds_say_so_and_by_how_much_the_draws_vary() -> None:

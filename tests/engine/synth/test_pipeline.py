@@ -200,7 +200,7 @@ def test_a_verifier_that_passes_everything_is_asked_about_wrong_answers(tmp_path
 def test_a_verifier_that_fails_passes_nothing(tmp_path: Path) -> None:
     broken = f"{sys.executable} -c \"import sys; sys.exit('no such file')\""
     generate = {"answers": 2, "limit": 2, "verifier": broken}
-    refused(tmp_path / "made", FAIR, generate, "passes none of 0 answers; 4 have no verdict .*no such file")
+    refused(tmp_path / "made", FAIR, generate, "passes none of 0 answers; 4 left out: no verdict .*no such file")
 
 
 def test_a_generator_that_only_repeats_is_said_and_not_trained_on(tmp_path: Path) -> None:

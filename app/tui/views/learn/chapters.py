@@ -51,7 +51,7 @@ class ChapterList(LineWidget):
         look, chapters = sheet.look, self.tutor.course.chapters
         words = f"{len(chapters)} chapters, one object."
         sheet.words(0, 0, (words, look.text), ("  p(x) = Π p(x_i | x_<i)", look.chosen))
-        sheet.right(0 if sheet.width > 76 else 1, "P D C  ", look.faint)
+        sheet.right(0 if sheet.width > 76 else 1, "predict · do · check  ", look.faint)
         parts = [each.part for each in chapters]
         heads = sum(part != before for part, before in zip(parts, ["", *parts], strict=False))
         rows = 2 if 2 * len(chapters) + 2 * heads + 2 <= sheet.height else 1
@@ -103,8 +103,10 @@ class ChapterList(LineWidget):
             sheet.put(0, y, cells.fit(filled(line, chapter.numbers, "…"), sheet.width), look.faint)
             y += 1
         goes = "go on where you were" if standing.begun else "begin: guess first, then see, then reckon"
-        sheet.words(0, y + 1, ("⏎ ", look.accent), (goes, look.text))
-        y += 3
+        for at, part in enumerate(fold(goes, sheet.width - 2)):
+            y += 1
+            sheet.words(0, y, ("  " if at else "⏎ ", look.accent), (part, look.text))
+        y += 2
         sheet.heading(y, "YOUR NUMBERS", "kept for the last page")
         y += 1
         for each in self.tutor.course.chapters:
