@@ -162,13 +162,13 @@ class LoggedResponse(Response):
             metrics.whole_s.add(now - exchange.began)
             if exchange.first_s is not None:
                 metrics.first_s.add(exchange.first_s)
-            if not self.state.quiet and self.path not in ("/health", "/metrics"):
+            if not self.state.quiet and self.path not in ("/", "/health", "/metrics"):
                 self.state.tell(exchange.line(now))
 
     def _let_in(self, headers: dict[str, str]) -> None:
         """Check that the client may use this route; RequestRefused where it may not."""
         guard, watch_key = self.state.guard, self.state.watch_key
-        if self.path in ("/health", WATCH):  # nothing is to be known there, or another key is
+        if self.path in ("/", "/health", WATCH):  # nothing is to be known there, or another key is
             guard = Guard(guard.host)
         guard.check(headers)
         if self.path == WATCH and not (watch_key and Guard.holds(headers, watch_key)):

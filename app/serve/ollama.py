@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.requests import ModelFacts
+from likely.app.requests import Load, ModelFacts
 from likely.app.serve import openai_fields, openai_requests
 from likely.app.serve.reading import PartedText
 from likely.app.serve.requests import (
@@ -61,10 +61,10 @@ COMMON = {
     "logprobs?": (bool, None),
     "top_logprobs?": (int, None),
 }
-CHAT = {**COMMON, "messages": [dict], "tools?": ([dict], None)}
+CHAT = {**COMMON, "messages?": ([dict], None), "tools?": ([dict], None)}
 GENERATE = {
     **COMMON,
-    "prompt": str,
+    "prompt?": (str, None),
     "system?": (str, None),
     "raw?": (bool, None),
     "images?": (list, None),
@@ -91,16 +91,20 @@ def refusal(error: RequestRefused) -> Json:
     return {"error": str(error)}
 
 
-def chat(data: bytes) -> AnswerRequest:
+def chat(data: bytes) -> AnswerRequest | Load:
     """The request of /api/chat."""
     body = openai_requests.read(data, CHAT)
+    if not body.get("messages"):
+        return _load(body)
     messages = [_message(turn, i) for i, turn in enumerate(body["messages"])]
     return _chat_request(body, messages)
 
 
-def generate(data: bytes) -> AnswerRequest:
+def generate(data: bytes) -> AnswerRequest | Load:
     """The request of /api/generate; a `raw` prompt is gone on with as it is."""
     body = openai_requests.read(data, GENERATE)
+    if not body.get("prompt"):
+        return _load(body)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
     request = _chat_request(body, [*system, {"role": "user", "content": body["prompt"]}])
     if not body.get("raw"):
@@ -108,6 +112,13 @@ def generate(data: bytes) -> AnswerRequest:
     if system:
         raise RequestRefused("raw: the prompt is read as it is, so there is no place for system", "system")
     return replace(request, prompt=Prompt(parts=(body["prompt"],)), effort="")
+
+
+def _load(body: Json) -> Load:
+    """The request without anything to answer, by which these clients have a model loaded before they ask it."""
+    if body.get("keep_alive") in (0, "0", "0s"):
+        raise RequestRefused("keep_alive: a model leaves when others want its memory, and not before", "keep_alive")
+    return Load(_without_tag(body["model"]))
 
 
 def embed(data: bytes) -> EmbeddingRequest:
@@ -211,6 +222,11 @@ def _figures(opened: AnswerOpened, ended: PartedText | None, began: float | None
         "eval_count": stats.tokens,
         "eval_duration": int(stats.decode_s * 1e9),
     }
+
+
+def loaded(facts: ModelFacts, nothing: Json) -> Json:
+    """The body for a model that was to be loaded, and said `nothing`."""
+    return {"model": facts.name, "created_at": _now(), **nothing, "done": True, "done_reason": "load"}
 
 
 def tags(names: Sequence[str]) -> Json:

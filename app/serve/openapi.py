@@ -22,6 +22,7 @@ POSTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "/api/show": ("Facts of a model, as Ollama has them.", ollama.SHOW),
 }
 GETS = {
+    "/": "That a server is here, in words.",
     "/v1/models": "The models that may be asked for.",
     "/v1/models/{name}": "One of them.",
     "/health": "Whether the engine lives.",
@@ -52,7 +53,8 @@ def description() -> Json:
         return {"200": {"description": "The answer.", "content": _json({"type": "object"})}, **refusals}
 
     paths: Json = {path: {"get": {"summary": line, "responses": answers(path)}} for path, line in GETS.items()}
-    paths["/metrics"]["get"]["responses"] |= {"200": {"description": "Text.", "content": {"text/plain": {}}}}
+    for path in ("/", "/metrics"):
+        paths[path]["get"]["responses"] |= {"200": {"description": "Text.", "content": {"text/plain": {}}}}
     for path, (line, schema) in POSTS.items():
         body = {"required": True, "content": _json(json_schema(schema) | {"additionalProperties": False})}
         responses = answers(path)

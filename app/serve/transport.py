@@ -66,6 +66,7 @@ class Endpoint:
             "/api/embeddings": self.ollama_embedding,
         }
         gets = {
+            "/": self.greeting,
             "/v1/models": self.models,
             "/health": self.health,
             "/metrics": self.measured,
@@ -343,16 +344,20 @@ class Endpoint:
     # -- Ollama ------------------------------------------------------------------------------------------------------
 
     async def ollama_chat(self, body: bytes, exchange: ServedExchange) -> Reply:
+        request = await self._read(body, exchange, lambda: ollama.chat(body))
         return await self._ollama(
-            await self._read(body, exchange, lambda: ollama.chat(body)), exchange, ollama.chat_line
+            request, exchange, ollama.chat_line, {"message": {"role": "assistant", "content": ""}}
         )
 
     async def ollama_generate(self, body: bytes, exchange: ServedExchange) -> Reply:
-        return await self._ollama(
-            await self._read(body, exchange, lambda: ollama.generate(body)), exchange, ollama.generate_line
-        )
+        request = await self._read(body, exchange, lambda: ollama.generate(body))
+        return await self._ollama(request, exchange, ollama.generate_line, {"response": ""})
 
-    async def _ollama(self, request: AnswerRequest, exchange: ServedExchange, line: ollama.Line) -> Reply:
+    async def _ollama(
+        self, request: AnswerRequest | r.Load, exchange: ServedExchange, line: ollama.Line, nothing: Json
+    ) -> Reply:
+        if isinstance(request, r.Load):
+            return ollama.loaded(await self._loaded(request), nothing)
         opened, events = await self._opened(request, exchange)
         reader = self._reader(request, opened, exchange)
 
@@ -375,9 +380,12 @@ class Endpoint:
 
     async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
         name = await self._read(body, exchange, lambda: ollama.shown_name(body))
-        async for event in self.state.front.events(r.Load(name)):
+        return ollama.shown(await self._loaded(r.Load(name)))
+
+    async def _loaded(self, request: r.Load) -> r.ModelFacts:
+        async for event in self.state.front.events(request):
             if isinstance(event, r.Loaded):
-                return ollama.shown(event.facts)
+                return event.facts
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def ollama_tags(self, body: bytes, exchange: ServedExchange) -> Reply:
@@ -412,6 +420,10 @@ class Endpoint:
             line = f"there is no model {name[:80]!r} here: {', '.join(names)}"
             raise RequestRefused(line, "model", 404, "model_not_found")
         return openai_responses.model(name)
+
+    async def greeting(self, body: bytes, exchange: ServedExchange) -> Reply:
+        """For a browser, and for Ollama's clients, which look here whether there is a server."""
+        return "likely is running; GET /openapi.json lists all there is\n"
 
     async def health(self, body: bytes, exchange: ServedExchange) -> Reply:
         alive = self.state.front.alive

@@ -48,7 +48,7 @@ async def test_a_server_that_is_quiet_writes_no_line_and_nobody_logs_its_health(
     await quiet.send(CHAT, SAY)
     assert quiet.log == [] and quiet.metrics.requests[CHAT, 200] == 1
     served = Asked()
-    for path in ("/health", "/metrics", "/v1/models"):
+    for path in ("/", "/health", "/metrics", "/v1/models"):
         assert (await served.send(path)).status == 200
     assert [line.split()[0] for line in served.log] == ["/v1/models"]
 
@@ -172,6 +172,8 @@ async def test_a_client_that_leaves_ends_its_work() -> None:
         ("/v1/models", {"authorization": "Bearer kk"}, 401),
         ("/v1/models", {"x-api-key": "k"}, 200),
         ("/v1/models", {"x-api-key": "kk"}, 401),
+        ("/", {}, 200),
+        ("/", {"host": "evil.example"}, 403),
         ("/health", {}, 200),
         ("/health", {"host": "evil.example"}, 403),
         (WATCH, {"authorization": "Bearer k"}, 401),

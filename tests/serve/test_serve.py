@@ -212,6 +212,13 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [  # of each reader one, and a
     ("/api/chat", {"model": "tiny", "messages": HI, "options": {"num_predict": 0}}, 400, "options.num_predict must"),
     ("/api/chat", {"model": "tiny", "messages": HI, "think": "hard"}, 400, "think must be none, minimal"),
     ("/api/generate", {"model": "none", "prompt": "x"}, 404, "model"),
+    ("/api/generate", {"model": "none"}, 404, "model"),
+    (
+        "/api/generate",
+        {"model": "tiny", "keep_alive": 0},
+        400,
+        "keep_alive: a model leaves when others want its memory",
+    ),
     ("/api/generate", {"model": "tiny", "prompt": "x", "images": ["aGk="]}, 400, "images"),
     ("/api/generate", {"model": "tiny", "prompt": "x", "raw": True, "system": "y"}, 400, "raw"),
     ("/api/embed", {"model": "none", "input": "x"}, 404, "model"),
@@ -249,6 +256,15 @@ def test_what_changes_no_answer_is_passed_over_and_named_once(client: Client) ->
 def test_clients_of_ollama_are_served(client: Client) -> None:
     """As they write it: empty fields, raw prompts, embeddings in both forms, and which models are loaded."""
     asked = {"model": "tiny", "options": {"seed": 4, "temperature": 0.8, "num_predict": 6}, "stream": False}
+    for path, said in (
+        ("/api/generate", {"response": ""}),
+        ("/api/chat", {"message": {"role": "assistant", "content": ""}}),
+    ):
+        status, loaded = client.ask(path, {"model": "tiny:latest"})  # as it is wanted before there is a question
+        assert (
+            status == 200 and loaded.items() >= {"model": "tiny", "done": True, "done_reason": "load", **said}.items()
+        )
+    assert "tiny" in [each["name"] for each in client.ask("/api/ps")[1]["models"]]
     want = client.ask("/api/generate", asked | {"prompt": "hi"})[1]["response"]
     empty = {"images": [], "suffix": "", "template": "", "context": [], "keep_alive": 5, "raw": False}
     assert client.ask("/api/generate", asked | empty | {"prompt": "hi"})[1]["response"] == want
