@@ -11,6 +11,7 @@ from likely.engine.adapters.attached import AdapterChange, Attached
 from likely.engine.answer_form import binding
 from likely.engine.beside import awaited, begun
 from likely.engine.errors import CheckpointError, ParameterError
+from likely.engine.recommended import recommended, recommended_in
 from likely.engine.session import Session
 from likely.engine.sources import store
 from likely.engine.sources.checkpoint import Checkpoint, loading
@@ -81,6 +82,7 @@ class LoadedModel(Session):
             mask=diffusion.mask if diffusion is not None else None,
             warning=room.warning(self),
             calls=call_format(tokenizer) is not None,
+            sampling=recommended_in(checkpoint.general) if checkpoint.general else recommended(info.path),
             apart=thinking.apart if (thinking := thinking_of(tokenizer)) is not None else (),
             activation_bits=checkpoint.precision.activation_bits if checkpoint.precision.rounding else None,
         )

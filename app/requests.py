@@ -172,7 +172,7 @@ class ModelFacts:
     eos: frozenset[int] = field(default_factory=frozenset)
     mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
     warning: str = ""  # that it is near the limit of this machine's memory
-    sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends, where a server asked
+    sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends
     calls: bool = False  # its chat template has calls of tools that can be read
     apart: tuple[str, ...] = ()  # marks around what it says, which are no part of it
     activation_bits: int | None = None  # to which products round activations, where that was asked for

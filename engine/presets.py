@@ -74,6 +74,8 @@ PRESETS: Mapping[str, Values] = MappingProxyType(
     }
 )
 
+RECOMMENDED = "recommended"  # the name of the values that a model's makers name, where they do
+
 
 def recipe(settings: Values, order: Order = MLX_LM, *, bias: Mapping[int, float] | None = None) -> Recipe:
     """The recipe of a dict of values; a parameter that is not in it is off.

@@ -15,6 +15,7 @@ FOLDER = {  # GenerationConfig of transformers
     "temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "typical_p": "typical_p",
     "repetition_penalty": "repetition_penalty",
 }  # fmt: skip
+KEYS = "general.sampling."
 FILE = {  # constants.py of the gguf package
     "temp": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "xtc_probability": "xtc_probability",
     "xtc_threshold": "xtc_threshold", "penalty_repeat": "repetition_penalty",
@@ -25,8 +26,7 @@ FILE = {  # constants.py of the gguf package
 def recommended(path: Path) -> Values:
     """The values of a checkpoint's file or folder; empty where it names none. One that is out of its range is none."""
     if path.is_file():
-        metadata = read_header(path).metadata
-        return _within({ours: metadata.get(f"general.sampling.{name}") for name, ours in FILE.items()})
+        return recommended_in(read_header(path).metadata)
     try:
         found: Mapping[str, Any] = json_reader.read(path / "generation_config.json", dict, error=CheckpointError)
     except CheckpointError:  # there need not be one
@@ -34,6 +34,11 @@ def recommended(path: Path) -> Values:
     if found.get("do_sample") is False:  # whatever else it says: so does transformers
         return {"temp": 0.0}
     return _within({ours: found.get(name) for name, ours in FOLDER.items()})
+
+
+def recommended_in(metadata: Mapping[str, Any]) -> Values:
+    """The values of a GGUF file, by the keys of its header."""
+    return _within({ours: metadata.get(f"{KEYS}{name}") for name, ours in FILE.items()})
 
 
 def _within(values: Mapping[str, Any]) -> Values:

@@ -14,11 +14,11 @@ from likely.app.cli.table_options import options
 from likely.app.limits import Limits
 from likely.engine import presets
 from likely.engine.errors import ParameterError
-from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, Values, read, recipe
+from likely.engine.presets import ORDERS, PARAMETERS, PRESETS, RECOMMENDED, Values, read, recipe
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import Parameter
 
-DEFAULT_PRESET, RECOMMENDED = "balanced", "recommended"
+DEFAULT_PRESET = "balanced"
 MAX_TOKENS = 2048  # a model that never ends its answer is stopped there
 
 

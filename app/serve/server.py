@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import h11
@@ -115,13 +115,11 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from likely.app import model_provider
         from likely.engine import machine, room
         from likely.engine.adapters.adapters import read
-        from likely.engine.recommended import recommended
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
             nbytes = machine.memory() // KEPT_SHARE
             bits, path = options.activation_bits, names.stands_for(name)
             loaded = yield from model_provider.opening(name, path, activation_bits=bits, kept=KEPT, kept_nbytes=nbytes)
-            loaded.facts = replace(loaded.facts, sampling=recommended(loaded.info.path))
             return loaded
 
         adapters = {}

@@ -6,7 +6,7 @@ transformer of those; nothing past this module knows where a model came from.
 
 import copy
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,13 +39,15 @@ GPU = "a GPU runs the graph"
 
 @frozen(slots=False)
 class Checkpoint:
-    """A model that is ready to run. `config` is in Hugging Face's terms."""
+    """A model that is ready to run. `config` is in Hugging Face's terms; `general` are the general keys of a GGUF
+    file's header."""
 
     model: "LanguageModel"
     tokenizer: Tokenizer
     info: ModelInfo
     config: dict[str, Any]
     precision: Precision
+    general: Mapping[str, Any] = field(default_factory=dict)
 
     def twin(self) -> "Checkpoint":
         """A second model over the same arrays: what is attached to one, or trained, is not on the other.
@@ -175,8 +177,11 @@ def _find(name: str, progress: Report) -> Generator[None, None, ModelInfo]:
 def _load(
     info: ModelInfo, precision: Precision | None, parting: Partition | None, progress: Report
 ) -> Generator[bool | None, None, Checkpoint]:
+    general: dict[str, Any] = {}
     if info.path.is_file():
-        tokenizer, config, arrays, precision, share = yield from _read_gguf(info, precision, parting)
+        header = yield from awaited(begun(lambda: gguf.read_header(info.path)))
+        general = {key: value for key, value in header.metadata.items() if key.startswith("general.")}
+        tokenizer, config, arrays, precision, share = yield from _read_gguf(header, info, precision, parting)
     else:
         config = _config(info)
         if parting is None and mlx_lm_folder.reads(config):
@@ -201,7 +206,7 @@ def _load(
 
         assert isinstance(model, models.Transformer)  # `share` refuses others
         model = connect(model, share, parting.ranks.group)
-    return Checkpoint(model, tokenizer, info, _of_model(config, precision), precision)
+    return Checkpoint(model, tokenizer, info, _of_model(config, precision), precision, general)
 
 
 def _load_by_mlx_lm(
@@ -249,9 +254,8 @@ Read = tuple[Tokenizer, dict[str, Any], dict[str, Any], Precision, "Sharding | N
 
 
 def _read_gguf(
-    info: ModelInfo, precision: Precision | None, parting: Partition | None
+    header: gguf.Header, info: ModelInfo, precision: Precision | None, parting: Partition | None
 ) -> Generator[bool | None, None, Read]:
-    header = yield from awaited(begun(lambda: gguf.read_header(info.path)))
     architecture = mapping.architecture(header)
     config = _longer(info, mapping.config(header, lambda tensor: weights.read_values(header, tensor)))
     if precision is None:

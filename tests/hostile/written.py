@@ -233,7 +233,7 @@ def lived_in(case: Path) -> None:
     before = dict(os.environ)
     os.environ |= {"HOME": str(case), "LIKELY_HOME": str(case), "HF_HUB_CACHE": str(case / "hub")}
     try:
-        print(list(presets.own(case)), presets.choices(case), [preferences.chosen()])
+        print(list(presets.own(case)), presets.choices(case, None), [preferences.chosen()])
         print(store.default(), [one_line(each.name) for each in store.list()])
     finally:
         os.environ.clear()

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from likely.app.tui.chat.start import Start
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
 from likely.engine.trace.step import Recipe
-from likely.engine.transforms import LogitBias, Temperature
+from likely.engine.transforms import LogitBias, Temperature, TopK
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -263,6 +263,25 @@ def test_values_are_printed_beside_their_sliders(name: str, value: float, said: 
     assert shown(PARAMETERS[name], value) == said
 
 
+@pytest.mark.slow
+def test_what_the_makers_of_a_model_recommend_is_a_preset_where_they_do(tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    engine.facts = replace(engine.facts, sampling={"temp": 0.6, "top_k": 20})
+    with Screen(tmp_path, engine, ScriptedEngine("other")) as screen:
+        screen.say(ASK)
+        screen.press("ctrl+g", "p")
+        (row,) = (line for line in screen.lines if "recommended" in line)
+        assert "temperature 0.6, top-k 20, by the files of scripted" in row
+        screen.press(*["down"] * len(PRESETS), "enter")
+        assert "SAMPLER  recommended" in screen.text and value(screen, "top-k") == "20"
+        assert screen.kept[0].recipe == Recipe((TopK(20), Temperature(0.6)))
+        screen.press("escape")
+        screen.say("/model other")
+        assert "SAMPLER  recommended" not in screen.text
+        screen.say("/preset recommended")
+        assert "other comes without recommended values" in screen.text
+
+
 def test_presets_are_kept_with_those_that_cannot_be_read(tmp_path: Path) -> None:
     home, other = tmp_path, {"values": {"warmth": 1.0}, "order": []}
     (home / presets.FILE).write_text(json.dumps({"broken": other, "short": {"values": {}}}))
@@ -270,11 +289,15 @@ def test_presets_are_kept_with_those_that_cannot_be_read(tmp_path: Path) -> None
     presets.keep(home, "mine", mine)
     assert presets.own(home) == {"mine": mine}
     assert set(json.loads((home / presets.FILE).read_text())) == {"broken", "short", "mine"}
-    assert presets.names(home) == [*PRESETS, "mine"]
-    assert presets.chosen(home, "preset mine", Sampling().banned(3)) == Sampling(mine.values, mine.order, {3: BAN})
-    assert presets.chosen(home, "preset wild", mine) == mine.preset("wild")
+    assert presets.names(home, None) == [*PRESETS, "mine"]
+    assert presets.chosen(home, "preset mine", Sampling().banned(3), None) == Sampling(
+        mine.values, mine.order, {3: BAN}
+    )
+    assert presets.chosen(home, "preset wild", mine, None) == mine.preset("wild")
     assert (
-        presets.chosen(home, "order llama.cpp" if "llama.cpp" in ORDERS else f"order {next(iter(ORDERS))}", mine).values
+        presets.chosen(
+            home, "order llama.cpp" if "llama.cpp" in ORDERS else f"order {next(iter(ORDERS))}", mine, None
+        ).values
         == mine.values
     )
     for choice, line in (
@@ -284,7 +307,7 @@ def test_presets_are_kept_with_those_that_cannot_be_read(tmp_path: Path) -> None
         ("preset " + list(ORDERS)[-1], "no preset"),
     ):
         with pytest.raises(ParameterError, match=line):
-            presets.chosen(home, choice, mine)
+            presets.chosen(home, choice, mine, None)
     (home / presets.FILE).write_text("{")
     assert presets.own(home) == {}
     (home / presets.FILE).unlink()

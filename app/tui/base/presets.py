@@ -7,19 +7,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from likely.app.requests import ModelFacts
 from likely.app.tui.base.sampling import Sampling
 from likely.engine import json_reader
 from likely.engine.errors import DataError, ParameterError
-from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
+from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, RECOMMENDED
 from likely.engine.whole_file import write_whole
 
 Choice = tuple[str, str]  # its id, and words; without an id it is a heading
 FILE = "presets.json"
 
 
-def names(home: Path) -> list[str]:
+def given(facts: ModelFacts | None) -> Mapping[str, Mapping[str, float]]:
+    """The presets that are there for every model, then what the publisher of this one recommends, if anything."""
+    return {**PRESETS, **({RECOMMENDED: facts.sampling} if facts is not None and facts.sampling else {})}
+
+
+def names(home: Path, facts: ModelFacts | None) -> list[str]:
     """The names of presets: the given ones, then a person's own."""
-    return [*PRESETS, *own(home)]
+    return list(dict.fromkeys([*given(facts), *own(home)]))
+
+
+def name_of(sampling: Sampling, facts: ModelFacts | None) -> str:
+    """The given preset that these values are, or ""."""
+    return next((name for name, values in given(facts).items() if dict(sampling.values) == {**OFF, **values}), "")
 
 
 def own(home: Path) -> dict[str, Sampling]:
@@ -50,15 +61,18 @@ def keep(home: Path, name: str, sampling: Sampling) -> None:
     write_whole(home / FILE, [json.dumps(rows, indent=1)])
 
 
-def choices(home: Path) -> list[Choice]:
+def choices(home: Path, facts: ModelFacts | None) -> list[Choice]:
     """Every preset and every order."""
-    return [*named(home), *orders()]
+    return [*named(home, facts), *orders()]
 
 
-def named(home: Path) -> list[Choice]:
+def named(home: Path, facts: ModelFacts | None) -> list[Choice]:
     """The presets, under their heading."""
-    rows = {name: ", ".join(map(_value, values.items())) for name, values in PRESETS.items()}
-    return _listed("preset", "preset", rows | dict.fromkeys(own(home), "saved by you"))
+    rows = {name: ", ".join(map(_value, values.items())) for name, values in given(facts).items()}
+    if facts is not None and RECOMMENDED in rows:
+        rows[RECOMMENDED] += f", by the files of {facts.title or facts.name}"
+    saved = {name: "saved by you" for name in own(home) if name not in rows}
+    return _listed("preset", "preset", rows | saved)
 
 
 def orders() -> list[Choice]:
@@ -70,17 +84,19 @@ def orders() -> list[Choice]:
     return _listed("order", "order of the transforms", rows)
 
 
-def chosen(home: Path, choice: str, sampling: Sampling) -> Sampling:
+def chosen(home: Path, choice: str, sampling: Sampling, facts: ModelFacts | None) -> Sampling:
     """The settings that a choice makes of others. Raises ParameterError for a name that is none."""
     kind, _, name = choice.partition(" ")
     if kind == "order" and name in ORDERS:
         return replace(sampling, order=ORDERS[name])
-    if kind == "preset" and name in PRESETS:
-        return sampling.preset(name)
+    if kind == "preset" and name in (known_values := given(facts)):
+        return replace(sampling, values={**OFF, **known_values[name]})
     mine = own(home)
     if kind == "preset" and name in mine:
         return replace(mine[name], bias=sampling.bias)
-    known = list(ORDERS) if kind == "order" else names(home)
+    if kind == "preset" and name == RECOMMENDED and facts is not None:
+        raise ParameterError(f"{facts.title or facts.name} comes without recommended values")
+    known = list(ORDERS) if kind == "order" else names(home, facts)
     raise ParameterError(f"there is no {kind} {name}: {', '.join(known)}")
 
 

@@ -100,7 +100,7 @@ class ColumnSetup:
         host, facts = self.view.host, column.chat.facts
         own = facts.name if facts is not None else column.model
         options = [
-            *presets.named(host.home),
+            *presets.named(host.home, facts),
             ("typed", "  parameters…    type them: temp 1.2 top_p 0.9"),
             *presets.orders(),
             *decoding.strategies([name for name in host.engine.models if name != own]),
@@ -129,7 +129,7 @@ class ColumnSetup:
                 column.model = name
                 self.differs(column)
             case "preset" | "order":
-                sampling = presets.chosen(self.view.host.home, f"{kind} {name}", chat.sampling)
+                sampling = presets.chosen(self.view.host.home, f"{kind} {name}", chat.sampling, chat.facts)
                 chat.adjust(replace(chat.settings, sampling=sampling))
                 self.differs(column)
 

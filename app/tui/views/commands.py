@@ -149,8 +149,8 @@ def offered(screen: ChatParts) -> Iterator[Command]:
             ("jsonl", "JSONL with log-probabilities"),
         ):
             yield f"session: Export {name}", "into this folder", partial(slash.run, screen, f"/export {kind}")
-    for name in presets.names(host.home):
-        if chat.sampling.preset_name != name:
+    for name in presets.names(host.home, chat.facts):
+        if presets.name_of(chat.sampling, chat.facts) != name:
             yield f"sample: Preset {name}", "values of the sliders", partial(slash.run, screen, f"/preset {name}")
     for name in ORDERS:
         if chat.sampling.order_name != name:

@@ -132,7 +132,8 @@ def _order(screen: ChatParts, name: str) -> None:
 
 def _choose(screen: ChatParts, choice: str) -> None:
     """Take over a preset or an order."""
-    screen.set_sampling(presets.chosen(screen.host.home, choice, screen.chat.sampling))
+    sampling = presets.chosen(screen.host.home, choice, screen.chat.sampling, screen.chat.facts)
+    screen.set_sampling(sampling)
 
 
 def _set(screen: ChatParts, text: str) -> None:
@@ -417,7 +418,7 @@ COMMANDS: dict[str, Slash] = {
     "seed": Slash("n", "answer again with this seed", _seed),
     "max": Slash("n", "tokens an answer may have; 0 is no limit", _max),
     "think": Slash("on, off, n", "whether to think, or for how many tokens", _think, lambda _: list(THINKS)),
-    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home)),
+    "preset": Slash("[name]", "sampling preset", _preset, lambda s: presets.names(s.host.home, s.chat.facts)),
     "save-preset": Slash("name", "save the sliders as a preset", _save_preset),
     "save-system": Slash("name", "keep the system prompt by a name; an empty one drops it", _save_system),
     "order": Slash("name", "the order of the transforms", _order, lambda _: list(ORDERS)),

@@ -14,7 +14,7 @@ from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.recipes import words
 from likely.app.store import Store
-from likely.app.tui.base import cells
+from likely.app.tui.base import cells, presets
 from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat import denoising_layout
@@ -106,7 +106,7 @@ class Column(Vertical):
         model = (facts.title or facts.name) if facts is not None and (self.model or self.named) else self.model
         order = f"{sampling.order_name} order" if sampling.order_name != "mlx-lm" else ""
         strategy = "diffusion" if self.chat.diffuses else self.chat.settings.strategy.words
-        drawn = (sampling.preset_name or words(sampling.recipe), order, strategy)
+        drawn = (presets.name_of(sampling, facts) or words(sampling.recipe), order, strategy)
         parts = (model, *drawn) if self.named else (*drawn, model)  # what is first stays where there is little room
         return " · ".join(part for part in parts if part)
 

@@ -79,6 +79,7 @@ class Sliders(LineWidget, can_focus=True):
         self.unfolded = False
         self.top = 0
         self._dragging = False
+        self._name = ""  # of the preset that was shown
 
     @property
     def sampling(self) -> Sampling:
@@ -89,11 +90,15 @@ class Sliders(LineWidget, can_focus=True):
         return self.settings.strategy
 
     def show(self, settings: AnswerSettings) -> None:
-        before, self.settings = self.settings, settings
-        if settings != before:
+        before, self.settings = (self.settings, self._name), settings
+        if (settings, self._called()) != before:  # what its values are called hangs on the model, too
             self.redraw()
-            if self._height(settings) != self._height(before):
+            if self._height(settings) != self._height(before[0]):
                 self.refresh(layout=True)
+
+    def _called(self) -> str:
+        """The preset that the values are, "" for none."""
+        return presets.name_of(self.sampling, host(self).engine.current)
 
     def _on(self, p: Parameter) -> bool:
         """Whether a parameter acts; temperature always does."""
@@ -139,7 +144,8 @@ class Sliders(LineWidget, can_focus=True):
         self.top = min(self.top, max(len(rows) - room, 0))
         searches = self.strategy.SEARCHES
         parts = [f"{self.strategy.TITLE} draws nothing"] if searches else []
-        parts = parts or [part for part in (self.sampling.preset_name, f"{self.sampling.order_name} order") if part]
+        self._name = self._called()
+        parts = parts or [part for part in (self._name, f"{self.sampling.order_name} order") if part]
         while parts and cells.width("  " + f" {self.glyphs.dot} ".join(parts)) > width - 7:
             parts.pop()
         words = cells.pad("  " + f" {self.glyphs.dot} ".join(parts), width - 7)
@@ -318,12 +324,13 @@ class Sliders(LineWidget, can_focus=True):
 
     def action_presets(self) -> None:
         """Have a person choose a preset, or the order of the transforms."""
+        facts = host(self).engine.current
 
         def chosen(choice: str | None) -> None:
             if choice is not None:
-                self._sampled(presets.chosen(host(self).home, choice, self.sampling))
+                self._sampled(presets.chosen(host(self).home, choice, self.sampling, facts))
 
-        self.app.push_screen(Pick("how tokens are drawn", presets.choices(host(self).home)), chosen)
+        self.app.push_screen(Pick("how tokens are drawn", presets.choices(host(self).home, facts)), chosen)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         self._drag(event)
