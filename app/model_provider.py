@@ -18,7 +18,7 @@ from likely.engine.sources.checkpoint import Checkpoint, loading
 from likely.engine.sources.fetch import catalogue
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.sources.model_info import ModelInfo
-from likely.engine.thinking import thinking_of
+from likely.engine.thinking import switch, thinking_of
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.tools.call_format import call_format
 from likely.models import Transformer
@@ -83,6 +83,7 @@ class LoadedModel(Session):
             warning=room.warning(self),
             calls=call_format(tokenizer) is not None,
             sampling=recommended_in(checkpoint.general) if checkpoint.general else recommended(info.path),
+            thinks=frozenset(on for on in (True, False) if switch(tokenizer.template_reads, on) is not None),
             apart=thinking.apart if (thinking := thinking_of(tokenizer)) is not None else (),
             activation_bits=checkpoint.precision.activation_bits if checkpoint.precision.rounding else None,
         )

@@ -31,6 +31,9 @@ from likely.engine.trace.step import Recipe, TokenStep
 if TYPE_CHECKING:
     from likely.app.plain_offer import NumberedOffer, Outcome
 
+ALSO = {  # as the full screen takes them, too
+    "/exit": "/quit", "/bye": "/quit", "/q": "/quit", "/clear": "/new", "/retry": "/redo", "/?": "/help",
+}  # fmt: skip
 HELP = (
     "/redo draws the last answer again · /new starts over · /system TEXT · /adapter NAME, 0.5, off · /compact makes "
     "room · /quit ends; ctrl-c stops an answer"
@@ -162,6 +165,7 @@ def converse(
     offer: NumberedOffer | None = None
     while (line := _line(session, terminal)) is not None:
         text = line.strip()
+        text = ALSO.get(text, text)
         if text == "/quit":
             return
         way, offer = None if offer is None else offer.take(text), None
@@ -180,7 +184,10 @@ def converse(
         elif text == "/new":
             prompt = Prompt(system=prompt.system)
             continue
-        elif text.startswith("/system"):
+        elif text == "/help":
+            sys.stderr.write(f"{HELP}\n")
+            continue
+        elif text.split()[:1] == ["/system"]:
             prompt = Prompt(system=text.removeprefix("/system").strip())
             continue
         elif text == "/redo":

@@ -174,6 +174,7 @@ class ModelFacts:
     warning: str = ""  # that it is near the limit of this machine's memory
     sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends
     calls: bool = False  # its chat template has calls of tools that can be read
+    thinks: frozenset[bool] = frozenset((True, False))  # which of to think, and not to, its chat template can be told
     apart: tuple[str, ...] = ()  # marks around what it says, which are no part of it
     activation_bits: int | None = None  # to which products round activations, where that was asked for
 

@@ -104,7 +104,7 @@ def switched(tokenizer: Encoding, thinking: bool) -> dict[str, bool | str]:
     """The option that has a template think, or not. ParameterError where it cannot be told."""
     if (option := switch(tokenizer.template_reads, thinking)) is None:
         can = "that it is not to think" if EFFORT in tokenizer.template_reads else "whether to think"
-        raise ParameterError(f"this model's chat template cannot be told {can}: leave it as it is")
+        raise ParameterError(f"this model's chat template cannot be told {can}: leave that as usual")
     return dict((option,))
 
 

@@ -219,6 +219,8 @@ def test_every_object_says_what_its_numbers_are_in(likely: Likely, verb: tuple[s
 def test_plain_chat_talks_line_by_line(likely: Likely) -> None:
     code, out, err = likely("chat", "--plain", "--temp", "0", stdin=b"hello\n/redo\n/nonsense\n/quit\n")
     assert code == 0 and out == "xyz\nxyz\n" and "unknown command /nonsense" in err
+    code, out, err = likely("chat", "--plain", "--temp", "0", stdin=b"hello\n/retry\n/help\n/bye\nhello\n")
+    assert code == 0 and out == "xyz\nxyz\n" and "/redo draws the last answer again" in err and "unknown" not in err
 
 
 @pytest.mark.parametrize(

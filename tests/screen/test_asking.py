@@ -145,6 +145,22 @@ def test_several_answers_side_by_side_are_those_of_their_seeds(tmp_path: Path) -
             assert [step.token for step in talk.messages()[-1].steps] == together[seed]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_thinking_is_refused_at_once_where_the_template_cannot_be_told(told: bool, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "tiny")
+    if not told:
+        settings = path / "tokenizer_config.json"
+        settings.write_text(settings.read_text().replace("enable_thinking", "nothing_known"))
+    with Screen(tmp_path, shop=TinyShop(path)) as screen:
+        screen.say("/max 2")
+        answered(screen, "ab")
+        for typed in ("on", "off"):
+            said = screen.say(f"/think {typed}")
+            assert (f"thinking is {typed}" in said) if told else ("chat template cannot be told" in said)
+        answered(screen, "ab")  # nothing was set that this one could not have
+        assert len(screen.said) == 4 and screen.said[-1]
+
+
 def test_a_new_conversation_is_asked_as_the_last_one_and_one_that_is_opened_as_it_was_left(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         screen.say("/set temp 1.2 seed 5", "/max 5", ASK, "/think off", "/set choice red | blue")

@@ -19,6 +19,9 @@ def adjust(screen: ChatParts, settings: AnswerSettings, *, walked: bool = False)
     left_to_right = replace(settings, sampling=before.sampling, seed=before.seed, max_tokens=before.max_tokens)
     if chat.diffuses and left_to_right != before:
         raise ParameterError("a diffusion model fills masks: /unmask says in which order")
+    thinking = settings.thinking
+    if thinking not in (None, before.thinking) and chat.facts is not None and thinking not in chat.facts.thinks:
+        raise ParameterError(f"this model's chat template cannot be told {'' if thinking else 'not '}to think")
     missing = [name for name in settings.strategy.needs if name not in screen.host.engine.models]
     if missing:
         raise ParameterError(
