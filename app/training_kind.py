@@ -4,7 +4,7 @@ What the screen says and asks for differs by kind here, and nowhere else; how a 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class TrainingKind:
     missing: str  # what to give where there are none
     base: bool  # whether there is a model that it begins as, to be compared with
     drawn: bool = False  # whether it learns from answers that it draws
+    usual: Mapping[str, str] = field(default_factory=dict)  # of fields that are left empty, where no help says it
 
 
 TUNE = TrainingKind(
@@ -68,6 +69,7 @@ PRETRAIN = TrainingKind(
     data="a text file, JSONL, CSV, Parquet, or a folder of them",
     missing="a file or a folder of text",
     base=False,
+    usual={"tokens": "20 a parameter"},
 )  # fmt: skip
 REWARD = replace(
     TUNE,
@@ -82,6 +84,7 @@ REWARD = replace(
     data="problems and their answers: JSONL, CSV, Parquet, or a folder of them",
     missing="a file of problems and their answers",
     drawn=True,
+    usual={"rate": "0.0002", "steps": "100", "batch": "4"},
 )  # fmt: skip
 KINDS = (TUNE, PRETRAIN, REWARD)
 LONG = ("steps", "epochs")  # of which one is given

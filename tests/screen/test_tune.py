@@ -291,7 +291,7 @@ def test_the_form_of_rewards_begins_a_training_by_them(tmp_path: Path) -> None:
     trainer = ScriptedTrainer()
     with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:
         screen.press("f5", "ctrl+t", "ctrl+t")
-        assert "learn from rewards" in screen.text and re.search(r"steps +by epochs", screen.text)
+        assert "learn from rewards" in screen.text and re.search(r"steps +100\n", screen.text)
         for text in ("sums.jsonl", "", "python3 check.py", "", "", "16"):
             screen.type(text)
             screen.press("down")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from likely.app.tui.chat.candidates import CandidateTable
 
 NAME, LEAST_NAME = 20, 8  # cells of the model's name that facts give way to; where there is little room
+SHORT_NAME = 12  # of a name that is not cut as long as names of views can be left out
 ROOMY = 56  # cells beside the views
 NEWS_ROWS = 3  # of news, at most
 DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
@@ -72,7 +73,8 @@ class TopBar(LineWidget):
 
         def room(*parts: list[Segment]) -> int:
             """Columns left beside the tabs, a short name of the model and these parts."""
-            return width - sum(map(len, names.values())) - 3 - LEAST_NAME - sum(map(_width, parts))
+            short = max(LEAST_NAME, min(cells.width(self.model), SHORT_NAME))
+            return width - sum(map(len, names.values())) - 3 - short - sum(map(_width, parts))
 
         fact = [Segment(f"  {self.facts[0]}")] if self.facts else []
         if room(program, legend) < 0 or room(legend, fact) < 0:

@@ -252,6 +252,8 @@ def words(kind: TrainingKind, name: str, config: TrainingConfig | None) -> str:
         return ""
     if name == "map":
         return ", ".join(value)
+    if config is None and name in kind.usual:
+        return kind.usual[name]
     if not value and (chosen := re.search(r"\b0: (by [a-z ]+)", about(kind, name))):
         return chosen[1]
     return f"{value:g}" if isinstance(value, float) else str(value)
