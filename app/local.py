@@ -7,11 +7,12 @@ if TYPE_CHECKING:
     from likely.app.jobs import ModelProvider, Trainer
 
 
-def local_models(activation_bits: int | None = None) -> "ModelProvider":
-    """The models of this machine, with activations of so many bits. Imports mlx: called in the engine's thread."""
+def local_models(activation_bits: int | None = None, context: int | None = None) -> "ModelProvider":
+    """The models of this machine, with activations of so many bits and texts of at most so many tokens. Imports mlx:
+    called in the engine's thread."""
     from likely.app.model_provider import LocalModelProvider
 
-    return LocalModelProvider(activation_bits)
+    return LocalModelProvider(activation_bits, context)
 
 
 def local_trainer() -> "Trainer":

@@ -71,6 +71,7 @@ class LoadedModel(Session):
         self.facts = ModelFacts(
             name=name,
             context=self.context,
+            bounded=self.bounded,
             vocabulary=vocabulary or pieces(tokenizer),
             chat=tokenizer.chat_template is not None,
             nbytes=info.nbytes,
@@ -267,9 +268,10 @@ def pieces(tokenizer: Tokenizer) -> tuple[bytes, ...]:
 class LocalModelProvider:
     """The models of this machine's store, and those of the catalogue that it has the memory for."""
 
-    def __init__(self, activation_bits: int | None = None) -> None:
-        """`activation_bits` are of all models that are opened, as `engine.sources.checkpoint.load` has them."""
-        self.activation_bits = activation_bits
+    def __init__(self, activation_bits: int | None = None, context: int | None = None) -> None:
+        """`activation_bits` are of all models that are opened, as `engine.sources.checkpoint.load` has them; `context`
+        bounds the positions of their texts."""
+        self.activation_bits, self.context = activation_bits, context
 
     def choose(self, prefer: Sequence[str]) -> str:
         """The first of `prefer` that is on this machine, else the default one; "" where the person has to choose."""
@@ -279,7 +281,7 @@ class LocalModelProvider:
         return default.name if default is not None else ""
 
     def opening(self, model: str, progress: Report) -> Generator[bool | None, None, LoadedModel]:
-        return opening(model, model, progress, activation_bits=self.activation_bits)
+        return opening(model, model, progress, activation_bits=self.activation_bits, context=self.context)
 
     def offers(self) -> Sequence[ModelOffer]:
         """Models to choose from: what is here first, then what could be fetched; what fits before what does not."""

@@ -33,9 +33,12 @@ class Shortening:
     size: int
     whole: int
 
-    def ways(self, name: str, context: int, diffuses: bool = False) -> tuple[tuple[str, str], ...]:
-        """Ways on with a model of this name and context: an id and words for each."""
-        scaling = None if diffuses else enough(name, self.whole, context)
+    def ways(
+        self, name: str, context: int, diffuses: bool = False, bounded: bool = False
+    ) -> tuple[tuple[str, str], ...]:
+        """Ways on with a model of this name and context, which is no longer where it is `bounded`: an id and words for
+        each."""
+        scaling = None if diffuses or bounded else enough(name, self.whole, context)
         rope = []
         if scaling is not None:
             held = longer(name, scaling, context)

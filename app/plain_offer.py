@@ -55,7 +55,7 @@ def offered(session: Session, question: Prompt, *, diffuses: bool) -> NumberedOf
     prompts = [replace(question, turns=question.turns[at:]) for at in asked]
     sizes = [len(prompt.ids(session.tokenizer)) for prompt in prompts]
     at, short = outgrown.shortening(asked, sizes, session.context)
-    alone = diffuses or session.ranks is not None or session.adapted
+    alone = diffuses or session.ranks is not None or session.adapted or session.bounded
     name = session.info.name
     verbs: dict[str, Callable[[], Outcome]] = {
         "drop": lambda: prompts[at],

@@ -161,7 +161,7 @@ class ModelFacts:
     """A loaded model, as far as whoever asks it for something has to know it."""
 
     name: str
-    context: int  # positions
+    context: int  # positions that a text may have
     vocabulary: tuple[bytes, ...]  # piece of each id
     chat: bool  # has a chat template
     nbytes: int = 0  # weights
@@ -173,6 +173,7 @@ class ModelFacts:
     mask: int | None = None  # of a diffusion model: the token that stands for one that is to come
     warning: str = ""  # that it is near the limit of this machine's memory
     sampling: Mapping[str, float] = field(default_factory=dict)  # that its publisher recommends
+    bounded: bool = False  # the model has more positions
     calls: bool = False  # its chat template has calls of tools that can be read
     thinks: frozenset[bool] = frozenset((True, False))  # which of to think, and not to, its chat template can be told
     apart: tuple[str, ...] = ()  # marks around what it says, which are no part of it

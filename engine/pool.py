@@ -4,6 +4,7 @@ Whoever wants to read a text gets the branch at its longest prefix that was read
 what keys and values take and may take, and nothing of drawing.
 """
 
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,17 +35,19 @@ class Pool:
         model: "LanguageModel",
         prefixes: Prefixes | None = None,
         *,
+        context: int | None = None,
         kv_budget: int | None = None,
         kept: int = KEPT,
         kept_nbytes: int | None = None,
         paced: bool = False,
         **cache: Any,
     ) -> None:
-        """`prefixes` keeps the beginnings of prompts; `kv_budget` are the bytes that the keys and values of a run may
-        take; `kept` branches are remembered, if they take no more than `kept_nbytes`; `paced`: others have turns while
-        a text is read, so pieces are as long as one takes on this machine; `cache` says how caches are made
-        (`LanguageModel.make_cache`)."""
+        """`prefixes` keeps the beginnings of prompts; `context` are the positions that a text may have, where the model
+        has as many; `kv_budget` are the bytes that the keys and values of a run may take; `kept` branches are
+        remembered, if they take no more than `kept_nbytes`; `paced`: others have turns while a text is read, so pieces
+        are as long as one takes on this machine; `cache` says how caches are made (`LanguageModel.make_cache`)."""
         self.model = model
+        self.context = min(int(model.config.context), context or sys.maxsize)
         self.prefixes = prefixes
         self.step = CompiledStep(model)  # of every token that is drawn
         self.reading = Pace() if paced else None  # in tokens
@@ -164,7 +167,7 @@ class Pool:
 
     def token_budget(self, length: int, branches: int) -> int:
         """How many tokens each branch may draw after a prompt of this length; OutOfMemory where not even one fits."""
-        room, budget = int(self.model.config.context) - length, self._kv_budget
+        room, budget = self.context - length, self._kv_budget
         if budget is None:
             return room
         needs = self._needs(length, branches)
@@ -176,17 +179,16 @@ class Pool:
         return bisect_right(range(1, room + 1), budget, key=needs)
 
     def held_tokens(self) -> int | None:
-        """How many tokens' keys and values a GPU holds well beside the weights, of at most what the model was made for;
-        None without one. All or none where the cache does not say what it takes.
+        """How many tokens' keys and values a GPU holds well beside the weights, of at most what a text may have; None
+        without one. All or none where the cache does not say what it takes.
         """
         if not device().working_set:
             return None
         spare = room() - self.weights_nbytes
-        context = int(self.model.config.context)
         try:
-            return bisect_right(range(1, context + 1), spare, key=self._needs(0, 1))
+            return bisect_right(range(1, self.context + 1), spare, key=self._needs(0, 1))
         except CacheError:
-            return context if spare >= 0 else 0
+            return self.context if spare >= 0 else 0
 
     def nbytes_of(self, tokens: int) -> int:
         """Bytes that keys and values of a text of so many tokens take. CacheError where the cache does not say."""

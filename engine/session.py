@@ -66,6 +66,7 @@ class Session:
         prefixes: Prefixes | None = None,
         *,
         ranks: "Ranks | None" = None,
+        context: int | None = None,
         kv_budget: int | None = None,
         reload: bool = True,
         paced: bool = False,
@@ -73,6 +74,7 @@ class Session:
     ) -> None:
         """`prefixes` keeps the beginnings of prompts; `cache` says how caches are made (`LanguageModel.make_cache`).
 
+        `context` are the positions that a text may have at most, where the model has as many.
         `kv_budget` are the bytes that the keys and values of a run may take: it ends where the next would not fit.
         With `ranks`, the model is one that they share, and what rank 0 is asked to generate holds for all. `reload`:
         a model whose numbers leave their type may be loaded again in a wider one; not where somebody else holds it.
@@ -84,7 +86,9 @@ class Session:
         self.adapters: tuple[str, ...] = ()  # on the model, as a recipe names them
         self.adapted = False  # whether there is something on the model that is not in its file
         self.average: Averaging | None = None  # where an adapter on it has a posterior
-        self._options: dict[str, Any] = {"prefixes": prefixes, "kv_budget": kv_budget, "paced": paced, **cache}
+        self._options: dict[str, Any] = {
+            "prefixes": prefixes, "context": context, "kv_budget": kv_budget, "paced": paced, **cache
+        }  # fmt: skip
         self.adopt(checkpoint)
 
     def adopt(self, checkpoint: "Checkpoint") -> None:
@@ -101,8 +105,13 @@ class Session:
 
     @property
     def context(self) -> int:
-        """Positions that the model was made for."""
-        return int(self.model.config.context)
+        """Positions that a text may have: those that the model was made for, or fewer where that was asked for."""
+        return self.pool.context
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the model has more positions."""
+        return self.context < int(self.model.config.context)
 
     @property
     def cache_nbytes(self) -> int:
@@ -266,9 +275,7 @@ class Session:
         if not ids:
             return []
         if len(ids) > self.context:
-            raise ContextOverflow(
-                f"the text has {len(ids)} tokens and this model reads at most {self.context}: shorten it"
-            )
+            raise ContextOverflow(f"the text has {len(ids)} tokens and {self._most}: shorten it")
         while True:
             try:
                 return (yield from self._scoring(ids, start))
@@ -379,6 +386,12 @@ class Session:
             raise ParameterError("there is nothing to continue: give a prompt of at least one token")
         if len(ids) >= self.context:
             raise ContextOverflow(
-                f"the prompt has {len(ids)} tokens and this model reads at most {self.context}: "
-                "shorten it or choose a model with a longer context"
+                f"the prompt has {len(ids)} tokens and {self._most}: "
+                f"shorten it or {'allow more' if self.bounded else 'choose a model with a longer context'}"
             )
+
+    @property
+    def _most(self) -> str:
+        if self.bounded:
+            return f"the context is bounded to {self.context} of the {self.model.config.context} that this model reads"
+        return f"this model reads at most {self.context}"

@@ -12,6 +12,8 @@ from likely.app.cli.opening import (
     RuledCommand,
     activation_option,
     adapter_option,
+    check_context,
+    context_option,
     draws_no_screen,
     model_option,
     on_terminal,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 @click.command("chat", cls=RuledCommand)
 @model_option
 @rope_option
+@context_option
 @adapter_option
 @click.option("--plain", is_flag=True, help="Lines instead of a full screen: for pipes, ssh and screen readers.")
 @click.option("--resume", metavar="ID", help="Reopen a conversation where it was left.")
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 def command(
     model: str,
     rope: str | None,
+    context: int | None,
     adapters: tuple[str, ...],
     plain: bool,
     resume: str | None,
@@ -81,7 +85,9 @@ def command(
         from likely.app.plain import converse
 
         recipe, run = read_recipe(values)
-        session = open_session(model, adapters=adapters, parallel=parallel, activation_bits=activation_bits)
+        session = open_session(
+            model, adapters=adapters, parallel=parallel, activation_bits=activation_bits, context=context
+        )
         if click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE:
             from likely.engine import preferences
 
@@ -99,9 +105,11 @@ def command(
         sys.exit(watch(ServerAddress.read(server, home(), server_key or "")))
     from likely.app.tui import run as screen
 
+    check_context(context, model)
     weighed = [weighed_adapter(adapter) for adapter in adapters]
     start = _start(values, system)
-    sys.exit(screen(model or None, resume, adapters=weighed, start=start, activation_bits=activation_bits))
+    bits = activation_bits
+    sys.exit(screen(model or None, resume, adapters=weighed, start=start, activation_bits=bits, context=context))
 
 
 def _start(values: Mapping[str, Any], system: str | None) -> "Start | None":

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from likely.app.heat import one_line
 from likely.engine import ranks
-from likely.engine.errors import DataError
+from likely.engine.errors import DataError, ParameterError
 from likely.engine.whole_file import read_bounded, read_whole
 from likely.models.rope_scaling import MARK, RopeScaling
 
@@ -46,6 +46,13 @@ rope_option = click.option(
     metavar="KIND:FACTOR",
     help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It has a "
     "price: likely eval --text measures it, and the chat before it is taken.",
+)
+
+context_option = click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most so many tokens in a text, prompt and answer: fewer than the model reads, for less memory.",
 )
 
 system_option = click.option(
@@ -149,6 +156,20 @@ def with_rope(model: str, rope: str | None) -> str:
     return f"{model or default_model()}{MARK}{scaling}"
 
 
+def check_context(context: int | None, model: str) -> None:
+    """ParameterError for a bound on the context that is more than a model reads which is here."""
+    if context is None:
+        return
+    from likely.engine.sources import store
+
+    info = store.resolve(model) if model else store.default()
+    if info is not None and 0 < info.context < context:
+        raise ParameterError(
+            f"--context must be at most {info.context}, which {info.name} reads, got {context}: leave it out, or make "
+            "the model's longer with --rope"
+        )
+
+
 def open_session(
     model: str,
     *,
@@ -157,6 +178,7 @@ def open_session(
     parallel: str | None = None,
     whole: bool = False,
     activation_bits: int | None = None,
+    context: int | None = None,
     **cache: Any,
 ) -> "Session":
     """A session on a model, fetched first if it is not here; progress on stderr where that is a terminal.
@@ -165,8 +187,8 @@ def open_session(
     share the model; with `whole` each has all of it. `activation_bits` are of products with packed weights, by default
     16 for what is drawn and as exact as float32 for what is measured.
 
-    `keep_prefix` keeps what the model remembers of prompts in files; `cache` says how its caches are made
-    (`LanguageModel.make_cache`).
+    `context` bounds the tokens of a text. `keep_prefix` keeps what the model remembers of prompts in files; `cache`
+    says how its caches are made (`LanguageModel.make_cache`).
     """
     weighed = [weighed_adapter(adapter) for adapter in adapters]
     together = None if whole else ranks.joined()
@@ -175,6 +197,7 @@ def open_session(
         raise click.UsageError("--adapter is for one process: likely fuse makes the adapter part of the model first")
     if parallel is not None and together is None:
         raise click.UsageError("--parallel is for several ranks: start with mlx.launch -n 2 -- likely run ...")
+    check_context(context, model)
     gc.disable()  # what loading makes stays; searching it for garbage, again and again, took an eighth of the start
     try:
         from likely.engine import room
@@ -191,7 +214,7 @@ def open_session(
 
             identity = f"{checkpoint.info.weights} {checkpoint.precision}"  # keys of one dtype do not suit another
             prefixes = Prefixes(identity, folder=home() / "prefixes", tell=tell)
-        session = Session(checkpoint, prefixes, ranks=together, **cache)
+        session = Session(checkpoint, prefixes, ranks=together, context=context, **cache)
         if words := room.warning(session):
             tell(words)
         if weighed:

@@ -17,6 +17,7 @@ from likely.app.cli.opening import (
     activation_option,
     adapter_option,
     check_place,
+    context_option,
     model_option,
     open_session,
     parallel_option,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 @click.argument("prompt", required=False)
 @model_option
 @rope_option
+@context_option
 @adapter_option
 @click.option(
     "--file",
@@ -87,6 +89,7 @@ def command(
     prompt: str | None,
     model: str,
     rope: str | None,
+    context: int | None,
     adapters: tuple[str, ...],
     files: tuple[Path, ...],
     system: str | None,
@@ -177,6 +180,7 @@ def command(
         adapters=adapters,
         parallel=parallel,
         activation_bits=activation_bits,
+        context=context,
         **cache_options(kv_bits, kv_budget, prefix_cache),
     )
     if (asked := ToolsAsked.read(values)) is not None:

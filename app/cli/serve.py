@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import click
 
-from likely.app.cli.opening import RuledCommand, activation_option, default_model, rope_option, with_rope
+from likely.app.cli.opening import (
+    RuledCommand,
+    activation_option,
+    check_context,
+    context_option,
+    default_model,
+    rope_option,
+    with_rope,
+)
 from likely.app.heat import visible
 from likely.app.serve.bounds import BOUNDS
 from likely.engine.errors import ParameterError
@@ -22,6 +30,7 @@ from likely.engine.errors import ParameterError
     help="A model to serve, loaded at the start; several, the first of which is meant where a request names none.",
 )
 @rope_option
+@context_option
 @click.option(
     "--adapter",
     "-A",
@@ -58,6 +67,7 @@ from likely.engine.errors import ParameterError
 def command(
     models: tuple[str, ...],
     rope: str | None,
+    context: int | None,
     adapters: tuple[str, ...],
     only: bool,
     host: str,
@@ -93,7 +103,10 @@ def command(
         replace(BOUNDS, running=running, waiting=waiting),
         quiet,
         activation_bits,
+        context,
     )
+    for model in options.models:
+        check_context(context, model)
     serve(
         options,
         lambda lines: click.echo("\n".join(map(visible, lines.splitlines())), err=True),

@@ -50,6 +50,7 @@ class ServeOptions:
     bounds: Bounds = BOUNDS
     quiet: bool = False  # no line a request
     activation_bits: int | None = None  # of all models, as `engine.sources.checkpoint.load` has them
+    context: int | None = None  # positions that a text may have, of each model that has as many
 
     def __post_init__(self) -> None:
         if not self.host.strip():
@@ -117,10 +118,13 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
         from likely.engine.adapters.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
-            nbytes = machine.memory() // KEPT_SHARE
-            bits, path = options.activation_bits, names.stands_for(name)
-            loaded = yield from model_provider.opening(name, path, activation_bits=bits, kept=KEPT, kept_nbytes=nbytes)
-            return loaded
+            nbytes, path = machine.memory() // KEPT_SHARE, names.stands_for(name)
+            bits, context = options.activation_bits, options.context
+            return (
+                yield from model_provider.opening(
+                    name, path, activation_bits=bits, context=context, kept=KEPT, kept_nbytes=nbytes
+                )
+            )
 
         adapters = {}
         for name, folder in _by_name(options.adapters, adapter_name, "adapters").items():

@@ -35,15 +35,16 @@ def run(
     adapters: Sequence[tuple[str, float]] = (),
     start: "Start | None" = None,
     activation_bits: int | None = None,
+    context: int | None = None,
 ) -> int:
     """Open the chat with a model (None: the default) and, if named, a conversation. Gives the exit code.
 
     `adapters` are directories and weights, to be put on the model as soon as it is there. `start` is what conversations
-    begin with; `activation_bits` are of all models that are talked to.
+    begin with; `activation_bits` are of all models that are talked to, and so is the bound on their `context`.
 
     Says on the way out how to come back to the conversation that was open.
     """
-    models = partial(local_models, activation_bits)
+    models = partial(local_models, activation_bits, context)
     app = _begun(home, models, model=model or "", resume=resume or "", adapters=adapters, start=start)
     return _ended(app, app.run())
 

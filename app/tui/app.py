@@ -498,7 +498,8 @@ class LikelyApp(App[str]):
 
         facts = self.engine.current
         if facts is not None and self.child is None:
-            self.child = ChildServer(facts.name, self.home, facts.activation_bits)
+            context = facts.context if facts.bounded else None
+            self.child = ChildServer(facts.name, self.home, facts.activation_bits, context)
             self.go("watch")
             self.say(f"a server of {facts.name} is being started: a copy of its {facts.nbytes / 1e9:.2g} GB")
 

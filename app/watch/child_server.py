@@ -17,15 +17,16 @@ READY = " at http"  # in the line that says where it listens
 class ChildServer:
     """`likely serve` for one model alone, at a free port of this machine."""
 
-    def __init__(self, model: str, home: Path, activation_bits: int | None = None) -> None:
+    def __init__(self, model: str, home: Path, activation_bits: int | None = None, context: int | None = None) -> None:
         self.model = model
         rounded = () if activation_bits is None else ("--activation-bits", str(activation_bits))
+        bounded = () if context is None else ("--context", str(context))
         self.address = ""  # once it listens
         self.stopped = False
         self._last = ""
         self._process = subprocess.Popen(
             child_python.command(
-                *("likely.app.cli.tied_server", "-M", model, "--only", "--port", "0", "--quiet"), *rounded
+                *("likely.app.cli.tied_server", "-M", model, "--only", "--port", "0", "--quiet"), *rounded, *bounded
             ),
             env={**os.environ, "LIKELY_HOME": str(home)},
             stdin=subprocess.PIPE,

@@ -149,6 +149,14 @@ def test_a_strategy_finds_the_tokens_that_plain_sampling_finds(home: Path, tmp_p
             drawn(lab, name)
 
 
+def test_a_bound_on_the_context_is_of_each_model_that_has_as_many_positions(home: Path, tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "m.gguf", "llama", CONFIG, tiny.weights(CONFIG), "Q8_0")
+    whole_context = Session(load(path)).context
+    for asked, context in ((16, 16), (10**6, whole_context), (None, whole_context)):
+        made = whole(LocalModelProvider(context=asked).opening(str(path), nothing))
+        assert (made.facts.context, made.facts.bounded) == (context, context < whole_context)
+
+
 @needs_rounding
 def test_activations_of_8_bits_are_of_what_is_talked_to_and_not_of_who_measures_or_trains(
     home: Path, tmp_path: Path

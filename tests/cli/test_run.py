@@ -73,6 +73,29 @@ def test_a_prompt_is_words_files_and_what_is_piped_in(
     assert load(Path("read.jsonl"))[0].prompt == load(Path("told.jsonl"))[0].prompt
 
 
+def test_a_bound_on_the_context_is_of_prompt_and_answer_and_at_most_what_the_model_reads(
+    likely: Likely, tmp_path: Path
+) -> None:
+    table = bigram.random_table(0)
+    table[:, EOS] = -50.0  # an answer is as long as it may be
+    model = bigram.write(tmp_path / "m", table, 40)
+    asked = ("run", "x", "--raw", "-M", model, "-q", "--seed", 1)
+
+    def tokens(*words: object) -> int:
+        code, out, _ = likely(*asked, "--json", *words)
+        assert code == 0
+        return len(out.splitlines()) - 1  # behind the prompt's one; the last line is about the answer
+
+    assert [tokens(), tokens("--context", 40), tokens("--context", 12)] == [39, 39, 11]
+    code, out, err = likely(*asked, "--context", 41)
+    assert (code, out) == (1, "") and "--context must be at most 40, which" in err and "--rope" in err
+    assert "at most 80" in likely(*asked, "--rope", "linear:2", "--context", 81).err
+    code, out, err = likely("run", "x" * 12, "--raw", "-M", model, "--context", 12)
+    assert (code, out) == (1, "") and "bounded to 12 of the 40" in err
+    assert "at most 40, which" in likely("serve", "-M", model, "--context", 41).err
+    assert "bounded to 12 of the 40" in likely("chat", "--plain", "-M", model, "--context", 12, stdin=b"x" * 12).err
+
+
 def test_a_preset_is_what_the_models_publisher_recommends(likely: Likely, tmp_path: Path) -> None:
     model = bigram.write(tmp_path / "m", TABLE)
     asked = ("run", "hello", "-M", model, "--preset", "recommended", "-q", "--save", tmp_path / "a.jsonl")

@@ -1,5 +1,6 @@
 """A conversation that has outgrown its model: an offer with its numbers, and nothing of it is lost."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def test_it_goes_on_without_its_oldest_messages_as_a_copy(tmp_path: Path, size: 
         assert [message.text for message in whole.messages() if message.role == "user"] == [*ASKED]
         screen.press("ctrl+o")
         assert len(screen.kept) == 2
+
+
+def test_a_context_that_a_person_has_bounded_is_made_no_longer(tmp_path: Path) -> None:
+    engine = ScriptedEngine(scripts=[SKY], context=220)
+    engine.facts = replace(engine.facts, bounded=True)
+    with Screen(tmp_path, engine) as screen:
+        screen.say(*ASKED)
+        assert "leave out the oldest" in screen.text and "a longer RoPE" not in screen.text
+        screen.press("escape")
+        screen.say("/rope yarn:2")
+        assert "the context is bounded to 220 tokens: begin the chat without --context" in screen.text
 
 
 def test_its_oldest_messages_are_summarised_and_the_summary_is_edited(tmp_path: Path) -> None:

@@ -96,6 +96,14 @@ def test_models_are_those_that_were_given_within_the_bytes_that_were_given(
     jobs.close()
 
 
+def test_a_bound_on_the_context_is_of_what_is_served(tmp_path: Path) -> None:
+    options = ServeOptions((str(write_model(tmp_path / "six")),), only=True, context=12)
+    jobs = executor(options, ServedNames(options))()
+    (facts,) = (event.facts for event in jobs.execute(Load("six"), lambda event: None) if isinstance(event, Loaded))
+    assert (facts.context, facts.bounded) == (12, True)
+    jobs.close()
+
+
 @needs_rounding
 def test_activations_are_rounded_of_what_is_served_and_who_cannot_is_told(tmp_path: Path) -> None:
     four = tiny.write_gguf(tmp_path / "four.gguf", "llama", CONFIG, tiny.weights(CONFIG), "Q4_1")

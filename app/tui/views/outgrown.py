@@ -90,7 +90,8 @@ def _choose(
         elif way == "rope" and (scaling := outgrown.enough(facts.name, short.whole, facts.context)):
             _price(screen, scaling, texts)
 
-    screen.app.push_screen(Pick(title, short.ways(facts.name, facts.context, facts.mask is not None)), chosen)
+    ways = short.ways(facts.name, facts.context, facts.mask is not None, facts.bounded)
+    screen.app.push_screen(Pick(title, ways), chosen)
 
 
 def _answer(screen: ChatParts) -> None:
@@ -125,6 +126,8 @@ def rope(screen: ChatParts, text: str) -> None:
     if facts is None or screen.chat.running:
         raise ParameterError("no model is loaded" if facts is None else "an answer is under way: esc stops it")
     scaling = None if text == "off" else RopeScaling.read(text)
+    if scaling is not None and facts.bounded:
+        raise ParameterError(f"the context is bounded to {facts.context:,} tokens: begin the chat without --context")
     if scaling is None or facts.mask is not None or not talk.messages():
         _take(screen, scaling)
         return
