@@ -69,7 +69,7 @@ PRETRAIN = TrainingKind(
     data="a text file, JSONL, CSV, Parquet, or a folder of them",
     missing="a file or a folder of text",
     base=False,
-    usual={"tokens": "20 a parameter"},
+    usual={"tokens": "by the size"},
 )  # fmt: skip
 REWARD = replace(
     TUNE,

@@ -88,7 +88,7 @@ class Config:
     warmup: int = option(0, "steps of linear warm-up", low=0)
     floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
     epochs: float = option(0.0, "passes over the data; 0: by the data, 100 steps at least", low=0)
-    steps: int = option(0, "steps in all; 0: by epochs", low=0)
+    steps: int = option(0, "steps in all; 0: by epochs, of rewards 100", low=0)
     batch: int = option(0, "samples a batch; 0: by the data, 4 at most", low=0)
     accumulate: int = option(1, "batches a step", low=1)
     clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)

@@ -287,6 +287,22 @@ def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_t
         assert f"r = (1/N) Σ rᵢ = {drawn[-1].reward:.3f}" in screen.text
 
 
+@pytest.mark.parametrize(("width", "told"), [(120, True), (100, False)])
+def test_a_wide_form_says_beside_each_field_what_it_is(width: int, told: bool, tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(width, 40)) as screen:
+        screen.press("f5")
+        for field, about in (
+            ("batch", "samples a batch; 0: by the data"),
+            ("options", "a TOML file with any other options"),
+        ):
+            (line,) = [line for line in screen.lines if line.strip().startswith(field)]
+            assert (about in line) is told
+        begins = {
+            line.index(about) for line in screen.lines for about in ("samples a batch", "a TOML file") if about in line
+        }
+        assert len(begins) == told  # below each other
+
+
 def test_the_form_of_rewards_begins_a_training_by_them(tmp_path: Path) -> None:
     trainer = ScriptedTrainer()
     with Screen(tmp_path, trainer=trainer, size=(80, 24)) as screen:
@@ -356,7 +372,7 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
     (tmp_path / "wrong.toml").write_text("stepps = 6\n")
     with Screen(tmp_path, trainer=trainer) as screen:
         screen.press("f5", "enter")
-        assert "data: give a file" in screen.text and re.search(r"rate +by the data\n", screen.text)
+        assert "data: give a file" in screen.text and re.search(r"rate +by the data +peak", screen.text)
         screen.type("rows.jsonl")
         assert "data: give a file" not in screen.text
         screen.press("down", "down", "down")
@@ -378,7 +394,7 @@ def test_the_form_says_what_is_wrong_and_reads_a_file_of_settings(tmp_path: Path
 
 def test_a_training_without_data_begins_with_the_form(tmp_path: Path) -> None:
     with Screen(tmp_path, trainer=ScriptedTrainer(), tune=configure({"rank": 4})) as screen:
-        assert re.search(r"rank +4\n", screen.text) and "give" not in screen.text
+        assert re.search(r"rank +4 ", screen.text) and "give a file" not in screen.text
 
 
 def test_the_form_says_how_the_columns_of_the_data_are_read(tmp_path: Path) -> None:
