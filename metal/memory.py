@@ -31,9 +31,9 @@ def room() -> int:
     return max(0, device().working_set - SPARE)
 
 
-def trim(held: int) -> None:
-    """Give freed buffers back, where they are more than a sixth of what is `held` (bytes)."""
-    if mx.get_cache_memory() > max(FLOOR, held // 6):
+def trim(held: Callable[[], int]) -> None:
+    """Give freed buffers back, where they are more than a sixth of what is `held` (bytes), if that has to be asked."""
+    if (freed := mx.get_cache_memory()) > FLOOR and freed > held() // 6:
         mx.clear_cache()
 
 

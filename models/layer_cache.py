@@ -308,7 +308,7 @@ def grown(x: mx.array, rows: int, capacity: int) -> mx.array:
 
     Left for later, the copies of all layers would be made together, and the smaller buffers of all lie dead by then.
     """
-    memory.trim(0)
+    memory.trim(lambda: 0)
     larger = resize(x, 0, rows, capacity)
     mx.eval(larger)
     return larger

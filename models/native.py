@@ -80,8 +80,8 @@ def drawing(model: LanguageModel) -> LanguageModel:
     return model.drawing if isinstance(model, NativeModel) else model
 
 
-def last_logits(model: LanguageModel, hidden: mx.array) -> mx.array:
-    """Logits [B, V] of the last of hidden states [B, T, C]; a native model's without an evaluation of mlx's."""
+def last_logits(model: LanguageModel, hidden: mx.array) -> mx.array | np.ndarray:
+    """Logits [B, V] of the last of hidden states [B, T, C]; numpy's where native code computes them."""
     return model.last_logits(hidden) if isinstance(model, NativeModel) else model.head(hidden[:, -1])
 
 
@@ -218,10 +218,10 @@ class NativeModel:
         fast = self._fast
         return self.graph.head(hidden) if fast is None else mx.array(fast.head(np.asarray(hidden)))
 
-    def last_logits(self, hidden: mx.array) -> mx.array:
-        """Logits [B, V] of the last of hidden states [B, T, C]."""
+    def last_logits(self, hidden: mx.array) -> mx.array | np.ndarray:
+        """Logits [B, V] of the last of hidden states [B, T, C]; numpy's, without a copy, if they are native."""
         fast = self._fast  # a slice of mlx's would wait for another thread
-        return self.graph.head(hidden[:, -1]) if fast is None else mx.array(fast.head(np.asarray(hidden)[:, -1]))
+        return self.graph.head(hidden[:, -1]) if fast is None else fast.head(np.asarray(hidden)[:, -1])
 
     def make_cache(
         self,

@@ -9,6 +9,7 @@ import copy
 import ctypes
 import sys
 import threading
+from array import array
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.keys import refuse_left
 from likely.models.packed_additions import EMBED, HEAD, PRODUCTS, PackedAdditions
-from likely.models.packed_cache import FIRST, CSpan, CText, PackedCache, RowShape, spans
+from likely.models.packed_cache import FIRST, PackedCache, RowShape, described
 from likely.models.rope import Rope
 
 if TYPE_CHECKING:
@@ -290,23 +291,18 @@ class PackedModel:
         positions = max(starts) + t
         self.turn(positions)
         cache.reserve(t)
-        held = [list(spans(text)) for text in cache.texts]
-        flat = (CSpan * sum(map(len, held)))(*(span for some in held for span in some))
-        texts, at = (CText * b)(), 0
-        for i, (some, text) in enumerate(zip(held, cache.texts, strict=True)):
-            texts[i] = CText(ctypes.addressof(flat) + at * ctypes.sizeof(CSpan), len(some), text.before)
-            at += len(some)
+        texts, _spans = described(cache.texts)  # `_spans` are what `texts` point to
         rows, model = b * t, ctypes.byref(self._struct)
-        text_of = (ctypes.c_int * rows)(*(i for i in range(b) for _ in range(t)))
-        position = (ctypes.c_int * rows)(*(start + i for start in starts for i in range(t)))
+        text_of = array("i", [i for i in range(b) for _ in range(t)])
+        position = array("i", [start + i for start in starts for i in range(t)])
         tasks = (ctypes.c_int * (2 * rows))()
         work = np.empty(self._floats(model, rows, positions), np.float32)
         self._forward(
             model,
             rows,
             address(tokens),
-            text_of,
-            position,
+            ctypes.c_void_p(text_of.buffer_info()[0]),
+            ctypes.c_void_p(position.buffer_info()[0]),
             texts,
             address(hidden),
             None if states is None else address(states),

@@ -7,9 +7,10 @@ rewind, freeze. Knows neither mlx nor the model.
 import ctypes
 import math
 import mmap
+import struct
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -25,22 +26,8 @@ LARGE = 4 << 20  # bytes of a buffer that goes back to the system as soon as it 
 FILLED = 16 << 20  # bytes of one whose text is long: huge pages are cleared as a whole, with the first row in them
 
 
-class CSpan(ctypes.Structure):
-    """`span_t` of forward.h."""
-
-    _fields_ = (
-        ("keys", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("capacity", ctypes.c_int),
-        ("length", ctypes.c_int),
-        ("number", ctypes.c_int),
-    )
-
-
-class CText(ctypes.Structure):
-    """`text_t` of forward.h."""
-
-    _fields_ = (("spans", ctypes.c_void_p), ("count", ctypes.c_int), ("before", ctypes.c_int))
+SPAN = struct.Struct("PPiii4x")  # `span_t` of forward.h: keys, values, capacity, length, number
+TEXT = struct.Struct("Pii")  # `text_t`: spans, how many, positions before the last
 
 
 class RowShape(NamedTuple):
@@ -84,16 +71,13 @@ class _PackedSegment:
 class _Sequence:
     """One text: frozen spans, which are never written again, and rows of its own behind them."""
 
-    __slots__ = ("__weakref__", "own", "prefix", "rows")
+    __slots__ = ("__weakref__", "before", "own", "prefix", "rows")
 
     def __init__(self) -> None:
         self.prefix: tuple[tuple[_PackedSegment, int], ...] = ()
+        self.before = 0  # rows of the prefix
         self.own: _PackedSegment | None = None
         self.rows = 0  # of its own
-
-    @property
-    def before(self) -> int:
-        return sum(length for _, length in self.prefix)
 
     @property
     def length(self) -> int:
@@ -101,7 +85,7 @@ class _Sequence:
 
     def fork(self) -> "_Sequence":
         twin = _Sequence()
-        twin.prefix, twin.own, twin.rows = self.prefix, self.own, self.rows
+        twin.prefix, twin.before, twin.own, twin.rows = self.prefix, self.before, self.own, self.rows
         if self.own is not None:
             self.own.holders.add(twin)
         return twin
@@ -113,7 +97,7 @@ class _Sequence:
             self._take(_PackedSegment(shape, max(first, -(-end // step) * step)))
         own = self.own
         assert own is not None
-        if len(own.holders) == 1:
+        if own.used > self.rows and len(own.holders) == 1:
             own.used = max(self.rows, own.frozen)
         if end > own.capacity or own.used > self.rows:
             capacity = own.capacity if end <= own.capacity else max(2 * own.capacity, -(-end // step) * step)
@@ -132,6 +116,7 @@ class _Sequence:
         if self.own is not None and self.rows:
             self.prefix = (*self.prefix, (self.own, self.rows))
             self.own.frozen = max(self.own.frozen, self.rows)
+            self.before += self.rows
             self._take(None)
         self.rows = 0
 
@@ -144,7 +129,7 @@ class _Sequence:
             if n < length:
                 spans.append((rows, length - n))
             n -= min(n, length)
-        self.prefix = tuple(spans)
+        self.prefix, self.before = tuple(spans), sum(length for _, length in spans)
 
 
 class PackedCache:
@@ -283,9 +268,19 @@ def _room(dtype: np.dtype[Any], *shape: int) -> np.ndarray:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def spans(text: _Sequence) -> Iterator[CSpan]:
-    """The buffers of a text that has room for what comes, in their order."""
-    assert text.own is not None
-    for rows, length in (*text.prefix, (text.own, text.rows)):
-        keys, values, number = rows.at  # asked of an array they take a microsecond each
-        yield CSpan(keys, values, rows.capacity, length, number)
+def described(texts: Sequence[_Sequence]) -> tuple[bytes, bytes]:
+    """`text_t` of each text that has room for what comes, and the `span_t` of all buffers, which those point to."""
+    spans, counts = list[bytes](), list[int]()
+    for text in texts:
+        assert text.own is not None
+        for rows, length in (*text.prefix, (text.own, text.rows)):
+            keys, values, number = rows.at  # asked of an array they take a microsecond each
+            spans.append(SPAN.pack(keys, values, rows.capacity, length, number))
+        counts.append(1 + len(text.prefix))
+    flat = b"".join(spans)
+    at = ctypes.cast(flat, ctypes.c_void_p).value or 0
+    heads = list[bytes]()
+    for text, count in zip(texts, counts, strict=True):
+        heads.append(TEXT.pack(at, count, text.before))
+        at += count * SPAN.size
+    return b"".join(heads), flat

@@ -92,7 +92,7 @@ class ContinuousBatch:
             for row, (number, ids) in enumerate(zip(branches.numbers, branches.ids, strict=True))
         ]
         self.slots += new
-        self._tell(new, branches.logits())
+        self._tell(new, branches.raw_logits())
         return new
 
     def step(self) -> None:
@@ -109,7 +109,8 @@ class ContinuousBatch:
         try:
             hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), self._cache)
             logits = last_logits(self.model, hidden)
-            mx.eval(logits)
+            if isinstance(logits, mx.array):
+                mx.eval(logits)
         except BaseException as error:
             for slot in self.slots:
                 slot.error = error
@@ -119,7 +120,7 @@ class ContinuousBatch:
             slot.ids.append(slot.token)
             slot.hidden.append(hidden[row])
         self._tell(self.slots, logits)
-        memory.trim(self._cache.nbytes)
+        memory.trim(lambda: self._cache.nbytes)
         self.pace.took(len(self.slots))
 
     def held(self, slot: BatchSlot) -> "Cache":
@@ -143,8 +144,10 @@ class ContinuousBatch:
         else:
             self._cache = None
 
-    def _tell(self, slots: list[BatchSlot], logits: mx.array) -> None:
-        rows = np.asarray(logits.astype(mx.float32)) if slots[0].sampler.xp is np else logits
+    def _tell(self, slots: list[BatchSlot], logits: "Array") -> None:
+        rows = logits
+        if slots[0].sampler.xp is np and isinstance(logits, mx.array):
+            rows = np.asarray(logits.astype(mx.float32))
         for row, slot in enumerate(slots):
             slot.logits = rows[row]
 

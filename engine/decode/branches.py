@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from likely.engine.arrays import Array
 from likely.engine.decode.events import Forked, Pruned, Waiting
 from likely.engine.errors import ContextOverflow
 from likely.engine.pace import Pace
@@ -71,7 +72,7 @@ class Branches:
         self._hidden: list[
             mx.array
         ] = []  # [B or 1, T_i, C]; together a row for each of the last, mostly all, positions
-        self._logits: mx.array | None = None
+        self._logits: Array | None = None
         self._rows = 0
         self._moves = 0  # readings, steps and returns since it was empty
 
@@ -127,7 +128,7 @@ class Branches:
                 pass
         self._moves += 1
         self._append(self.step(fed, self.cache))
-        memory.trim(self.cache.nbytes)
+        memory.trim(lambda: self.cache.nbytes)
 
     def descend(self, tokens: Sequence[Any]) -> Iterator[Waiting]:
         """`feed` a token to each. Where they are many, others have a turn behind it; where they have rows of their own,
@@ -154,7 +155,7 @@ class Branches:
                 raise
             self._moves += 1
             self._append(mx.concatenate(hidden))
-            memory.trim(self.cache.nbytes)
+            memory.trim(lambda: self.cache.nbytes)
         if count >= MANY:
             yield Waiting()
 
@@ -180,14 +181,20 @@ class Branches:
     # -- what the model says -----------------------------------------------------------------------------------------
 
     def logits(self) -> mx.array:
-        """The raw logits [B, V] of each branch's next token, as the model computes them, not yet evaluated."""
+        """The raw logits [B, V] of each branch's next token, not yet evaluated."""
+        raw = self.raw_logits()
+        return mx.array(raw) if isinstance(raw, np.ndarray) else raw
+
+    def raw_logits(self) -> Array:
+        """`logits` as the model gives them: what native code computed is numpy's, and no copy."""
         if self._logits is None:
             self._logits = self._shared(last_logits(self.model, self._hidden[-1]))
         return self._logits
 
     def queue(self) -> None:
         """Let the device begin with the next logits."""
-        mx.async_eval(self.logits())
+        if not isinstance(logits := self.raw_logits(), np.ndarray):
+            mx.async_eval(logits)
 
     def last_logits(self, n: int) -> mx.array:
         """The raw logits [B, n, V] after each of the last n positions, which one `feed` took; not yet evaluated."""
@@ -229,7 +236,8 @@ class Branches:
         self._join()
         self._hidden = [hidden if hidden.shape[0] == 1 else hidden[index] for hidden in self._hidden]
         mx.async_eval(self._hidden)
-        self._logits = None if self._logits is None else self._logits[index]
+        if self._logits is not None:
+            self._logits = self._logits[rows if isinstance(self._logits, np.ndarray) else index]
         self.ids, self.numbers = [list(self.ids[row]) for row in rows], numbers
 
     def part(self, rows: Sequence[int]) -> Iterator[Forked | Pruned]:
@@ -295,7 +303,7 @@ class Branches:
                 ids += part
             if before is not None:
                 mx.eval(before)
-            memory.trim(self.cache.nbytes)
+            memory.trim(lambda: self.cache.nbytes)
             end = start + len(parts[0])
             if pace is not None and (before is not None or not queued):
                 pace.took(len(texts) * (len(parts[0]) if before is None else before.shape[1]))
@@ -332,9 +340,11 @@ class Branches:
         groups = [list(rows) for _, rows in groupby(self._hidden, key=lambda rows: rows.shape[0])]
         self._hidden = [rows[0] if len(rows) == 1 else mx.concatenate(rows, axis=1) for rows in groups]
 
-    def _shared(self, rows: mx.array) -> mx.array:
+    def _shared(self, rows: Array) -> Array:
         """Rows [B, ...] of what all may have in common."""
-        return rows if rows.shape[0] == len(self) else mx.broadcast_to(rows, (len(self), *rows.shape[1:]))
+        if rows.shape[0] == len(self):
+            return rows
+        return (np if isinstance(rows, np.ndarray) else mx).broadcast_to(rows, (len(self), *rows.shape[1:]))
 
 
 def _fed(tokens: Sequence[Any]) -> mx.array:

@@ -58,7 +58,7 @@ class EntropyBranching(Vote):
         for depth in range(1, limit + 1):
             forced = control.take_forced()
             draws = sampler.draw(branches, forced, kernel=False)
-            steps = [one.step(ids) for one, ids in zip(draws, branches.ids, strict=True)]
+            steps = sampler.observe(draws, branches.ids)
             wide = self._wide(steps) if forced is None and begun < self.paths else []
             rests = {row: rest for row in wide if (rest := _rest(draws[row])) is not None}
             wide = list(rests)[: self.paths - begun]

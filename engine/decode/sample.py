@@ -49,6 +49,8 @@ class Sample(Strategy):
         draws = sampler.draw(branches, control.take_forced())
         try:
             for n in range(1, limit + 1):
+                # what a host has just read is still in its caches; what is in flight is looked at behind the next pass
+                known = sampler.observe(draws, branches.ids) if draws[0].known else None
                 queued = (yield from queue(draws)) if n < limit else None
                 wary = max(0, wary - 1)
                 if any(d.spilled for d in draws):
@@ -58,7 +60,7 @@ class Sample(Strategy):
                     wary = WARY
                     draws = sampler.redraw(draws)
                     queued = (yield from queue(draws)) if n < limit else None
-                steps = [d.step(ids) for d, ids in zip(draws, branches.ids, strict=True)]
+                steps = known or sampler.observe(draws, branches.ids)
                 if n < limit:
                     branches.settle([step.token for step in steps])
                 kept = []

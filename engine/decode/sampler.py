@@ -15,7 +15,7 @@ import numpy as np
 from likely.engine.decode.control import RunControl
 from likely.engine.numerics import require_finite
 from likely.engine.trace.observe import observe
-from likely.engine.trace.row import kept_of, measured
+from likely.engine.trace.row import RowStatistics, kept_of, measured_rows, scanned
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     Array,
@@ -30,10 +30,11 @@ from likely.engine.transforms import (
     run,
     start,
 )
-from likely.engine.transforms.pipeline import hard
+from likely.engine.transforms.pipeline import draw_rows, hard
 from likely.metal import kernel as kernels
 from likely.metal import mx
 from likely.metal.frozen import frozen
+from likely.metal.packed.statistics import ScannedRow
 
 if TYPE_CHECKING:
     from likely.engine.decode import kernel_draw
@@ -65,6 +66,8 @@ class Draw:
     key: Key
     origin: str
     kernel: "kernel_draw.Pass | None" = None  # what drew it, in place of `after` and `removed_by`
+    seen: ScannedRow | None = None  # the logits, where they were scanned
+    left: ScannedRow | None = None  # `after`, where that was
 
     @property
     def arrays(self) -> list[Array]:
@@ -75,25 +78,33 @@ class Draw:
         return [self.token, *self.kernel.arrays, *(looked or [self.logits])]
 
     @property
+    def known(self) -> bool:
+        """Whether nothing is waited for."""
+        return self.kernel is None and not isinstance(self.token, mx.array)
+
+    @property
     def spilled(self) -> bool:
         """Whether the kernel could not draw it; waits for the token."""
         return self.kernel is not None and int(self.token) < 0
 
+    @property
+    def edited_ids(self) -> list[int]:
+        """The ids whose logits the transforms changed one by one."""
+        return edited_ids(self.recipe.transforms, self.states).tolist() if self.recipe.transforms else []
+
     def step(self, ids: Sequence[int]) -> TokenStep:
         """The numbers of the token that follows `ids`, without its text; waits for it."""
-        token = int(self.token)
-        row = None if self.kernel is None else self.kernel.statistics(self.logits.shape[-1], token)
-        if row is None:
-            known = [*edited_ids(self.recipe.transforms, self.states).tolist(), *ids[-RECENT:]]
-            row = measured(_on_host(self.logits), token, known)
-        more: dict[str, Any] = {}  # nothing was transformed
-        if self.kernel is None and self.after is not self.logits:
-            more = {"after": np.asarray(self.after), "removed_by": np.asarray(self.removed_by)}
-        elif self.kernel is not None:
+        return Sampler.observe([self], [ids])[0]
+
+    def observed(self, row: RowStatistics, position: int) -> TokenStep:
+        """The numbers of the token, by the statistics of its logits."""
+        token, more = int(self.token), dict[str, Any]()
+        if self.kernel is not None:
             more = {"kernel": self.kernel.stats(self.recipe, row, lambda: _on_host(self.logits))}
-        step = observe(row, token, **more, recipe=self.recipe, position=len(ids), origin=self.origin)
-        bound = hard(self.recipe.transforms)
-        if not bound or "removed_by" not in more:
+        elif self.after is not self.logits:  # something was transformed
+            more = {"after": np.asarray(self.after), "left": self.left, "removed_by": np.asarray(self.removed_by)}
+        step = observe(row, token, **more, recipe=self.recipe, position=position, origin=self.origin)
+        if "removed_by" not in more or not (bound := hard(self.recipe.transforms)):
             return step
         gone = np.logical_or.reduce([more["removed_by"] == place for place in bound])  # which stand before all others
         allowed = kept_of(_on_host(self.logits)[~gone])
@@ -148,11 +159,12 @@ class Sampler:
         and cannot name yet.
         """
         keys = [(self.seed + number, branches.length) for number in branches.numbers]
-        logits: Array = branches.logits()
         asked = forced is None and kernel and kernels.available()
-        if asked and (drawn := self._by_kernel(branches, logits, keys, flying)):
+        if asked and (drawn := self._by_kernel(branches, branches.logits(), keys, flying)):
             return drawn
-        rows = _on_host(logits) if self.xp is np else logits.astype(mx.float32)
+        if self.xp is np:
+            return self._draw_on_host(_on_host(branches.raw_logits()), keys, forced, self.states)
+        rows = branches.logits().astype(mx.float32)
         return [self._choose(rows[i], key, forced, self.states[i]) for i, key in enumerate(keys)]
 
     def _by_kernel(
@@ -170,6 +182,20 @@ class Sampler:
             Draw(by.token, logits[by.row], None, None, self.recipe, states, key, "drawn", by)
             for by, states, key in zip(kernel_draw.draw(logits, how, keys, apart), self.states, keys, strict=True)
         ]
+
+    @staticmethod
+    def observe(draws: Sequence[Draw], texts: Sequence[Sequence[int]]) -> list[TokenStep]:
+        """The numbers of the tokens that follow the texts, without theirs; waits for them. A host looks at all their
+        logits in one call."""
+        rows = [None if d.kernel is None else d.kernel.statistics(d.logits.shape[-1], int(d.token)) for d in draws]
+        left = [i for i, row in enumerate(rows) if row is None]
+        if left:
+            given = [draws[i].seen or _on_host(draws[i].logits) for i in left]
+            known = [[*draws[i].edited_ids, *texts[i][-RECENT:]] for i in left]
+            found = measured_rows(given, [int(draws[i].token) for i in left], known)
+            for i, row in zip(left, found, strict=True):
+                rows[i] = row
+        return [d.observed(row, len(ids)) for d, row, ids in zip(draws, rows, texts, strict=True) if row is not None]
 
     def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
         """The draws [B], with another by the transforms in place of each that spilled: the kernel could not draw it."""
@@ -217,13 +243,51 @@ class Sampler:
         return replace(self, states=tuple(states))
 
     def _choose(self, logits: Array, key: Key, forced: int | None, states: States) -> Draw:
-        xp, recipe = self.xp, self.recipe
-        row = _on_host(logits) if xp is np else logits.astype(mx.float32)
-        if xp is np:
-            require_finite(row)
-        after, removed_by = run(recipe.transforms, row, states, key, xp, greedy=recipe.greedy)
-        if forced is not None:
-            token, origin = forced, "forced"
+        if self.xp is np:
+            return self._draw_on_host(_on_host(logits)[None], [key], forced, [states])[0]
+        row, recipe = logits.astype(mx.float32), self.recipe
+        after, removed_by = run(recipe.transforms, row, states, key, mx, greedy=recipe.greedy)
+        token: Any = forced
+        if forced is None:
+            token = mx.argmax(after) if recipe.greedy else draw(after, key, mx)
+        origin = "drawn" if forced is None else "forced"
+        return Draw(mx.array(token), row, after, removed_by, recipe, states, key, origin)
+
+    def _draw_on_host(
+        self, logits: np.ndarray, keys: Sequence[Key], forced: int | None, states: Sequence[States]
+    ) -> list[Draw]:
+        """A token of each row of float32 logits [B, V], by numpy and the library that scans logits; NotFinite."""
+        recipe, origin, rows = self.recipe, "drawn" if forced is None else "forced", list(logits)
+        seen = scanned(logits)
+        if seen is None:
+            for row in rows:
+                require_finite(row)
+        if not recipe.transforms and not recipe.greedy:
+            made: list[tuple[np.ndarray, np.ndarray | None]] = [(row, None) for row in rows]
         else:
-            token, origin = xp.argmax(after) if recipe.greedy else draw(after, key, xp), "drawn"
-        return Draw(int(token) if xp is np else mx.array(token), row, after, removed_by, recipe, states, key, origin)
+            made = [
+                run(recipe.transforms, row, state, key, np, greedy=recipe.greedy)
+                for row, key, state in zip(rows, keys, states, strict=True)
+            ]
+        left, tokens = None, [forced or 0] * len(rows)
+        if forced is None and recipe.greedy:
+            tokens = [int(np.argmax(after)) for after, _ in made]
+        elif forced is None and seen is not None:
+            left = [one for after, _ in made for one in scanned(after[None]) or ()] if recipe.transforms else seen
+            tokens = draw_rows(left, keys)
+        elif forced is None:
+            tokens = [int(draw(after, key, np)) for (after, _), key in zip(made, keys, strict=True)]
+        return [
+            Draw(
+                tokens[i],
+                row,
+                *made[i],
+                recipe,
+                states[i],
+                keys[i],
+                origin,
+                seen=None if seen is None else seen[i],
+                left=None if left is None else left[i],
+            )
+            for i, row in enumerate(rows)
+        ]

@@ -221,7 +221,7 @@ class Search(Strategy):
             if depth < limit:
                 yield from branches.descend([node.token for node in chosen])
                 branches.queue()
-            steps = [draw.step(ids) for draw, ids in zip(draws, branches.ids, strict=True)]
+            steps = next_tokens.sampler.observe(draws, branches.ids)
             if depth < limit:
                 branches.settle([step.token for step in steps])
             sampler = next_tokens.sampler.advance(draws)

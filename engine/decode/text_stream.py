@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from likely.engine.decode.stop_strings import StopStrings
@@ -57,6 +56,4 @@ class TextStream:
 def with_text(tokenizer: "Tokenizer", step: TokenStep, text: str, elapsed_s: float) -> TokenStep:
     """The step with what its token stands for."""
     token = step.token
-    return replace(
-        step, piece=tokenizer.piece(token), text=text, special=tokenizer.is_special(token), elapsed_s=elapsed_s
-    )
+    return step.told(tokenizer.piece(token), text, special=tokenizer.is_special(token), elapsed_s=elapsed_s)

@@ -75,7 +75,7 @@ def averaging(
         hidden = model.hidden(tokens, cache) if layers is None else after(model, layers, tokens, cache)
         total = total + np.array(mx.sum(hidden[0].astype(mx.float32), axis=0))
         if pace is not None:
-            memory.trim(cache.nbytes)
+            memory.trim(lambda: cache.nbytes)
             pace.took(len(part))
         end += len(part)
         yield end

@@ -73,6 +73,11 @@ class TokenTable:
         return len(self.tokens)
 
     @cached_property
+    def _pieces(self) -> dict[int, bytes]:
+        """Those that were asked for."""
+        return {}
+
+    @cached_property
     def ids(self) -> dict[str, int]:
         """The id of each token by its spelling; the first where two are spelled alike."""
         ids = dict(zip(reversed(self.tokens), range(len(self.tokens) - 1, -1, -1), strict=True))
@@ -81,11 +86,14 @@ class TokenTable:
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token stands for; none for an id without a token. Raises IndexError for a negative id."""
+        if (known := self._pieces.get(token)) is not None:
+            return known
         if token < 0:
             raise IndexError(f"a token id is 0 or more, got {token}")
         if token >= len(self.tokens) or (text := self.tokens[token]) is None:
             return b""
-        return self.spelling(text, self.kinds[token])
+        self._pieces[token] = piece = self.spelling(text, self.kinds[token])
+        return piece
 
     def is_special(self, token: int) -> bool:
         """Whether the token steers the model (`<|im_end|>`, `<s>`) rather than being part of what it says."""

@@ -12,6 +12,10 @@ from likely.engine.trace.row import RowStatistics, kept_of, measured, sums
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS
 from likely.metal.frozen import frozen
+from likely.metal.packed.statistics import ScannedRow
+
+STAYING = np.full(1024, STAYS, np.int8)  # which steps share that nothing was removed from
+STAYING.flags.writeable = False
 
 
 @frozen
@@ -28,6 +32,7 @@ def observe(
     token: int,
     *,
     after: np.ndarray | None = None,
+    left: ScannedRow | None = None,
     removed_by: np.ndarray | None = None,
     kernel: KernelStats | None = None,
     recipe: Recipe,
@@ -37,18 +42,18 @@ def observe(
 ) -> TokenStep:
     """The step that took `token`, without its text. `row`: raw logits, float32 [V], or what is known of them.
 
-    `after` float32 [V] and `removed_by` int8 [V] say what the transforms made of them, or `kernel` does; without,
-    nothing was transformed. `edited_ids` are kept in the snapshot besides the most likely ones and the token itself,
-    unless `row` has it. NotFinite where the logits are no numbers.
+    `after` float32 [V] and `removed_by` int8 [V] say what the transforms made of them (`left`: a scan of that, if there
+    was one), or `kernel` does; without, nothing was transformed. `edited_ids` are kept in the snapshot besides the most
+    likely ones and the token itself, unless `row` has it. NotFinite where the logits are no numbers.
     """
     if not isinstance(row, RowStatistics):
         row = measured(row, token, edited_ids)
     snapshot = row.snapshot
     kept, chosen, lse_after, entropy_after = row.possible, row.logit, snapshot.lse, row.entropy
-    removed = np.full(len(snapshot.ids), STAYS, np.int8) if removed_by is None else removed_by[snapshot.ids]
+    removed = _all_stay(len(snapshot.ids)) if removed_by is None else removed_by[snapshot.ids]
     if after is not None:
         chosen = float(after[token])
-        kept, lse_after, entropy_after = kept_of(after)
+        kept, lse_after, entropy_after = kept_of(after) if left is None else (left.possible, left.lse, left.entropy)
     elif kernel is not None:
         kept, chosen = kernel.kept, row.logit * kernel.sharp
         lse_after, entropy_after = sums(snapshot.logits[:kept] * np.float32(kernel.sharp))
@@ -69,3 +74,8 @@ def observe(
         position=position,
         origin=origin,
     )
+
+
+def _all_stay(count: int) -> np.ndarray:
+    """int8 [count], not to be written: that no transform removed any."""
+    return STAYING[:count] if count <= len(STAYING) else np.full(count, STAYS, np.int8)

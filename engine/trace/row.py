@@ -1,5 +1,5 @@
-"""Statistics of one row of raw logits: the numbers of a step that need every logit. Without a sort: by the library that
-scans logits where there is one (Linux), else by numpy.
+"""Statistics of rows of raw logits: the numbers of a step that need every logit. Without a sort: by the library that
+scans logits where there is one (Linux), rows together, else by numpy.
 
 A GPU gives the same value (`engine.decode.kernel_row`). Knows nothing of text and recipes, nor of mlx.
 """
@@ -13,7 +13,7 @@ from likely.engine.arrays import logsumexp
 from likely.engine.errors import NotFinite
 from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
 from likely.metal.frozen import frozen
-from likely.metal.packed.statistics import LogitsError, edges_of, statistics, totals
+from likely.metal.packed.statistics import LogitsError, ScannedRow, edges_of, look, scan
 
 # Below this a mass loses digits in float32, and is summed once more by itself.
 FAINT = 1e-30
@@ -35,30 +35,60 @@ class RowStatistics:
     rank: int  # of the token: 1 + how many are larger
 
 
-def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:
-    """Of float32 logits [V]; the snapshot holds `edited_ids` and the token besides the most likely ones.
+def scanned(logits: np.ndarray) -> list[ScannedRow] | None:
+    """What float32 logits [B, V] come to, by the library; None where there is none.
 
-    NotFinite for a NaN or +inf among them, and where no token is possible.
+    NotFinite for a NaN or +inf among them, and where no token of a row is possible.
     """
     try:
-        scanned = statistics(raw, token, [*edited_ids, token])
+        return scan(logits)
     except LogitsError:  # numpy says which it is
-        scanned = None
-    if scanned is None:
-        return by_numpy(raw, token, edited_ids)
-    ids = np.concatenate([scanned.ids, scanned.others])
-    snapshot = Snapshot(
-        vocab=len(raw),
-        ids=ids,
-        logits=raw[ids],
-        lse=scanned.lse,
-        mean=scanned.mean,
-        variance=scanned.variance,
-        edges=scanned.edges,
-        counts=scanned.counts,
-        lses=scanned.lses.astype(np.float32),
-    )
-    return RowStatistics(snapshot, scanned.entropy, scanned.possible, float(raw[token]), scanned.rank)
+        for row in logits:
+            _require_numbers(row)
+        raise
+
+
+def measured(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:
+    """`measured_rows` of one row."""
+    return measured_rows([raw], [token], [np.asarray(edited_ids).tolist()])[0]
+
+
+def measured_rows(
+    rows: Sequence[np.ndarray | ScannedRow], tokens: Sequence[int], edited_ids: Sequence[Sequence[int]]
+) -> list[RowStatistics]:
+    """Of float32 logits [V] of each row, about a token of each; a snapshot holds `edited_ids` and the token besides the
+    most likely ones.
+
+    NotFinite as for `scanned`.
+    """
+    known = list[ScannedRow]()
+    for row in rows:
+        if not isinstance(row, ScannedRow):
+            if (found := scanned(row[None])) is None:
+                return [by_numpy(*each) for each in zip(map(np.asarray, rows), tokens, edited_ids, strict=True)]
+            (row,) = found
+        known.append(row)
+    looked = look(known, tokens, [[*ids, token] for ids, token in zip(edited_ids, tokens, strict=True)])
+    return [
+        RowStatistics(
+            Snapshot(
+                vocab=len(row.logits),
+                ids=seen.ids,
+                logits=seen.logits,
+                lse=row.lse,
+                mean=row.mean,
+                variance=row.variance,
+                edges=seen.edges,
+                counts=seen.counts,
+                lses=seen.lses,
+            ),
+            row.entropy,
+            row.possible,
+            float(row.logits[token]),
+            seen.rank,
+        )
+        for row, seen, token in zip(known, looked, tokens, strict=True)
+    ]
 
 
 def kept_of(after: np.ndarray) -> tuple[int, float, float]:
@@ -67,8 +97,8 @@ def kept_of(after: np.ndarray) -> tuple[int, float, float]:
     if (count := int(np.count_nonzero(there))) == 1:
         return 1, float(after[there.argmax()]), 0.0
     possible = after if count == len(after) else after[np.flatnonzero(there)]
-    scan = totals(possible) if len(possible) > FEW else None
-    return len(possible), *(sums(possible) if scan is None else (scan.lse, scan.entropy))
+    found = scan(possible[None]) if len(possible) > FEW else None
+    return len(possible), *(sums(possible) if found is None else (found[0].lse, found[0].entropy))
 
 
 def sums(logits: np.ndarray) -> tuple[float, float]:
@@ -91,10 +121,16 @@ def require_finite(top: float, vocab: int, where: Callable[[], int] | None = Non
         raise NotFinite(f"the model's logits are not finite: NaN or infinity{where_first}")
 
 
-def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:
-    """`measured` by numpy."""
-    top = raw.max()  # NaN if there is one
+def _require_numbers(raw: np.ndarray) -> np.float32:
+    """The largest of logits [V]; NotFinite as for `scanned`."""
+    top: np.float32 = raw.max()  # NaN if there is one
     require_finite(float(top), len(raw), lambda: int(np.flatnonzero(~(raw < np.inf))[0]))
+    return top
+
+
+def by_numpy(raw: np.ndarray, token: int, edited_ids: Sequence[int] | np.ndarray = ()) -> RowStatistics:
+    """`measured` of one row by numpy."""
+    top = _require_numbers(raw)
     impossible = None if raw.min() > -np.inf else np.flatnonzero(raw == -np.inf)
     possible = len(raw) - (0 if impossible is None else len(impossible))
     below = raw - top

@@ -68,6 +68,28 @@ class TokenStep:
     elapsed_s: float = 0.0  # since the run began
     logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
 
+    def told(self, piece: bytes, text: str, *, special: bool, elapsed_s: float) -> "TokenStep":
+        """The step with what its token stands for; `dataclasses.replace` takes four times as long, for every token."""
+        return TokenStep(
+            self.token,
+            piece,
+            text,
+            self.logprob,
+            self.logprob_after,
+            self.entropy,
+            self.entropy_after,
+            self.rank,
+            self.kept,
+            self.recipe,
+            self.snapshot,
+            self.removed_by,
+            self.position,
+            self.origin,
+            special,
+            elapsed_s,
+            self.logprob_allowed,
+        )
+
     @property
     def written(self) -> str:
         """Its text; a control token's name."""

@@ -13,12 +13,12 @@ import numpy as np
 from likely.engine.arrays import Array, Namespace, logsumexp
 from likely.engine.transforms.arrays import Key, uniform
 from likely.engine.transforms.transform import State, Transform, Truncation, Vocabulary
-from likely.metal.packed.statistics import masses
+from likely.metal.packed import statistics
+from likely.metal.packed.statistics import ROW, ScannedRow
 
 States = tuple[State, ...]
 
 STAYS = -1  # in `removed_by`: no transform removed the token
-ROW = 256  # tokens that the draw takes together at first
 
 
 def start(transforms: Sequence[Transform], vocabulary: Vocabulary | None, ids: Sequence[int], xp: Namespace) -> States:
@@ -87,17 +87,19 @@ def draw(logits: Array, key: Key, xp: Namespace) -> Array:
     Inverse of the distribution function, in two steps so that float32 does not lose rare tokens to rounding: a row of
     `ROW` tokens by its mass, then a token in the row. The same key and logits give the same token under mlx and numpy.
     """
-    if xp is np and logits.dtype == np.float32 and (known := masses(logits, ROW)) is not None:
-        top, sums = known
-        first = int(_invert(sums, uniform(key, "row"), xp)) * ROW
-        mass = np.exp(logits[first : first + ROW] - np.float32(top))
-        return first + _invert(mass, uniform(key, "token"), xp)
+    if xp is np and logits.dtype == np.float32 and (scanned := statistics.scan(logits[None])) is not None:
+        return draw_rows(scanned, [key])[0]
     mass = xp.exp(logits - xp.max(logits))
     if odd := -mass.shape[-1] % ROW:
         mass = xp.concatenate([mass, xp.zeros(odd, dtype=mass.dtype)])
     rows = mass.reshape(-1, ROW)
     row = _invert(xp.sum(rows, axis=-1), uniform(key, "row"), xp)
     return row * ROW + _invert(rows[row], uniform(key, "token"), xp)
+
+
+def draw_rows(rows: Sequence[ScannedRow], keys: Sequence[Key]) -> list[int]:
+    """`draw` from each row that was scanned, all in one call."""
+    return statistics.draw(rows, [(uniform(key, "row"), uniform(key, "token")) for key in keys])
 
 
 def _invert(mass: Array, share: float, xp: Namespace) -> Array:

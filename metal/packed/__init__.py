@@ -84,9 +84,13 @@ def load() -> Library | None:
         "likely_product": (None, [pointer, pointer, long, number, pointer, long, number, number, pointer]),
         "likely_back": (None, [pointer, pointer, number, pointer, pointer]),
         "likely_back_floats": (long, [pointer]),
-        "likely_totals": (None, [pointer, number, pointer, pointer]),
-        "likely_masses": (ctypes.c_float, [pointer, number, number, pointer]),
-        "likely_look": (None, [pointer, number, pointer, number, ctypes.c_float, pointer, pointer, pointer]),
+        "likely_scan": (None, [pointer, number, number, pointer, pointer]),
+        "likely_draw": (None, [number, pointer, number, pointer, pointer, pointer, pointer]),
+        "likely_look_numbers": (long, [number, number]),
+        "likely_look": (
+            number,
+            [number, pointer, number, *4 * [pointer], ctypes.c_float, *3 * [pointer], long, pointer],
+        ),
     }
     for name, (result, arguments) in takes.items():
         function = getattr(handle, name)

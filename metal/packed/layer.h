@@ -167,3 +167,17 @@ static void narrow(const float *x, int n, uint16_t *out) {
 static float exponential(float x) {
     return power_of_e(all(x))[0];
 }
+
+/* Natural logarithms, -inf of 0, for numbers of 23 bits: x is 2^n m with m from 1 / sqrt(2) on, and ln m = 2 artanh((m - 1) /
+ * (m + 1)), whose series is cut after the ninth power, an error of 2e-9. */
+static void logarithms(const float *x, int n, float *out) {
+    for (int i = 0; i < n; i += LANES) {
+        F v = LOAD(F, x + i);
+        I bits = (I)v - 0x3f3504f3, whole = bits >> 23;
+        F m = (F)((bits & 0x7fffff) + 0x3f3504f3), s = (m - 1) / (m + 1), z = s * s;
+        F y = s * (2 + z * (2.0f / 3 + z * (2.0f / 5 + z * (2.0f / 7 + z * (2.0f / 9)))));
+        F log = y + FLOATS(whole) * -2.12194440e-4f + FLOATS(whole) * 0.693359375f; /* ln 2 in two pieces */
+        I there = v > 0;
+        *(F *)(out + i) = (F)((there & (I)log) | (~there & (I)all(-__builtin_inff())));
+    }
+}

@@ -49,22 +49,19 @@ typedef struct {
 enum { TERMS = 2 };
 
 typedef struct {
-    float max, least, second; /* of the possible logits: the largest, the smallest, the largest past the candidates */
-    int possible, rank;       /* how many are > -inf; 1 + how many are larger than the token's */
-    int candidates;           /* how many of `ids` are set */
-    int unusable;             /* NaN or +inf was found: nothing else is set */
+    float max, least;         /* of the possible logits: the largest, the smallest */
+    int possible, unusable;   /* how many are > -inf; NaN or +inf was found: nothing else is set */
     double sum, weighted;     /* of exp(x - max), and of exp(x - max) (x - max) */
     double mean, variance;    /* of the possible ones */
 } scan_t;
 
-enum { CANDIDATES = 256, BINS = 64 };
+enum { CANDIDATES = 256, BINS = 64, ROW = 256 }; /* ROW: logits whose masses are added up */
 
-/* What is to be known of a row of logits. */
+/* What else is to be known of a row of logits. */
 typedef struct {
-    scan_t found;
-    double sums[BINS]; /* of exp(x - found.second) in each bin, in the first one of exp(x - base) */
-    float base, edges[BINS + 1];
-    int counts[BINS], others, ids[CANDIDATES]; /* others: how many tokens are apart; the most likely ones, descending */
+    float edges[BINS + 1], lses[BINS];    /* of a histogram; log-sum-exp of each bin, -inf for an empty one */
+    int rank, candidates, others;         /* 1 + how many are larger than the token's; how many of each are among the ids */
+    int counts[BINS];
 } look_t;
 
 enum activation { SILU, GELU_TANH };
@@ -76,11 +73,12 @@ typedef struct {
     void (*arrange)(const float *x, long next, int first, int rows, int columns, int order, float *out);
     void (*left_over)(const float *x, int columns, float *out); /* or null: activations stay floats, in one term */
     void (*multiply)(const matrix_t *m, const activations_t *x, int first, int end, float *y, long next, int add);
-    void (*statistics)(const float *x, int n, scan_t *out, float *chunk_max);
+    void (*totals)(const float *x, int n, scan_t *out, float *masses);
+    int (*larger_than)(const float *x, int n, float bar, float *most);
     int (*most_likely)(const float *x, int n, const float *most, int count, int *ids, int *work);
-    float (*masses)(const float *x, int n, int each, float *out);
-    void (*bins)(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
-                 int *counts, double *sums);
+    int (*inverse)(const float *x, int n, float top, const float *masses, const float *shares);
+    void (*bins)(const float *x, int n, float top, const int *apart, int count, const float *edges, int *counts,
+                 double *sums);
     void (*norm)(const float *x, const float *weight, int n, float eps, float *y);
     void (*turn)(float *x, int pairs, int neighbours, const float *cosines, const float *sines);
     void (*gate)(const float *gate, const float *up, int n, int activation, float *y);
@@ -97,6 +95,7 @@ typedef struct {
     void (*join)(const float *best, const float *sums, const float *mixed, long next, int parts, int size, float *out);
     void (*narrow)(const float *x, int n, uint16_t *out);
     float (*exponential)(float x);
+    void (*logarithms)(const float *x, int n, float *out);
     int wide; /* columns of b that gemm has side by side */
     void (*gemm)(int rows, int k, const float *a, long row, long column, const float *b, long apart, float *c,
                  long next, int columns, int add);

@@ -18,34 +18,26 @@ INLINE int count_of(I hits) { /* a hit is -1 */
     return count;
 }
 
-/* All of `out` but the candidates; `out->rank` is the token at first. The maximum of each chunk goes to `most`. */
-static void statistics(const float *x, int n, scan_t *out, float *most) {
+/* All of `out` of a row, and the sums of exp(x - max) of each ROW logits, [n / ROW, rounded up]. */
+static void totals(const float *x, int n, scan_t *out, float *masses) {
     const float infinity = __builtin_inff();
-    float rest[CHUNK], token = x[out->rank];
+    float rest[CHUNK];
     F top = all(-infinity), bottom = all(infinity);
-    I possible = {0}, larger = {0}, usable = all(0) == all(0);
+    I possible = {0}, usable = all(0) == all(0);
     for (int i = 0; i < n; i += CHUNK) {
         const float *part = chunk_of(x, i, n, rest);
-        F best = all(-infinity);
 #pragma unroll
         for (int j = 0; j < CHUNK; j += LANES) {
             F z = LOAD(F, part + j);
             I some = z > -infinity;
             usable &= z < infinity;
             possible += some;
-            larger += z > token;
-            best = largest(z, best);
+            top = largest(z, top);
             bottom = least((F)((some & (I)z) | (~some & (I)all(infinity))), bottom);
         }
-        float one = best[0];
-        for (int j = 1; j < LANES; j++)
-            one = best[j] > one ? best[j] : one;
-        most[i / CHUNK] = one;
-        top = largest(best, top);
     }
     out->unusable = count_of(usable) != LANES;
     out->possible = count_of(possible);
-    out->rank = 1 + count_of(larger);
     out->max = -infinity, out->least = infinity;
     for (int i = 0; i < LANES; i++) {
         out->max = top[i] > out->max ? top[i] : out->max;
@@ -53,27 +45,53 @@ static void statistics(const float *x, int n, scan_t *out, float *most) {
     }
     if (out->unusable || !out->possible)
         return;
-    D8 masses = {0}, weighted = {0}, sums = {0}, squares = {0};
+    D8 all_masses = {0}, weighted = {0}, sums = {0}, squares = {0};
+    for (int first = 0; first < n; first += ROW) {
+        F of_row = {0};
+        for (int i = first; i < first + ROW && i < n; i += CHUNK) {
+            const float *part = chunk_of(x, i, n, rest);
+            F some_masses = {0}, some_weighted = {0}; /* of a chunk, in floats */
+#pragma unroll
+            for (int j = 0; j < CHUNK; j += LANES) {
+                F z = LOAD(F, part + j);
+                I some = z > -infinity;
+                F below = (F)(some & (I)(z - out->max));
+                F mass = (F)(some & (I)power_of_e(below));
+                some_masses += mass, some_weighted += mass * below;
+                sums += low(below) + high(below);
+                squares += low(below) * low(below) + high(below) * high(below);
+            }
+            of_row += some_masses;
+            all_masses += low(some_masses) + high(some_masses);
+            weighted += low(some_weighted) + high(some_weighted);
+        }
+        *masses++ = sum(of_row);
+    }
+    double mean = sum_wide(sums) / out->possible;
+    out->sum = sum_wide(all_masses), out->weighted = sum_wide(weighted);
+    out->mean = out->max + mean;
+    out->variance = sum_wide(squares) / out->possible - mean * mean;
+}
+
+/* How many logits are larger than `bar`; the largest of each CHUNK go to `most`. */
+static int larger_than(const float *x, int n, float bar, float *most) {
+    float rest[CHUNK];
+    I larger = {0};
     for (int i = 0; i < n; i += CHUNK) {
         const float *part = chunk_of(x, i, n, rest);
-        F some_masses = {0}, some_weighted = {0}; /* of a chunk, in floats */
+        F best = all(-__builtin_inff());
 #pragma unroll
         for (int j = 0; j < CHUNK; j += LANES) {
             F z = LOAD(F, part + j);
-            I some = z > -infinity;
-            F below = (F)(some & (I)(z - out->max));
-            F mass = (F)(some & (I)power_of_e(below));
-            some_masses += mass, some_weighted += mass * below;
-            sums += low(below) + high(below);
-            squares += low(below) * low(below) + high(below) * high(below);
+            larger += z > bar;
+            best = largest(z, best);
         }
-        masses += low(some_masses) + high(some_masses);
-        weighted += low(some_weighted) + high(some_weighted);
+        float one = best[0];
+        for (int j = 1; j < LANES; j++)
+            one = best[j] > one ? best[j] : one;
+        most[i / CHUNK] = one;
     }
-    double mean = sum_wide(sums) / out->possible;
-    out->sum = sum_wide(masses), out->weighted = sum_wide(weighted);
-    out->mean = out->max + mean;
-    out->variance = sum_wide(squares) / out->possible - mean * mean;
+    return count_of(larger);
 }
 
 /* The order of floats as that of whole numbers; -0 is 0. */
@@ -153,29 +171,29 @@ static int most_likely(const float *x, int n, const float *most, int count, int 
     return found;
 }
 
-/* Sums of exp(x - top) of each `each` logits, a multiple of 16: [n / each, rounded up]. Returns top, the largest. */
-static float masses(const float *x, int n, int each, float *out) {
-    float rest[CHUNK];
-    F best = all(-__builtin_inff());
-    for (int i = 0; i < n; i += CHUNK) {
-        const float *part = chunk_of(x, i, n, rest);
+/* The index at which the running mass passes `share` of the total; never one without mass, as share < 1 is 24 bits. */
+INLINE int inverted(const float *masses, int n, float share) {
+    float total = 0, running = 0;
+    for (int i = 0; i < n; i++)
+        total += masses[i];
+    float bound = share * total;
+    int at = 0;
+    for (; at < n - 1 && (running += masses[at]) <= bound; at++)
+        ;
+    return at;
+}
+
+/* The inverse of the distribution function at two shares: the first chooses ROW logits by their `masses`, relative to
+ * `top`, the second one of them. */
+static int inverse(const float *x, int n, float top, const float *masses, const float *shares) {
+    int first = inverted(masses, (n + ROW - 1) / ROW, shares[0]) * ROW, count = n - first < ROW ? n - first : ROW;
+    float own[ROW] __attribute__((aligned(64))), rest[CHUNK];
+    for (int i = 0; i < count; i += CHUNK) {
+        const float *part = chunk_of(x, first + i, n, rest);
         for (int j = 0; j < CHUNK; j += LANES)
-            best = largest(LOAD(F, part + j), best);
+            *(F *)(own + i + j) = power_of_e(LOAD(F, part + j) - top);
     }
-    float top = best[0];
-    for (int i = 1; i < LANES; i++)
-        top = best[i] > top ? best[i] : top;
-    for (int first = 0; first < n; first += each) {
-        int end = first + each < n ? first + each : n, i = first;
-        F sums = {0};
-        for (; i + LANES <= end; i += LANES)
-            sums += power_of_e(LOAD(F, x + i) - top);
-        float total = sum(sums);
-        for (; i < end; i++)
-            total += power_of_e(all(x[i] - top))[0];
-        *out++ = total;
-    }
-    return top;
+    return first + inverted(own, count, shares[1]);
 }
 
 typedef float pair_t __attribute__((vector_size(8)));
@@ -189,11 +207,11 @@ INLINE int bin_of(float z, int bin, const float *edges) {
     return bin;
 }
 
-/* How many logits below `found->second` are in each of BINS bins, those at the ascending ids `apart` left out, and the
- * sums of their exp(x - second); counts[BINS] those that are equal to it. */
-static void bins(const float *x, int n, const scan_t *found, const int *apart, int count, const float *edges,
-                 int *counts, double *sums) {
-    const float infinity = __builtin_inff(), top = found->second;
+/* How many logits below `top` are in each of BINS bins, those at the ascending ids `apart` left out, and the
+ * sums of their exp(x - top); counts[BINS] those that are equal to it. */
+static void bins(const float *x, int n, float top, const int *apart, int count, const float *edges, int *counts,
+                 double *sums) {
+    const float infinity = __builtin_inff();
     float width = (edges[BINS - 1] - edges[1]) / (BINS - 2), start = edges[1] - width, scale = 1 / width, rest[CHUNK];
     float size = edges[BINS] > -edges[1] ? edges[BINS] : -edges[1];
     float error = 5e-7f * (BINS + size * scale); /* of a place, in bins: four times what rounding can do */

@@ -1,19 +1,24 @@
-"""Statistics of one row of logits by the library of packed weights: sums, candidates and a histogram, without a sort.
+"""Statistics of rows of logits by the library of packed weights: sums, a draw, candidates and a histogram, without a
+sort.
 
-A sort of 151,936 logits takes ten times as long. Knows neither mlx nor a step of the engine: whoever has logits in
-numpy may call it. None where there is no library, and the caller has to sort.
+A sort of 151,936 logits takes ten times as long. Rows that stand side by side are looked at in one call. Knows neither
+mlx nor a step of the engine: whoever has logits in numpy may call it. None where there is no library, and the caller
+has to sort.
 """
 
+import ctypes
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 
-from likely.metal.frozen import frozen
 from likely.metal.packed import load
 
-CANDIDATES, BINS, CHUNK = 256, 64, 64
+CANDIDATES, BINS = 256, 64
+ROW = 256  # logits whose masses are added up: a draw takes such a row, and then a token in it
 SPAN = 32.0  # nats below the most likely token of the rest that the histogram resolves
 
 
@@ -26,10 +31,7 @@ class _Scan(NamedTuple):
 
     max: float
     least: float
-    second: float
     possible: int
-    rank: int
-    candidates: int
     unusable: int
     sum: float
     weighted: float
@@ -37,104 +39,108 @@ class _Scan(NamedTuple):
     variance: float
 
 
-_SCAN = np.dtype(list(zip(_Scan._fields, 3 * ["f4"] + 4 * ["i4"] + 4 * ["f8"], strict=True)), align=True)
-_LOOK = np.dtype(
-    [
-        ("found", _SCAN),
-        ("sums", np.float64, BINS),
-        ("base", np.float32),
-        ("edges", np.float32, BINS + 1),
-        ("counts", np.int32, BINS),
-        ("others", np.int32),
-        ("ids", np.int32, CANDIDATES),
-    ],
-    align=True,
-)  # `look_t` of packed.h
+_SCAN = np.dtype(list(zip(_Scan._fields, 2 * ["f4"] + 2 * ["i4"] + 4 * ["f8"], strict=True)), align=True)
+_EDGES, _LSES, _WHOLE, _COUNTS = np.cumsum([0, BINS + 1, BINS, 3]).tolist()  # where they begin in `look_t` of packed.h
 
 
-@frozen
-class LogitStatistics:
-    """Of logits [V], of which some may be -inf, that is impossible: nothing but their number counts."""
+class ScannedRow(NamedTuple):
+    """Logits [V], of which some may be -inf, that is impossible, and what they come to."""
 
+    logits: np.ndarray  # float32
     possible: int
-    rank: int  # of the token asked for: 1 + how many are larger
     max: float
     lse: float  # nats
     entropy: float  # nats
     mean: float  # of the possible ones
     variance: float
-    ids: np.ndarray  # int32, at most CANDIDATES: the most likely tokens, descending, equal ones by id
-    others: np.ndarray  # int32: tokens that were to be apart and are not among `ids`, ascending
+    masses: np.ndarray  # float32: of each ROW logits, relative to the largest
+    at: tuple[int, int, int]  # addresses of the logits, of what they came to as the library `has` it, and of the masses
+    has: np.ndarray
+
+
+class LogitStatistics(NamedTuple):
+    """What is to be seen of scanned logits [V] about a token of them."""
+
+    rank: int  # of the token asked for: 1 + how many are larger
+    candidates: int  # how many of `ids` are the most likely tokens, at most CANDIDATES
+    ids: (
+        np.ndarray
+    )  # int32: the most likely, descending, equal ones by id; then others that were to be apart, ascending
+    logits: np.ndarray  # float32, of `ids`
     edges: np.ndarray  # float32 [BINS + 1]: of the possible others
     counts: np.ndarray  # int32 [BINS], a logit on an edge in the bin above
-    lses: np.ndarray  # float64 [BINS], nats: log-sum-exp of the logits of each bin, -inf for an empty one
+    lses: np.ndarray  # float32 [BINS], nats: log-sum-exp of the logits of each bin, -inf for an empty one
 
 
-@frozen
-class Totals:
-    """Sums over logits, of which some may be impossible."""
+def scan(logits: np.ndarray) -> list[ScannedRow] | None:
+    """Of each row of float32 logits [B, V]. None where there is no library.
 
-    possible: int
-    lse: float  # nats
-    entropy: float  # nats
-
-
-def totals(logits: np.ndarray) -> Totals | None:
-    """Sums alone; None and LogitsError as for `statistics`."""
-    library = load()
-    if library is None:
-        return None
-    logits = _row(logits)
-    n, found = len(logits), np.empty((), _SCAN)
-    work = np.empty(n // CHUNK + 1, np.float32)
-    library.handle.likely_totals(logits.ctypes.data, n, found.ctypes.data, work.ctypes.data)
-    return Totals(*_sums(_checked(found, logits)))
-
-
-def masses(logits: np.ndarray, each: int) -> tuple[float, np.ndarray] | None:
-    """The largest of float32 logits [V], and float32 sums of exp(x - largest) of `each` of them, a multiple of 16. None
-    where there is no library."""
-    library = load()
-    if library is None:
-        return None
-    logits = _row(logits)
-    found = np.empty(-(-len(logits) // each), np.float32)
-    return library.handle.likely_masses(logits.ctypes.data, len(logits), each, found.ctypes.data), found
-
-
-def statistics(logits: np.ndarray, token: int, apart: Sequence[int] | np.ndarray = ()) -> LogitStatistics | None:
-    """Of float32 logits [V]; the tokens `apart` are in no bin. None where there is no library.
-
-    LogitsError for a NaN or +inf among them, and where all are -inf.
+    LogitsError for a NaN or +inf among them, and where all of a row are -inf.
     """
     library = load()
     if library is None:
         return None
-    tokens = np.array([token, *apart], np.int32)
-    logits = _row(logits, tokens)
-    n, found = len(logits), np.empty((), _LOOK)
-    others, work = np.empty(len(tokens), np.int32), np.empty(2 * n + n // CHUNK + 64, np.int32)
-    library.handle.likely_look(
-        logits.ctypes.data, n, tokens.ctypes.data, len(tokens), SPAN,
-        found.ctypes.data, others.ctypes.data, work.ctypes.data,
-    )  # fmt: skip
-    scan, sums = _checked(found["found"], logits), found["sums"]
-    lowest, *logs = [math.log(mass) if mass > 0 else -math.inf for mass in sums.tolist()]  # few: no work for numpy
-    possible, lse, entropy = _sums(scan)
-    return LogitStatistics(
-        possible=possible,
-        rank=scan.rank,
-        max=scan.max,
-        lse=lse,
-        entropy=entropy,
-        mean=scan.mean,
-        variance=max(scan.variance, 0.0),
-        ids=found["ids"][: scan.candidates],
-        others=others[: int(found["others"])],
-        edges=found["edges"].copy(),  # a view would keep all of it
-        counts=found["counts"].copy(),
-        lses=np.array([lowest + float(found["base"]), *(log + scan.second for log in logs)]),
-    )
+    if logits.dtype != np.float32 or logits.ndim != 2:
+        raise LogitsError(f"rows of float32 logits expected, got {logits.dtype} {logits.shape}")
+    logits = np.ascontiguousarray(logits)
+    count, n = logits.shape
+    found, masses = np.empty(count, _SCAN), np.empty((count, -(-n // ROW)), np.float32)
+    starts = logits.ctypes.data, found.ctypes.data, masses.ctypes.data
+    library.handle.likely_scan(starts[0], count, n, *starts[1:])
+    rows = []
+    for i, (top, _, possible, unusable, total, weighted, mean, variance) in enumerate(found.tolist()):
+        row = logits[i]
+        if unusable or not possible:
+            raise _refusal(row)
+        log = math.log(total)
+        at = starts[0] + 4 * n * i, starts[1] + _SCAN.itemsize * i, starts[2] + 4 * masses.shape[1] * i
+        entropy = max(log - weighted / total, 0.0)
+        rows.append(ScannedRow(row, possible, top, top + log, entropy, mean, max(variance, 0.0), masses[i], at, found))
+    return rows
+
+
+def draw(rows: Sequence[ScannedRow], shares: Sequence[tuple[float, float]]) -> list[int]:
+    """A token of each row: the inverse of its distribution function at two shares in [0, 1), of which the first chooses
+    ROW tokens by their mass, the second one of them. Shares are of 24 bits."""
+    library = load()
+    assert library is not None
+    found = (ctypes.c_int * len(rows))()
+    given = (ctypes.c_float * (2 * len(rows)))(*(share for both in shares for share in both))
+    logits, sums, masses = map(_pointers, zip(*(row.at for row in rows), strict=True))
+    library.handle.likely_draw(len(rows), logits, len(rows[0].logits), sums, masses, given, found)
+    return list(found)
+
+
+def look(rows: Sequence[ScannedRow], tokens: Sequence[int], apart: Sequence[Sequence[int]]) -> list[LogitStatistics]:
+    """About a token of each row; those that are `apart` there are in no bin. LogitsError where a token is none of V."""
+    library = load()
+    assert library is not None
+    n, counts = len(rows[0].logits), [len(each) for each in apart]
+    most = CANDIDATES + max(counts)
+    found = np.empty((len(rows), _COUNTS + BINS), np.int32)
+    numbers = found.view(np.float32)
+    ids, logits = np.empty((len(rows), most), np.int32), np.empty((len(rows), most), np.float32)
+    work = np.empty(library.handle.likely_look_numbers(len(rows), n), np.int32)
+    starts, sums, _ = map(_pointers, zip(*(row.at for row in rows), strict=True))
+    given = [array("i", each) for each in (tokens, chain(*apart), counts)]
+    if library.handle.likely_look(
+        len(rows), starts, n, sums, *(each.buffer_info()[0] for each in given), SPAN,
+        found.ctypes.data, ids.ctypes.data, logits.ctypes.data, most, work.ctypes.data,
+    ):  # fmt: skip
+        known = [*tokens, *chain(*apart)]
+        raise LogitsError(f"{n} tokens expected, got float32 logits and tokens from {min(known)} to {max(known)}")
+    return [
+        LogitStatistics(
+            rank,
+            candidates,
+            ids[i, : candidates + others],
+            logits[i, : candidates + others],
+            numbers[i, _EDGES:_LSES],
+            found[i, _COUNTS:],
+            numbers[i, _LSES:_WHOLE],
+        )
+        for i, (rank, candidates, others) in enumerate(found[:, _WHOLE:_COUNTS].tolist())
+    ]
 
 
 def edges_of(least: float, most: float) -> np.ndarray:
@@ -146,28 +152,15 @@ def edges_of(least: float, most: float) -> np.ndarray:
     return edges
 
 
-def _row(logits: np.ndarray, tokens: np.ndarray | None = None) -> np.ndarray:
-    """Logits in a row of memory; LogitsError for what is no float32 [V], and where one of `tokens` is none of V."""
-    n = len(logits)
-    if logits.dtype != np.float32 or logits.ndim != 1:
-        raise LogitsError(f"float32 logits of {n} tokens expected, got {logits.dtype} {logits.shape}")
-    if tokens is not None and not 0 <= min(ids := tokens.tolist()) <= max(ids) < n:
-        raise LogitsError(f"{n} tokens expected, got float32 logits and tokens from {min(ids)} to {max(ids)}")
-    return np.ascontiguousarray(logits)
+def _pointers(addresses: Iterable[int]) -> "ctypes.Array[ctypes.c_void_p]":
+    known = tuple(addresses)
+    return (ctypes.c_void_p * len(known))(*known)
 
 
-def _checked(found: np.ndarray, logits: np.ndarray) -> _Scan:
-    """A scan of logits that are numbers; LogitsError where they are none."""
-    scan = _Scan(*found.item())
-    if scan.unusable:
-        bad = int(np.flatnonzero(~(logits < np.inf))[0])
-        raise LogitsError(f"logits must be numbers, got {logits[bad]} for token {bad}: the model's output is damaged")
-    if not scan.possible:
-        raise LogitsError("no token is possible: all logits are -inf")
-    return scan
-
-
-def _sums(scan: _Scan) -> tuple[int, float, float]:
-    """How many are possible, their log-sum-exp and entropy, nats."""
-    log = math.log(scan.sum)
-    return scan.possible, scan.max + log, max(log - scan.weighted / scan.sum, 0.0)
+def _refusal(logits: np.ndarray) -> LogitsError:
+    """Of logits [V] that are no numbers, or none of them possible."""
+    bad = np.flatnonzero(~(logits < np.inf))
+    if not len(bad):
+        return LogitsError("no token is possible: all logits are -inf")
+    at = int(bad[0])
+    return LogitsError(f"logits must be numbers, got {logits[at]} for token {at}: the model's output is damaged")

@@ -17,7 +17,9 @@ void likely_pack_affine(const matrix_t *m, const uint8_t *codes, const uint8_t *
                         int first, int count);
 void likely_product(const matrix_t *m, const float *x, long next_x, int rows, float *y, long next_y, int add,
                     int bits, float *work);
-void likely_look(const float *x, int n, const int *tokens, int count, float span, look_t *out, int *others, int *work);
+void likely_scan(const float *x, int rows, int n, scan_t *out, float *masses);
+int likely_look(int rows, const float *const *x, int n, const scan_t *const *found, const int *tokens, const int *apart,
+                const int *counts, float span, look_t *out, int *ids, float *logits, long next, int *work);
 long likely_forward_floats(const model_t *m, int rows, int positions);
 void likely_forward(const model_t *m, int rows, const int *tokens, const int *text, const int *position,
                     const text_t *texts, float *hidden, float *states, int *tasks, float *work);
@@ -75,10 +77,17 @@ static void matrix(void) {
 
 static void scan(void) {
     int n = number(), token = number();
+    scan_t *found = room(sizeof *found);
     look_t *look = room(sizeof *look);
     const float *x = in(n * 4L);
-    likely_look(x, n, &token, 1, 1e9f, look, 0, room(n * 8L + n / 16 + 256));
+    const scan_t *one = found;
+    int none = 0, *ids = room(CANDIDATES * 4L);
+    likely_scan(x, 1, n, found, room(n / 64 + 4));
+    likely_look(1, &x, n, &one, &token, &token, &none, 1e9f, look, ids, room(CANDIDATES * 4L), CANDIDATES,
+                room(n * 8L + n / 16 + 256));
+    out(found, sizeof *found);
     out(look, sizeof *look);
+    out(ids, CANDIDATES * 4L);
 }
 
 /* A matrix as its layout, the bytes of a row and these say. */

@@ -11,12 +11,14 @@ from likely.metal.packed import LEVELS
 from likely.metal.packed.statistics import (
     BINS,
     CANDIDATES,
+    ROW,
     SPAN,
     LogitsError,
     LogitStatistics,
-    masses,
-    statistics,
-    totals,
+    ScannedRow,
+    draw,
+    look,
+    scan,
 )
 
 pytestmark = pytest.mark.linux
@@ -77,10 +79,14 @@ NAMES = (
 )  # fmt: skip
 
 
-def scan(logits: np.ndarray, token: int, apart: list[int]) -> LogitStatistics:
-    found = statistics(logits, token, apart)
+def scanned(*rows: np.ndarray) -> list[ScannedRow]:
+    found = scan(np.stack(rows))
     assert found is not None
     return found
+
+
+def looked(logits: np.ndarray, token: int, apart: list[int]) -> LogitStatistics:
+    return look(scanned(logits), [token], [apart])[0]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,30 +94,33 @@ def test_a_scan_equals_a_sort(name: str) -> None:
     raw = made(name)
     before = raw.copy()
     apart = [0, len(raw) - 1, len(raw) // 2]
-    seen = scan(raw, len(raw) // 3, apart)
+    (sums,) = scanned(raw)
+    seen = look([sums], [len(raw) // 3], [apart])[0]
     np.testing.assert_array_equal(raw, before)
 
     possible = np.sort(raw[raw > -np.inf]).astype(float)
     below = possible - possible[-1]
     mass = np.exp(below)
-    assert seen.possible == len(possible)
+    assert sums.possible == len(possible)
     assert seen.rank == 1 + int((raw > raw[len(raw) // 3]).sum())
-    assert seen.max == possible[-1]
-    assert seen.lse == pytest.approx(possible[-1] + math.log(math.fsum(mass)), rel=1e-7, abs=1e-6)
-    assert seen.entropy == pytest.approx(math.log(mass.sum()) - float(mass @ below) / mass.sum(), rel=1e-5, abs=1e-6)
-    assert seen.mean == pytest.approx(possible.mean(), rel=1e-6, abs=1e-6)
-    assert seen.variance == pytest.approx(possible.var(), rel=1e-4, abs=1e-5)
+    assert sums.max == possible[-1]
+    assert sums.lse == pytest.approx(possible[-1] + math.log(math.fsum(mass)), rel=1e-7, abs=1e-6)
+    assert sums.entropy == pytest.approx(math.log(mass.sum()) - float(mass @ below) / mass.sum(), rel=1e-5, abs=1e-6)
+    assert sums.mean == pytest.approx(possible.mean(), rel=1e-6, abs=1e-6)
+    assert sums.variance == pytest.approx(possible.var(), rel=1e-4, abs=1e-5)
     order = np.lexsort((np.arange(len(raw)), -raw))[: min(CANDIDATES, len(possible))]
-    assert seen.ids.tolist() == order.tolist()
+    assert seen.candidates == len(order)
+    assert seen.ids.tolist() == [*order.tolist(), *sorted({*apart} - {*order.tolist()})]
+    np.testing.assert_array_equal(seen.logits, raw[seen.ids])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_histogram_of_the_rest_equals_one_by_hand(name: str) -> None:
     raw = made(name)
     apart = [0, len(raw) - 1, len(raw) // 2]
-    seen = scan(raw, 0, apart)
+    seen = looked(raw, 0, apart)
     rest = np.sort(raw[raw > -np.inf])[:-CANDIDATES]
-    left = np.delete(raw, [*seen.ids.tolist(), *apart])
+    left = np.delete(raw, seen.ids)
     left = np.sort(left[left > -np.inf])
     if not len(rest):
         assert not seen.edges.any()
@@ -129,21 +138,54 @@ def test_a_histogram_of_the_rest_equals_one_by_hand(name: str) -> None:
         assert lse == pytest.approx(total, rel=1e-6, abs=1e-5)
 
 
-def test_totals_are_those_of_a_scan_and_logits_need_not_be_in_a_row() -> None:
+def test_rows_side_by_side_are_what_each_is_alone() -> None:
+    rows = [made("plain"), np.roll(made("plain"), 7), -made("plain")]
+    tokens, apart = [3, 2999, 0], [[1, 2], [], [5]]
+    together = scanned(*rows)
+    for one, row, token, others, seen in zip(together, rows, tokens, apart, look(together, tokens, apart), strict=True):
+        (alone,), own = scanned(row), looked(row, token, others)
+        assert one[1:7] == alone[1:7]
+        np.testing.assert_array_equal(one.masses, alone.masses)
+        assert seen[:2] == own[:2]
+        for a, b in zip(seen[2:], own[2:], strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert draw(together, [(0.5, 0.25)] * 3) == [draw([one], [(0.5, 0.25)])[0] for one in together]
+    mixed = look([together[2], together[0]], [0, 3], [[5], [1, 2]])  # of two scans, or in another order
+    assert [seen.rank for seen in mixed] == [look(together, tokens, apart)[i].rank for i in (2, 0)]
+
+
+def test_logits_need_not_be_in_a_row_of_memory() -> None:
     raw = made("impossible")
-    seen, sums = scan(raw[::2], 0, []), totals(raw[::2])
-    assert sums is not None
-    assert (sums.possible, sums.lse, sums.entropy) == (seen.possible, seen.lse, seen.entropy)
-    assert seen.ids.tolist() == scan(raw[::2].copy(), 0, []).ids.tolist()
+    assert looked(raw[::2], 0, []).ids.tolist() == looked(raw[::2].copy(), 0, []).ids.tolist()
 
 
 @pytest.mark.parametrize("name", ["plain", "impossible", "one"])
 def test_masses_are_those_of_float64(name: str) -> None:
     raw = made(name)
-    known = masses(raw, 256)
-    assert known is not None and known[0] == raw.max()
+    (known,) = scanned(raw)
     exact = np.exp(raw.astype(np.float64) - raw.max())
-    assert known[1] == pytest.approx(np.add.reduceat(exact, np.arange(0, len(raw), 256)), rel=1e-6)
+    assert known.masses == pytest.approx(np.add.reduceat(exact, np.arange(0, len(raw), ROW)), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", "a vocabulary", "impossible", "few possible", "one", "equal"])
+def test_a_draw_inverts_the_distribution_function(name: str) -> None:
+    """A row of tokens by its mass, then one of them; as float64 has it, but for rounding."""
+    raw = made(name)
+    (known,) = scanned(raw)
+    mass = np.exp(raw.astype(np.float64) - raw.max())
+    rng = np.random.default_rng(3)
+    last = 1 - 2**-24
+    for share, inner in [(0.0, 0.0), (0.0, last), (last, 0.0), (last, last), *rng.random((300, 2)).tolist()]:
+        (token,) = draw([known], [(share, inner)])
+        assert raw[token] > -np.inf
+        rows = np.add.reduceat(mass, np.arange(0, len(raw), ROW))
+        first = token // ROW
+        assert (
+            rows[:first].sum() - 1e-5 * rows.sum() <= share * rows.sum() <= rows[: first + 1].sum() + 1e-5 * rows.sum()
+        )
+        own = mass[first * ROW : (first + 1) * ROW]
+        place = token - first * ROW
+        assert own[:place].sum() - 1e-5 * own.sum() <= inner * own.sum() <= own[: place + 1].sum() + 1e-5 * own.sum()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -152,14 +194,16 @@ def test_what_is_no_number_is_named(bad: float, at: int) -> None:
     raw = made("plain")[:1000]
     raw[at] = bad
     with pytest.raises(LogitsError, match=f"got {bad} for token {at}"):
-        statistics(raw, 0)
+        scan(raw[None])
 
 
 def test_what_cannot_be_scanned_is_refused() -> None:
     with pytest.raises(LogitsError, match="no token is possible"):
-        statistics(np.full(70, -np.inf, np.float32), 0)
-    for raw in (np.zeros(9), np.zeros((2, 9), np.float32)):
-        with pytest.raises(LogitsError, match="float32 logits of"):
-            statistics(raw, 0)
-    with pytest.raises(LogitsError, match="9 tokens expected, got float32 "):
-        statistics(np.zeros(9, np.float32), 9)
+        scan(np.full((1, 70), -np.inf, np.float32))
+    for raw in (np.zeros((1, 9)), np.zeros(9, np.float32)):
+        with pytest.raises(LogitsError, match="rows of float32 logits expected"):
+            scan(raw)
+    rows = scanned(np.zeros(9, np.float32))
+    for token, apart in ((9, []), (-1, []), (0, [9]), (0, [-1])):
+        with pytest.raises(LogitsError, match="9 tokens expected, got float32 "):
+            look(rows, [token], [apart])
