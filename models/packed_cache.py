@@ -268,7 +268,7 @@ def _room(dtype: np.dtype[Any], *shape: int) -> np.ndarray:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def described(texts: Sequence[_Sequence]) -> tuple[bytes, bytes]:
+def described(texts: Sequence[_Sequence]) -> tuple[bytes, object]:
     """`text_t` of each text that has room for what comes, and the `span_t` of all buffers, which those point to."""
     spans, counts = list[bytes](), list[int]()
     for text in texts:
@@ -277,8 +277,8 @@ def described(texts: Sequence[_Sequence]) -> tuple[bytes, bytes]:
             keys, values, number = rows.at  # asked of an array they take a microsecond each
             spans.append(SPAN.pack(keys, values, rows.capacity, length, number))
         counts.append(1 + len(text.prefix))
-    flat = b"".join(spans)
-    at = ctypes.cast(flat, ctypes.c_void_p).value or 0
+    flat = ctypes.create_string_buffer(b"".join(spans))
+    at = ctypes.addressof(flat)
     heads = list[bytes]()
     for text, count in zip(texts, counts, strict=True):
         heads.append(TEXT.pack(at, count, text.before))

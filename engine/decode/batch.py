@@ -98,7 +98,8 @@ class ContinuousBatch:
     def step(self) -> None:
         """Go on by a piece: draw for those who were not asked, as long as a turn lasts, or feed what was drawn, which
         gives every text the logits of its next token; a pass that fails is the end of all."""
-        assert self._cache is not None
+        cache = self._cache
+        assert cache is not None
         began = time.perf_counter()
         for slot in self.slots:
             if slot.logits is not None:
@@ -107,7 +108,7 @@ class ContinuousBatch:
                 slot.draw()
         self.pace.begin()
         try:
-            hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), self._cache)
+            hidden = self._forward(mx.array([[slot.token] for slot in self.slots]), cache)
             logits = last_logits(self.model, hidden)
             if isinstance(logits, mx.array):
                 mx.eval(logits)
@@ -120,7 +121,7 @@ class ContinuousBatch:
             slot.ids.append(slot.token)
             slot.hidden.append(hidden[row])
         self._tell(self.slots, logits)
-        memory.trim(lambda: self._cache.nbytes)
+        memory.trim(lambda: cache.nbytes)
         self.pace.took(len(self.slots))
 
     def held(self, slot: BatchSlot) -> "Cache":

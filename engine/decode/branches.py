@@ -198,11 +198,13 @@ class Branches:
 
     def last_logits(self, n: int) -> mx.array:
         """The raw logits [B, n, V] after each of the last n positions, which one `feed` took; not yet evaluated."""
-        return self._shared(self.model.head(self._hidden[-1][:, -n:]).astype(mx.float32))
+        rows: mx.array = self._shared(self.model.head(self._hidden[-1][:, -n:]).astype(mx.float32))
+        return rows
 
     def logits_at(self, start: int, end: int) -> mx.array:
         """The raw logits [B, end - start, V] after each of positions start..end-1, from the stored hidden states."""
-        return self._shared(self.model.head(self.hidden(start, end)).astype(mx.float32))
+        rows: mx.array = self._shared(self.model.head(self.hidden(start, end)).astype(mx.float32))
+        return rows
 
     def hidden(self, start: int, end: int) -> mx.array:
         """The stored hidden states [B, end - start, C], or [1, ...] where all have them in common."""
