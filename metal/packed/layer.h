@@ -168,8 +168,8 @@ static float exponential(float x) {
     return power_of_e(all(x))[0];
 }
 
-/* Natural logarithms, -inf of 0, for numbers of 23 bits: x is 2^n m with m from 1 / sqrt(2) on, and ln m = 2 artanh((m - 1) /
- * (m + 1)), whose series is cut after the ninth power, an error of 2e-9. */
+/* Natural logarithms, -inf of 0; not for subnormal numbers. x is 2^n m with m from 1 / sqrt(2) on, and ln m is
+ * 2 artanh((m - 1) / (m + 1)), whose series is cut after the ninth power, an error of 2e-9. */
 static void logarithms(const float *x, int n, float *out) {
     for (int i = 0; i < n; i += LANES) {
         F v = LOAD(F, x + i);

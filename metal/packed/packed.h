@@ -60,7 +60,7 @@ enum { CANDIDATES = 256, BINS = 64, ROW = 256 }; /* ROW: logits whose masses are
 /* What else is to be known of a row of logits. */
 typedef struct {
     float edges[BINS + 1], lses[BINS];    /* of a histogram; log-sum-exp of each bin, -inf for an empty one */
-    int rank, candidates, others;         /* 1 + how many are larger than the token's; how many of each are among the ids */
+    int rank, candidates, others;         /* 1 + how many are larger than the token's; how many ids are of each kind */
     int counts[BINS];
 } look_t;
 

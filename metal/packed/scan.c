@@ -33,8 +33,8 @@ static void edges_of(float least, float most, float span, float *edges) {
     edges[0] = least, edges[BINS] = most;
 }
 
-/* The histogram of what is not among the most likely `ids`, nor at the ascending ones behind them, below `second`: how many
- * logits are in each of BINS bins, and their log-sum-exp. A logit on an edge is in the bin above. */
+/* The histogram of what is not among the most likely `ids`, nor at the ascending ones behind them, below `second`: how
+ * many logits are in each of BINS bins, and their log-sum-exp. A logit on an edge is in the bin above. */
 static void bins_of(const float *x, int n, const int *ids, float second, look_t *look) {
     const int *apart = ids + look->candidates, count = look->others;
     const float *edges = look->edges;
@@ -47,7 +47,7 @@ static void bins_of(const float *x, int n, const int *ids, float second, look_t 
     all[BINS - 1] += all[BINS] - equal, sums[BINS - 1] += all[BINS] - equal;
     for (int bin = 0; bin < BINS; bin++)
         counts[bin] = all[bin];
-    if (counts[0] && sums[0] < 1e-30) { /* the masses of the first bin, which may reach far down, relative to its largest */
+    if (counts[0] && sums[0] < 1e-30) { /* of the first bin, which may reach far down, relative to its largest */
         base = -__builtin_inff();
         for (int turn = 0; turn < 2; turn++)
             for (int i = 0, next = 0; i < n; i++) {
@@ -140,10 +140,10 @@ EXPORT long likely_look_numbers(int rows, int n) { /* that `work` has room for *
     return rows * looking(n);
 }
 
-/* All of `out` [rows] for logits [n] of rows that were scanned and a token of each. counts[row] of `apart`, one row's behind
- * another's, are in no bin. To `ids` [rows, next], which have room for CANDIDATES and those, go the most likely, descending,
- * and those that are apart and not among them; their logits to `logits`. Bins are `span` wide together, the first, which
- * may reach further down, excepted. Returns how many tokens are none of n, and looks at nothing then. */
+/* All of `out` [rows] for logits [n] of rows that were scanned and a token of each. counts[row] of `apart`, one row's
+ * behind another's, are in no bin. To `ids` [rows, next], which have room for CANDIDATES and those, go the most likely,
+ * descending, and those that are apart and not among them; their logits to `logits`. Bins are `span` wide together, the
+ * first, which may reach further down, excepted. Returns how many tokens are none of n, and looks at nothing then. */
 EXPORT int likely_look(int rows, const float *const *x, int n, const scan_t *const *found, const int *tokens,
                        const int *apart, const int *counts, float span, look_t *out, int *ids, float *logits,
                        long next, int *work) {
