@@ -16,6 +16,7 @@ from likely.engine.transforms.intervals import SLACK, TINY, Decision, Intervals
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import State, Truncation, Vocabulary, within
 from likely.metal.frozen import frozen
+from likely.metal.packed.statistics import scan
 
 
 @frozen
@@ -151,6 +152,8 @@ class TopNSigma(Truncation):
         within("top-n-sigma", self.n, "(0, 100]")
 
     def keep(self, logits: Array, state: State, key: Key, xp: Namespace) -> Array | None:
+        if xp is np and logits.dtype == np.float32 and (scanned := scan(logits[None])) is not None:
+            return logits - np.float32(scanned[0].max) >= np.float32(-self.n * math.sqrt(scanned[0].variance))
         possible = logits > -xp.inf
         count = xp.sum(possible)
         # about the largest, where float32 keeps the digits

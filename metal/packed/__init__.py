@@ -86,6 +86,7 @@ def load() -> Library | None:
         "likely_back_floats": (long, [pointer]),
         "likely_scan": (None, [pointer, number, number, pointer, pointer]),
         "likely_draw": (None, [number, pointer, number, pointer, pointer, pointer, pointer]),
+        "likely_nucleus": (ctypes.c_float, [pointer, pointer, number, ctypes.c_double, pointer]),
         "likely_look_numbers": (long, [number, number]),
         "likely_look": (
             number,

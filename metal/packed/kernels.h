@@ -20,6 +20,7 @@ const kernels_t KERNELS = {
     .larger_than = larger_than,
     .most_likely = most_likely,
     .inverse = inverse,
+    .nucleus = nucleus,
     .bins = bins,
     .norm = norm,
     .turn = turn,

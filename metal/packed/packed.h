@@ -77,6 +77,7 @@ typedef struct {
     int (*larger_than)(const float *x, int n, float bar, float *most);
     int (*most_likely)(const float *x, int n, const float *most, int count, int *ids, int *work);
     int (*inverse)(const float *x, int n, float top, const float *masses, const float *shares);
+    float (*nucleus)(const float *x, const float *weights, int n, double goal, float *left);
     void (*bins)(const float *x, int n, float top, const int *apart, int count, const float *edges, int *counts,
                  double *sums);
     void (*norm)(const float *x, const float *weight, int n, float eps, float *y);

@@ -158,3 +158,8 @@ EXPORT int likely_look(int rows, const float *const *x, int n, const scan_t *con
         share(look_part, &all, rows);
     return none;
 }
+
+/* As the kernel of this name; `left` has room for 2 (n + 16) numbers. */
+EXPORT float likely_nucleus(const float *x, const float *weights, int n, double goal, float *left) {
+    return likely_kernels()->nucleus(x, weights, n, goal, left);
+}

@@ -196,6 +196,76 @@ static int inverse(const float *x, int n, float top, const float *masses, const 
     return first + inverted(own, count, shares[1]);
 }
 
+/* The weight of all numbers that are at least `bar`. */
+INLINE double weight_from(const float *x, const float *weights, int n, float bar) {
+    float rest[CHUNK], others[CHUNK];
+    D8 whole = {0};
+    for (int i = 0; i < n; i += CHUNK) {
+        const float *part = chunk_of(x, i, n, rest), *own = chunk_of(weights, i, n, others);
+        F some = {0};
+#pragma unroll
+        for (int j = 0; j < CHUNK; j += LANES)
+            some += (F)((LOAD(F, part + j) >= bar) & LOAD(I, own + j));
+        whole += low(some) + high(some);
+    }
+    return sum_wide(whole);
+}
+
+enum { HALVINGS = 8 }; /* of the range, before what is left of it is put together */
+
+/* The largest bar above which, itself included, numbers x [n] have `goal` of their weight; the least of those > -inf where
+ * all have less. Found by halving what it can be. `left` has room for 2 (n + 16) numbers. */
+static float nucleus(const float *x, const float *weights, int n, double goal, float *left) {
+    float rest[CHUNK], *of_left = left + n + LANES;
+    F top = all(-__builtin_inff()), bottom = all(__builtin_inff());
+    for (int i = 0; i < n; i += CHUNK) {
+        const float *part = chunk_of(x, i, n, rest);
+        for (int j = 0; j < CHUNK; j += LANES) {
+            F z = LOAD(F, part + j);
+            I some = z > -__builtin_inff();
+            top = largest(z, top), bottom = least((F)((some & (I)z) | (~some & (I)all(__builtin_inff()))), bottom);
+        }
+    }
+    float high = top[0], low = bottom[0];
+    for (int i = 1; i < LANES; i++)
+        high = top[i] > high ? top[i] : high, low = bottom[i] < low ? bottom[i] : low;
+    if (!(low < high) || weight_from(x, weights, n, high) >= goal)
+        return high;
+    for (int turn = 0; turn < HALVINGS; turn++) {
+        float middle = low + (high - low) / 2;
+        if (weight_from(x, weights, n, middle) >= goal)
+            low = middle;
+        else
+            high = middle;
+    }
+    double above = weight_from(x, weights, n, high);
+    int count = 0;
+    for (int i = 0; i < n; i += LANES) {
+        float own[LANES] __attribute__((aligned(64)));
+        int some = n - i < LANES ? n - i : LANES;
+        if (some == LANES) {
+            F z = LOAD(F, x + i);
+            if (!__builtin_reduce_min((z >= low) & (z < high)))
+                continue;
+        }
+        __builtin_memcpy(own, x + i, some * sizeof *own);
+        for (int j = 0; j < some; j++) {
+            left[count] = own[j], of_left[count] = weights[i + j];
+            count += own[j] >= low && own[j] < high;
+        }
+    }
+    int from = order_of_floats(all(low))[0], to = order_of_floats(all(high))[0];
+    while (to - from > 1) {
+        int middle = from + (to - from) / 2;
+        float bar = ((F)((I){0} + (middle ^ ((middle >> 31) & 0x7fffffff))))[0];
+        if (above + weight_from(left, of_left, count, bar) >= goal)
+            from = middle;
+        else
+            to = middle;
+    }
+    return ((F)((I){0} + (from ^ ((from >> 31) & 0x7fffffff))))[0];
+}
+
 typedef float pair_t __attribute__((vector_size(8)));
 enum { TABLES = 8, WHOLE = 256 }; /* so that an addition need not wait for the one before; chunks added up in floats */
 

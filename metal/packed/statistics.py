@@ -143,6 +143,20 @@ def look(rows: Sequence[ScannedRow], tokens: Sequence[int], apart: Sequence[Sequ
     ]
 
 
+def nucleus(scores: np.ndarray, weights: np.ndarray, goal: float) -> float | None:
+    """The lowest of float32 scores [V] in the smallest set of highest ones that has `goal` of float32 weights [V]; the
+    lowest that is not -inf where all have less. None where there is no library."""
+    library = load()
+    if library is None:
+        return None
+    x, of = np.ascontiguousarray(scores), np.ascontiguousarray(weights)
+    if not x.dtype == of.dtype == np.float32 or x.ndim != 1 or x.shape != of.shape:
+        raise LogitsError(f"scores and weights in float32 expected, got {x.dtype} {x.shape} and {of.dtype} {of.shape}")
+    left = np.empty(2 * (len(x) + 16), np.float32)
+    found: float = library.handle.likely_nucleus(x.ctypes.data, of.ctypes.data, len(x), goal, left.ctypes.data)
+    return found
+
+
 def edges_of(least: float, most: float) -> np.ndarray:
     """Edges float32 [BINS + 1] of a histogram from the least to the most likely of the rest, in float32."""
     low, high = np.float32(least), np.float32(most)

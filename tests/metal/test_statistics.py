@@ -18,6 +18,7 @@ from likely.metal.packed.statistics import (
     ScannedRow,
     draw,
     look,
+    nucleus,
     scan,
 )
 
@@ -186,6 +187,19 @@ def test_a_draw_inverts_the_distribution_function(name: str) -> None:
         own = mass[first * ROW : (first + 1) * ROW]
         place = token - first * ROW
         assert own[:place].sum() - 1e-5 * own.sum() <= inner * own.sum() <= own[: place + 1].sum() + 1e-5 * own.sum()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("share", [1e-6, 0.1, 0.5, 0.9, 0.99])
+def test_a_nucleus_is_that_of_a_sort(name: str, share: float) -> None:
+    raw = made(name)
+    weight = np.exp(np.maximum(raw - raw.max(), -100))
+    goal = share * weight.sum(dtype=np.float64)
+    least = nucleus(raw, weight, goal)
+    order = np.lexsort((np.arange(len(raw)), -raw))
+    mass = np.cumsum(weight[order], dtype=np.float64)
+    assert least == raw[order[np.count_nonzero(mass[:-1] < goal)]]
+    assert nucleus(raw, weight, 2 * float(mass[-1])) == raw[raw > -np.inf].min()  # all have less
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
