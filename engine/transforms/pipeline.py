@@ -52,15 +52,29 @@ def run(
         if not isinstance(transform, Truncation):
             logits = transform.apply(logits, state, key, xp)
         elif (transform.hard or not greedy) and (mask := transform.keep(logits, state, key, xp)) is not None:
-            logits = xp.where(mask, logits, -math.inf)
+            logits = _kept(mask, logits, -math.inf, xp)
             masks.append((index, mask))
     if greedy:
         logits, removed_by = _only(xp.argmax(logits), logits, len(transforms), xp)
     else:
         removed_by = xp.full(logits.shape, STAYS, dtype=xp.int8)
     for index, mask in reversed(masks):  # the first to remove a token has the last word
-        removed_by = xp.where(mask, removed_by, xp.array(index, dtype=xp.int8))
+        removed_by = _kept(mask, removed_by, xp.array(index, dtype=xp.int8), xp)
     return logits, removed_by
+
+
+def _kept(mask: Array, values: Array, other: Any, xp: Namespace) -> Array:
+    """The values where the mask is true, else `other`. In numpy by the ids of the fewer: `where` takes up to five times
+    as long."""
+    if xp is not np:
+        return xp.where(mask, values, other)
+    if 2 * np.count_nonzero(mask) > len(mask):
+        out: np.ndarray = values.copy()
+        out[np.flatnonzero(~mask)] = other
+        return out
+    out, ids = np.full_like(values, other), np.flatnonzero(mask)
+    out[ids] = values[ids]
+    return out
 
 
 def hard(transforms: Sequence[Transform]) -> tuple[int, ...]:
