@@ -64,7 +64,7 @@ class PairedBranches(Branches):
     def length(self) -> int:
         return self.first.length
 
-    def logits(self) -> mx.array:
+    def raw_logits(self) -> mx.array:
         if self._combined is None:
             rows = [logprobs(branches.logits().astype(mx.float32), mx) for branches in (self.first, self.other)]
             self._combined = self.formula(*rows)

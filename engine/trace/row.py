@@ -36,7 +36,7 @@ class RowStatistics:
 
 
 def scanned(logits: np.ndarray) -> list[ScannedRow] | None:
-    """What float32 logits [B, V] come to, by the library; None where there is none.
+    """Scans of float32 logits [B, V], by the library; None where there is none.
 
     NotFinite for a NaN or +inf among them, and where no token of a row is possible.
     """

@@ -213,8 +213,8 @@ INLINE double weight_from(const float *x, const float *weights, int n, float bar
 
 enum { HALVINGS = 8 }; /* of the range, before what is left of it is put together */
 
-/* The largest bar above which, itself included, numbers x [n] have `goal` of their weight; the least of those > -inf where
- * all have less. Found by halving what it can be. `left` has room for 2 (n + 16) numbers. */
+/* The largest bar above which, itself included, numbers x [n] have `goal` of their weight; the least of those > -inf
+ * where all have less. Found by halving what it can be. `left` has room for 2 (n + 16) numbers. */
 static float nucleus(const float *x, const float *weights, int n, double goal, float *left) {
     float rest[CHUNK], *of_left = left + n + LANES;
     F top = all(-__builtin_inff()), bottom = all(__builtin_inff());
