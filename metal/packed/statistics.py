@@ -59,7 +59,7 @@ class ScannedRow(NamedTuple):
 
 
 class LogitStatistics(NamedTuple):
-    """What is to be seen of scanned logits [V] about a token of them."""
+    """Statistics of scanned logits [V] about a token of them."""
 
     rank: int  # of the token asked for: 1 + how many are larger
     candidates: int  # how many of `ids` are the most likely tokens, at most CANDIDATES
