@@ -23,6 +23,10 @@ LISTED = 200
 BINS = 10
 
 
+GONE = "the items' texts are not where they were when this was measured"
+WINDOWS = "windows of a text: f4 measures it word by word"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
     """One model's answer to an item: its text after what stands `before` it, whether it was right, and log p of the
@@ -84,6 +88,7 @@ class TaskDetail:
     lost: int = 0
     chat: bool = False  # the items went through the chat template
     note: str = ""  # why the texts of the items are not there
+    windows: bool = False  # the items are windows of a text
     bases: Mapping[str, AdaptedModel] = field(default_factory=dict)  # of one whose name is not the model's alone
 
 
@@ -110,6 +115,8 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
     entries.sort(key=lambda pair: (-pair[0], pair[1][0].number))
     shown = [entry for _, entry in entries[:LISTED]]
     task = again(first.place, str(first.asked.get("source")))
+    windows = "text" in first.place
+    note = WINDOWS if windows else GONE if task is None else ""
     bodies = _bodies(task, {entry[0].number for entry in shown})
     return TaskDetail(
         first.task,
@@ -121,7 +128,8 @@ def detail(store: Evaluations, evaluations: Sequence[Evaluation], tallies: Seque
         won,
         lost,
         bool(first.asked.get("protocol", {}).get("chat")),
-        "" if task is not None else "the items' texts are not where they were when this was measured",
+        note,
+        windows,
         {evaluation.model: base for evaluation in evaluations if (base := _base(evaluation)) is not None},
     )
 

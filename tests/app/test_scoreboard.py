@@ -89,6 +89,16 @@ def look(store: Evaluations, *names: str, task: str = "choose") -> differing.Tas
     return detail(store, [made.evaluations[task, name] for name in names], [made.tallies[task, name] for name in names])
 
 
+def test_the_items_of_a_text_are_its_windows_and_nothing_is_said_to_be_gone(store: Evaluations, tmp_path: Path) -> None:
+    (one,) = [each for each in fill(store) if (each.task, each.model) == ("read", "one")]
+    here = replace(one, place={"text": str(tmp_path / "book.txt")})
+    made = ScoreKeeper()
+    made.read(store)
+    found = detail(store, [here], [made.tallies["read", "one"]])
+    assert found.windows and found.note == "windows of a text: f4 measures it word by word"
+    assert not look(store, "one").windows
+
+
 def test_items_of_two_are_those_that_one_has_right(store: Evaluations) -> None:
     found = look(store, "one", "two")
     assert (found.task, found.models) == ("choose", ("one", "two"))

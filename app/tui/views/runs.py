@@ -296,7 +296,8 @@ class RunsScreen(View):
         index = min(self._picked(detail), len(item.said) - 1)
         answer, model = item.said[index], detail.models[index]
         if detail.note:
-            self.hints.say("the item's text is not there any more: it cannot be opened", alarm=True)
+            gone = "the item's text is not there any more: it cannot be opened"
+            self.hints.say(detail.note if detail.windows else gone, alarm=True)
             return
         now = self.host.clock()
         fresh = Conversation(

@@ -76,6 +76,7 @@ class DifferingItems(LineWidget, can_focus=True):
         names = [letter(index) for index in self.letters]
         two = len(it.models) == 2
         title = f" WHERE {names[0]} AND {names[1]} DIFFER" if two else f" WHERE {names[0] if names else 'A'} IS WRONG"
+        title = " WINDOWS  the costliest first" if it.windows and not two else title
         counts = f"  {it.differing:,} of {it.common:,}"
         self.column = SAID if two else max(width // 3, SAID)
         heads = "".join(cells.pad(name, self.column, right=True) for name in names)
