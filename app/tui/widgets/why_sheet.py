@@ -408,7 +408,7 @@ class WhySheet(LineWidget, can_focus=True):
         if head is not None and y > len(parts):
             x = sheet.words(0, y, (f"{head[0]}.{head[1]} reads ", look.faint))
             for at, weight in why.reads(*head):
-                name = explained.names.running(why.ids[at]).strip() or "␣"
+                name = explained.names.name(why.ids[at])  # with its blank: "and" alone is read as a word of ours
                 x = sheet.words(x, y, (f"{name} ", look.text), (f"{100 * weight:.0f} %  ", look.faint))
 
     @staticmethod
