@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app import heat
+from likely.app.cli import name_completion
 from likely.app.cli.opening import Progress, read_text
 from likely.app.cli.own_answer import MOST, own_answer
 from likely.app.tables import Columns
@@ -26,8 +27,8 @@ NAMED = dict.fromkeys(("before", "now", "next", "estimates", "cross_surprisal"),
 
 
 @click.command()
-@click.argument("model_a")
-@click.argument("model_b")
+@click.argument("model_a", shell_complete=name_completion.both)
+@click.argument("model_b", shell_complete=name_completion.both)
 @click.argument("text", required=False)
 @click.option("--chat", is_flag=True, help="TEXT is a question, by the chat template: compare what both answer.")
 @click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")

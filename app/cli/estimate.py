@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from likely.app.cli import estimate_text as text
+from likely.app.cli import name_completion
 from likely.app.cli.opening import Progress, RuledCommand, VerbGroup
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
@@ -192,7 +193,7 @@ def meta(
 
 
 @command.command(cls=RuledCommand)
-@click.argument("adapter", type=AdapterPlace())
+@click.argument("adapter", type=AdapterPlace(), shell_complete=name_completion.adapters)
 @click.option("--held-out", "held", metavar="ROWS", help="Rows that no training saw.")
 @click.option("--trained", metavar="ROWS", help="The rows that it was trained on: PAC-Bayes.")
 @click.option(

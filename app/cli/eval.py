@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from likely.app.cli import eval_further, eval_variations
+from likely.app.cli import eval_further, eval_variations, name_completion
 from likely.app.cli.eval_output import number, say, show, span
 from likely.app.cli.opening import (
     Progress,
@@ -52,6 +52,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
     "models",
     multiple=True,
     metavar="MODEL",
+    shell_complete=name_completion.both,
     help="A model or an adapter's folder; repeat to compare: the others against the first.",
 )
 @rope_option

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from likely.app import units
+from likely.app.cli import name_completion
 from likely.app.cli.opening import Progress, RuledCommand, tell
 from likely.app.cli.table_options import AdapterPlace, map_option
 from likely.app.heat import one_line
@@ -16,7 +17,7 @@ BITS = ("0", "2", "3", "4", "5", "6", "8", "16", "32")
 
 
 @click.command("fuse", cls=RuledCommand)
-@click.argument("adapter", type=AdapterPlace())
+@click.argument("adapter", type=AdapterPlace(), shell_complete=name_completion.adapters)
 @click.option("--model", "-M", help="The base model. Default: the one that the adapter names.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="A folder, or a file that ends with .gguf.")
 @click.option("--data", "-d", help="Rows on which the result is compared with the adapter. Default: those it saw.")

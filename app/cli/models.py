@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app.cli import name_completion
 from likely.app.cli.opening import RuledCommand
 from likely.app.heat import one_line
 from likely.app.tables import Columns
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
 
 @click.command("models", cls=RuledCommand)
 @click.option("--json", "as_json", is_flag=True, help="One array of objects.")
-@click.option("--default", "chosen", metavar="NAME", help="Use this model where none is named.")
+@click.option(
+    "--default",
+    "chosen",
+    metavar="NAME",
+    shell_complete=name_completion.models,
+    help="Use this model where none is named.",
+)
 @click.option(
     "--add",
     "folder",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from likely.app.cli import name_completion
 from likely.app.heat import one_line
 from likely.engine import ranks
 from likely.engine.errors import DataError, ParameterError
@@ -28,6 +29,7 @@ model_option = click.option(
     default="",
     envvar="LIKELY_MODEL",
     metavar="MODEL",
+    shell_complete=name_completion.models,
     help="A short name, a hub repository, a folder or a .gguf file; if left out, the model chosen last.",
 )
 
@@ -37,6 +39,7 @@ adapter_option = click.option(
     "adapters",
     multiple=True,
     metavar="FOLDER[=WEIGHT]",
+    shell_complete=name_completion.adapters,
     help="Put an adapter on the model, by its folder or by the name of one that was made here: mlx-lm's or PEFT's. "
     "FOLDER/best has the weights that did best on what was held out, FOLDER the last. Several add up.",
 )

@@ -2,12 +2,13 @@
 
 import click
 
+from likely.app.cli import name_completion
 from likely.app.cli.opening import Progress
 from likely.app.heat import one_line
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=name_completion.known)
 def command(model: str) -> None:
     """Fetch MODEL: a short name of the catalogue, or a repository of the hub; tiny ones are made here in seconds.
 

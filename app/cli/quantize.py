@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app.cli import name_completion
 from likely.app.cli.opening import Progress, RuledCommand, tell
 from likely.app.heat import one_line
 from likely.app.tables import Columns
@@ -30,7 +31,7 @@ PLAIN = ("F64", "F32", "F16", "BF16", "none")  # forms of weights that nobody ha
 
 
 @click.command("quantize", cls=RuledCommand)
-@click.argument("model")
+@click.argument("model", shell_complete=name_completion.models)
 @click.option(
     "--to", "--out", "target", type=click.Path(path_type=Path), help="Default: MODEL-4bit or MODEL-f16.gguf here."
 )

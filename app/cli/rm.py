@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app.cli import name_completion
 from likely.app.heat import one_line
 from likely.engine.errors import DataError
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=name_completion.both)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option("--shared", is_flag=True, help="Also from the hub's cache, where other programs find it too.")
 def command(model: str, yes: bool, shared: bool) -> None:

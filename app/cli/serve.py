@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import click
 
+from likely.app.cli import name_completion
 from likely.app.cli.opening import (
     RuledCommand,
     activation_option,
@@ -27,6 +28,7 @@ from likely.engine.errors import ParameterError
     "models",
     multiple=True,
     metavar="MODEL",
+    shell_complete=name_completion.models,
     help="A model to serve, loaded at the start; several, the first of which is meant where a request names none.",
 )
 @rope_option

@@ -7,6 +7,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import click
 
+from likely.app.cli import name_completion
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -75,4 +77,6 @@ def _option(f: "Field[Any]", kind: Any, need: str, *, ranged: bool) -> Callable[
         settings["type"] = (click.IntRange if kind is int else click.FloatRange)(meta["low"], meta["high"])
     text += "" if shown == "" else f" [default: {shown}]"
     names = [flag, "-M"] if f.name == "model" else [flag]
+    if f.name == "model":
+        settings["shell_complete"] = name_completion.models
     return click.option(*names, f.name, default=None, help=text, **settings)

@@ -103,7 +103,7 @@ def read_rows(opened: FittedAdapter, source: str, names: Sequence[str], progress
     if prepared.pairs:
         raise DataError(f"a posterior is by the likelihood of rows, and {source} has pairs: give --data without them")
     if len(prepared.samples) < ROWS:
-        raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(prepared.samples)}")
+        raise DataError(f"a posterior needs {ROWS} rows or more, {source} has {len(prepared.samples)} to train on")
     return prepared
 
 

@@ -69,6 +69,20 @@ def test_what_was_made_here_is_known_by_name_from_any_folder_until_it_is_removed
     told = {row["name"]: row for row in json.loads(likely("models", "--json").out)}
     assert told["whole"]["source"] == f"fused here, of {base}" and told["style"]["made"] == "adapter"
 
+    def offered(*words: str) -> set[str]:
+        monkeypatch.setenv("_LIKELY_COMPLETE", "bash_complete")
+        monkeypatch.setenv("COMP_WORDS", " ".join(("likely", *words)))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        found = set(likely().out.splitlines())
+        monkeypatch.delenv("_LIKELY_COMPLETE")
+        return found
+
+    for words in (("run", "-M", "wh"), ("rm", "wh"), ("diff", "x", "wh"), ("tune", "--model", "wh")):
+        assert offered(*words) == {"plain,whole"}
+    assert offered("chat", "-A", "st") == offered("fuse", "st") == offered("rm", "st") == {"plain,style"}
+    assert offered("run", "-M", "./wh") == {"file,./wh"} and offered("run", "-M", "none") == {"file,none"}
+    assert "plain,qwen3-4b" in offered("pull", "qwen3-4")
+
     def said(*words: object) -> str:
         code, out, err = likely("explain", "tag 1", "--json", *words)
         return str(json.loads(out)["tokens"]) if code == 0 else err
