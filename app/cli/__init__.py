@@ -107,7 +107,8 @@ class Verbs(click.Group):
 
             near = NEAREST.get(args[0]) or " or ".join(get_close_matches(args[0], [*VERBS, *ALIASES], 2))
             meant = f" Did you mean {near}?" if near else ""
-            said = f"{error.message.rstrip('.')}.{meant} The commands are {', '.join(VERBS)}."
+            ways = "" if near else " A prompt stands behind likely run, a model in likely chat -M MODEL."
+            said = f"{error.message.rstrip('.')}.{meant}{ways} The commands are {', '.join(VERBS)}."
             raise click.UsageError(said, ctx) from None
 
 
@@ -200,6 +201,9 @@ def _run() -> int:
 
 def _helped(error: click.UsageError) -> click.UsageError:
     """The error, and what to do about it where a model stands where none is taken: as a word, or after `-m`."""
+    if error.ctx is not None and isinstance(error.ctx.command, Verbs) and isinstance(error, click.NoSuchOption):
+        how = "options stand behind a verb, as in likely chat -M MODEL or likely run PROMPT"
+        return click.UsageError(f"{error.format_message().rstrip('.')}: {how}.", error.ctx)
     params = error.ctx.command.params if error.ctx is not None else []
     named = next((param.opts[0] for param in params if param.name in ("model", "models")), "")
     model = f"a model is named with {named}" if named.startswith("-") else ""

@@ -186,6 +186,9 @@ def test_words_of_elsewhere_are_understood(likely: Likely) -> None:
         assert likely(*words) == likely(*same) and likely(*words).code == 0
     assert "Did you mean fuse --out (an adapter in its model) or quantize --gguf" in likely("export", "x").err
     assert "Did you mean tune" in likely("tunr").err
+    for words in (("-M", "m"), ("smollm2",), ("hello there",)):  # before or without a verb
+        code, _, err = likely(*words)
+        assert code == 2 and "likely run" in err and "likely chat -M MODEL" in err, words
     for words in (("--lr", 0.1, "--rate", 0.2), ("--learning-rate", 3, "--rate", 0.2)):
         assert "is called rate now: give one of them" in likely("tune", "rows.jsonl", *words).err
 
