@@ -108,7 +108,8 @@ def table(bench: "Bench") -> list[str]:
     from likely.engine.bench import plot
 
     lines = [f"{bench.model} · {bench.machine['chip']} · {bench.machine['device']} · {bench.bandwidth:.1f} GB/s", ""]
-    columns = Columns("{:<22} {:<8} {median:>10} {quartile:>10} {spread:>7} {of limit:>9}  {ratio}")
+    units = ", ".join(dict.fromkeys(rate.unit for rate in bench.rates))
+    columns = Columns(f"{{{units}:<22}} " + "{:<8} {median:>10} {quartile:>10} {spread:>7} {of limit:>9}  {ratio}")
     lines.append(columns.heading)
     last = ""
     for rate in bench.rates:

@@ -137,8 +137,9 @@ def command(as_json: bool, retest: bool) -> None:
         click.echo(f"{name:<13} {value}")
     if rounding:
         click.echo("\nwhat a model that stays packed does natively, and what through mlx's graph:")
+        width = max(len(path.use) for path in PATHS)
         for path in PATHS:
-            click.echo(f"{path.path:<7} {path.use:<39} {path.why}")
+            click.echo(f"{path.path:<7} {path.use:<{width}}  {path.why}")
     for note in notes:
         click.echo(f"\nslow: {note}")
     if not notes:
