@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from likely.app.tui.chat.candidates import CandidateTable
 
 NAME, LEAST_NAME = 20, 8  # cells of the model's name that facts give way to; where there is little room
-SHORT_NAME = 12  # of a name that is not cut as long as names of views can be left out
+SHORT_NAME = 14  # of a name that is not cut as long as names of views can be left out
 ROOMY = 56  # cells beside the views
 NEWS_ROWS = 3  # of news, at most
 DOUBTED = 76  # columns from which on a token's line has room for the part of its entropy that is epistemic
@@ -98,7 +98,7 @@ class TopBar(LineWidget):
         look, facts = self.look, list(self.facts)
         if room < 12:
             return
-        short = min(cells.width(self.model), NAME if room > ROOMY else LEAST_NAME)
+        short = min(cells.width(self.model), NAME if room > ROOMY else SHORT_NAME)
 
         def used() -> int:
             return 3 + short + (2 + cells.width(" · ".join(facts)) if facts else 0)
