@@ -65,6 +65,9 @@ class ServerAddress:
         try:
             with self.key.open(encoding="ascii") as file:
                 key = file.read(MOST).strip()
+        except FileNotFoundError:
+            line = "no likely serve of yours runs there, or its key is another file (--server-key FILE)"
+            raise DataError(f"no key for watching {self}, as there is no {self.key}: {line}") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not a key"
             raise DataError(f"no key for watching {self}: {self.key}: {reason}") from None

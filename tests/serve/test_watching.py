@@ -78,7 +78,9 @@ def test_another_machine_wants_its_own_key(tmp_path: Path) -> None:
 
 def test_a_key_is_read_as_it_is_now_and_what_is_none_is_said(tmp_path: Path) -> None:
     address = ServerAddress("http", "h", 1, tmp_path / "key")
-    with pytest.raises(DataError, match=r"no key for watching http://h:1: .*: No such file"):
+    with pytest.raises(
+        DataError, match=r"no key for watching http://h:1, as there is no .*: no likely serve of yours runs there"
+    ):
         address.read_key()
     for data, key in ((b" sesame \n", "sesame"), (b"x" * (MOST + 9), "x" * MOST)):
         address.key.write_bytes(data)
