@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from likely.app.tui.widgets.token_view import TokenView
 from likely.engine.conversation import Fork, Message
 from tests.support.model import ANSWER, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
@@ -253,6 +254,28 @@ def test_a_conversation_of_many_thousand_tokens_opens_at_its_end_and_walks_to_it
         screen.press("ctrl+home")
         assert ASK in screen.text
         assert Fork() in screen.kept[0].children
+
+
+@pytest.mark.parametrize("anew", (False, True))
+def test_the_scroll_bar_shows_which_part_of_the_text_is_seen(tmp_path: Path, anew: bool) -> None:
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY * 3]), size=(60, 14)) as screen:
+        screen.hold(after=90)
+        say(screen)
+        for key in ("", "", "", "tab", "pageup", "pageup", "less_than_sign", "end"):  # tokens come, then they are read
+            screen.hold(after=12 if not key else 0)
+            screen.press(*filter(None, [key]))
+            screen.wait()
+            if anew:
+                screen.resize(60, 14)
+            view = screen.app.screen.query_one(TokenView)
+            at, rows, height = view.scroll_offset.y, view.size.height, view.virtual_size.height
+            bar = [row[view.region.right - 1] for row in screen.terminal.cells[view.region.y : view.region.bottom]]
+            share = rows / height
+            for y, (sign, ink) in enumerate(bar):  # how much of a cell is of the thumb, and how much ought to be
+                eighths = 8 if ink.startswith("7;") and sign == " " else " ▁▂▃▄▅▆▇".index(sign)
+                eighths = 8 - eighths if ink.startswith("7;") and sign != " " else eighths
+                ought = min(y + 1, (at + rows) * share) - max(y, at * share)
+                assert abs(eighths - 8 * max(ought, 0)) <= 1.5, (key, bar)
 
 
 def test_at_a_fork_whose_answer_has_no_token_yet_the_cursor_is_before_it(screen: Screen) -> None:

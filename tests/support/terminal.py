@@ -102,6 +102,12 @@ class Terminal(Driver):
         return texts
 
     @property
+    def cells(self) -> list[list[tuple[str, str]]]:
+        """Every cell with its ink, row by row."""
+        self._read()
+        return [list(zip(*row, strict=True)) for row in zip(self._cells, self._inks, strict=True)]
+
+    @property
     def painted(self) -> bool:
         """Whether anything is seen."""
         return bool(self.text.strip())

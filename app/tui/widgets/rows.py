@@ -23,6 +23,7 @@ from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
 from likely.app.tui.base.line_widget import Painted, filtered
 from likely.app.tui.base.theme import Glyphs, Look
 from likely.app.tui.widgets import token_row
+from likely.app.tui.widgets.scroll_bar import RowScrollBar
 from likely.app.tui.widgets.token_row import GUTTER
 
 WIDEST = 100  # columns of text that are comfortable to read
@@ -52,7 +53,6 @@ class TranscriptRows(ScrollView):
         self.behind = 0
         self.strips_rendered = 0  # counted for tests: work does not grow with the length
         self._strips: dict[Spot, Strip] = {}
-        self._thumb: tuple[int, int] | None = None  # what the scroll bar shows
 
     @property
     def look(self) -> Look:
@@ -93,7 +93,7 @@ class TranscriptRows(ScrollView):
             self.post_message(self.FollowChanged(False, self.behind))
         if layout.height != before:
             self._settle()
-        self.refresh(Region(0, first - self.scroll_offset.y, self.size.width, layout.height - first))
+        self._refresh_rows(first - self.scroll_offset.y, layout.height - first)
 
     def renote(self, index: int, notes: Sequence[str]) -> None:
         """Change the words beside a block's name, the longest first."""
@@ -129,6 +129,10 @@ class TranscriptRows(ScrollView):
         self._strips.clear()
         self.refresh()
 
+    def _refresh_rows(self, y: int, count: int) -> None:
+        """Write rows again, the scroll bar beside them left out."""
+        self.refresh(Region(0, y, self.size.width - self.scrollbar_size_vertical, count))
+
     def _touch(self, spot: Spot) -> None:
         """Draw one row again."""
         self._strips.pop(spot, None)
@@ -160,20 +164,24 @@ class TranscriptRows(ScrollView):
             if self.show_vertical_scrollbar == (size.height > self.container_size.height):
                 self.set_reactive(Widget.virtual_size, size)
             else:
-                self.virtual_size, self._thumb = size, None
+                self.virtual_size = size
                 self.call_after_refresh(self._place_bar)
         layout.scroll = self.max_scroll_y if self.following else min(top, self.max_scroll_y)
         self.scroll_to(y=layout.scroll, immediate=True, force=True)
         self._place_bar()
 
+    @property
+    def vertical_scrollbar(self) -> RowScrollBar:
+        bar = self._vertical_scrollbar
+        if not isinstance(bar, RowScrollBar):
+            self._vertical_scrollbar = bar = RowScrollBar()
+            bar.display = False
+            self.app._start_widget(self, bar)
+        return bar
+
     def _place_bar(self) -> None:
-        """Move the scroll bar's thumb if that changes its picture, which is drawn in eighths of a cell."""
-        rows, height = self.size.height, self.layout_.height
-        grain = 8 * rows / max(height, 1)
-        thumb = round(self.scroll_y * grain), round(rows * grain)
-        if self.show_vertical_scrollbar and thumb != self._thumb:
-            self._thumb, bar = thumb, self.vertical_scrollbar
-            bar.window_virtual_size, bar.window_size, bar.position = height, rows, self.scroll_y
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.move(self.layout_.height, self.size.height, self.scroll_y)
 
     def _scroll_to(self, x: float | None = None, y: float | None = None, **options: Any) -> bool:
         """Scroll without animation: rows that are laid out on the way would move the place where it began."""
@@ -188,7 +196,7 @@ class TranscriptRows(ScrollView):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         if round(old_value) != round(new_value):
-            self.refresh(self.size.region)
+            self._refresh_rows(0, self.size.height)
         self._place_bar()
         if round(new_value) == self.layout_.scroll:  # the rows moved, not the reader
             return
