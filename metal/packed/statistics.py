@@ -19,6 +19,7 @@ from likely.metal.packed import load
 
 CANDIDATES, BINS = 256, 64
 ROW = 256  # logits whose masses are added up: a draw takes such a row, and then a token in it
+TOGETHER = 32  # rows that are looked at in one call: each takes room for twice as many numbers as it has
 SPAN = 32.0  # nats below the most likely token of the rest that the histogram resolves
 
 
@@ -113,6 +114,9 @@ def draw(rows: Sequence[ScannedRow], shares: Sequence[tuple[float, float]]) -> l
 
 def look(rows: Sequence[ScannedRow], tokens: Sequence[int], apart: Sequence[Sequence[int]]) -> list[LogitStatistics]:
     """About a token of each row; those that are `apart` there are in no bin. LogitsError where a token is none of V."""
+    if len(rows) > TOGETHER:
+        parts = (slice(at, at + TOGETHER) for at in range(0, len(rows), TOGETHER))
+        return [seen for part in parts for seen in look(rows[part], tokens[part], apart[part])]
     library = load()
     assert library is not None
     n, counts = len(rows[0].logits), [len(each) for each in apart]

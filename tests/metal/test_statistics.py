@@ -151,6 +151,8 @@ def test_rows_side_by_side_are_what_each_is_alone() -> None:
         for a, b in zip(seen[2:], own[2:], strict=True):
             np.testing.assert_array_equal(a, b)
     assert draw(together, [(0.5, 0.25)] * 3) == [draw([one], [(0.5, 0.25)])[0] for one in together]
+    many = look(together * 30, tokens * 30, apart * 30)
+    assert [seen.rank for seen in many] == [seen.rank for seen in look(together, tokens, apart)] * 30
     mixed = look([together[2], together[0]], [0, 3], [[5], [1, 2]])  # of two scans, or in another order
     assert [seen.rank for seen in mixed] == [look(together, tokens, apart)[i].rank for i in (2, 0)]
 
