@@ -67,4 +67,4 @@ def test_of_a_text_it_says_both_ways_and_which_writes_it_for_less(likely: Likely
     assert ("not seen" in line) == (
         low <= 0 <= high
     ) and f"({low / math.log(2):.4f} to {high / math.log(2):.4f})" in line
-    assert "not seen which" in likely("diff", one, one, text).out
+    assert "both write the text for the same" in likely("diff", one, one, text).out

@@ -159,7 +159,7 @@ def test_every_route_says_its_answers() -> None:
         assert list(answers) == ["200", "400", "401", "403", "404", "408", "413", "429", "503"]
         error = answers["400"]["content"]["application/json"]["schema"]["properties"]["error"]
         assert error["type"] == ("string" if path.startswith("/api/") else "object")
-        if path == "/metrics":
+        if path in ("/", "/metrics"):
             assert answers["200"] == {"description": "Text.", "content": {"text/plain": {}}}
             continue
         streamed = {"/api/chat": "application/x-ndjson", "/api/generate": "application/x-ndjson"}.get(path)
