@@ -49,6 +49,15 @@ def test_a_ladder_is_seen_and_what_hours_buy_moves_with_arrows(tmp_path: Path, t
             assert words in screen.text, key
 
 
+def test_without_a_table_the_view_says_in_one_place_how_one_comes(tmp_path: Path) -> None:
+    with Screen(tmp_path, size=(120, 40)) as screen:
+        screen.say("/ladders")
+        rows = [line.partition("▏")[0].strip() for line in screen.lines]
+        at = next(y for y, row in enumerate(rows) if row.startswith("no table is open: n opens"))
+        assert at < 8 and "likely scale run LADDER.toml" in f"{rows[at]} {rows[at + 1]}"
+        assert "Open" in screen.lines[-1] and "Parabolas" not in screen.lines[-1] and "Export" not in screen.lines[-1]
+
+
 def test_a_table_that_is_none_is_one_line_and_another_is_asked_for(tmp_path: Path) -> None:
     with Screen(tmp_path, ladder=tmp_path / "nothing.csv", size=(80, 24)) as screen:
         assert "No such file or directory" in " ".join(screen.text.split())

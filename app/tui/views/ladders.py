@@ -27,6 +27,10 @@ from likely.engine.scaling.forecast import Purchase, buy
 
 TICK_S = 0.15
 WIDE = 110  # columns
+NONE = (
+    "no table is open: n opens a table of runs (CSV), or the folder of a ladder, which `likely scale run LADDER.toml` "
+    "trains"
+)
 SENTENCE = " More computing, lower loss, along a law: what was seen, what is told, and from where on it is open."
 PARTS_SHOWN = ("loss", "side", "law")
 FORMULA = """\
@@ -216,23 +220,22 @@ class LaddersScreen(View):
         own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"))
         more = (("v", "Against"),) if wide or self.part == "loss" else ()
         law = () if wide else (("b", "Law"),)
-        self.hints.show(
-            (*own, *more, *law, ("n", "Open"), ("e", "Export"), ("=", "Formula"), (keys.help_key(), "Keys"))
-        )
+        acts = (*own, *more, *law, ("n", "Open"), ("e", "Export"), ("=", "Formula"))
+        self.hints.show((*(acts if read is not None else (("n", "Open"),)), (keys.help_key(), "Keys")))
 
     def _show_law(self, read: LadderRead | None) -> None:
         loss, side = self.query_one("#ladder-loss", Chart), self.query_one("#ladder-side", Chart)
         foretold, numbers, bought = (
             self.query_one(f"#ladder-{name}", Caption) for name in ("foretold", "numbers", "bought")
         )
-        loss.visible = side.visible = read is not None  # axes without a law say something wrong
+        loss.display = side.display = read is not None  # axes without a law say something wrong
         if read is None:
-            words = "finding the law…" if self._reading >= 0 else self.failure or "no table is open: n opens one"
+            words = "finding the law…" if self._reading >= 0 else self.failure or NONE
             self.top.show(self.host.ladder.name if self.host.ladder is not None else "ladders", ())
             lines = wrap(words, max(foretold.size.width - 2, 20))
             foretold.show(*(((f" {line}", "alarm" if self.failure else "faint"),) for line in lines))
             numbers.show()
-            bought.show(((" or: likely scale show FOLDER, likely scale run LADDER.toml", "cut"),))
+            bought.show()
             return
         report = read.report
         rate = (f"{read.rate / 1e9:.3g} GFLOP/s",) if read.rate is not None else ()
