@@ -231,28 +231,27 @@ class TranscriptRows(ScrollView):
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The rows as they are kept: there is no border or padding that would have to be put around them."""
-        top = self.scroll_offset.y
-        lines = [self._row(spot) for spot in self.layout_.spots(crop.y + top, crop.height)]
+        top, ground = self.scroll_offset.y, self.rich_style
+        lines = [self._row(spot, ground) for spot in self.layout_.spots(crop.y + top, crop.height)]
         whole = crop.x == 0 and crop.right >= self.size.width
         return lines if whole else [line.crop(*crop.column_span) for line in lines]
 
     def render_line(self, y: int) -> Strip:
-        return self._row(self.layout_.spot(y + self.scroll_offset.y))
+        return self._row(self.layout_.spot(y + self.scroll_offset.y), self.rich_style)
 
-    def _row(self, spot: Spot | None) -> Strip:
+    def _row(self, spot: Spot | None, ground: Style) -> Strip:
         if spot is None:
-            return Strip.blank(self.size.width, self.rich_style)
+            return Strip.blank(self.size.width, ground)
         strip = self._strips.get(spot)
         if strip is None:
             self.strips_rendered += 1
-            strip = filtered(self, [self._draw(spot)], self.size.width)[0]
+            strip = filtered(self, [self._draw(spot, ground)], self.size.width)[0]
             if len(self._strips) > 1000:
                 self._strips.clear()
             self._strips[spot] = strip
         return strip
 
-    def _draw(self, spot: Spot) -> Strip:
-        ground = self.rich_style
+    def _draw(self, spot: Spot, ground: Style) -> Strip:
         strip = Strip(Segment.apply_style(self._segments(spot), ground)).crop_extend(0, self.size.width, ground)
         selection = self.text_selection if self.is_attached else None  # a view that is removed is drawn once more
         span = selection.get_span(spot.number) if selection is not None else None
@@ -296,7 +295,11 @@ class TranscriptRows(ScrollView):
                 continue
             row = layout.row(spot)
             start, end = max(span[0] - GUTTER, 0), None if span[1] == -1 else max(span[1] - GUTTER, 0)
-            text = row.own_text(start, end) if row is not None else self._draw(spot).text.strip()[start:end]
+            text = (
+                row.own_text(start, end)
+                if row is not None
+                else self._draw(spot, self.rich_style).text.strip()[start:end]
+            )
             soft = row is not None and not row.broken and end is None and not layout.is_last(spot)
             parts.append(text if soft else text + "\n")
         self._settle()
