@@ -268,7 +268,7 @@ def _room(dtype: np.dtype[Any], *shape: int) -> np.ndarray:
     return np.frombuffer(pages, dtype).reshape(shape)
 
 
-def described(texts: Sequence[_Sequence]) -> tuple[bytes, object]:
+def described(texts: Sequence[_Sequence]) -> "tuple[bytes, ctypes.Array[ctypes.c_char]]":
     """`text_t` of each text that has room for what comes, and the `span_t` of all buffers, which those point to."""
     spans, counts = list[bytes](), list[int]()
     for text in texts:
@@ -277,7 +277,7 @@ def described(texts: Sequence[_Sequence]) -> tuple[bytes, object]:
             keys, values, number = rows.at  # asked of an array they take a microsecond each
             spans.append(SPAN.pack(keys, values, rows.capacity, length, number))
         counts.append(1 + len(text.prefix))
-    flat = ctypes.create_string_buffer(b"".join(spans))
+    flat = (ctypes.c_char * (len(spans) * SPAN.size)).from_buffer_copy(b"".join(spans))
     at = ctypes.addressof(flat)
     heads = list[bytes]()
     for text, count in zip(texts, counts, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from likely.models.errors import CacheError
-from likely.models.packed_cache import PackedCache, RowShape, spans
+from likely.models.packed_cache import SPAN, TEXT, PackedCache, RowShape, described
 
 SHAPE = RowShape(2, 3, 4, np.dtype(np.float32))
 ROW = 2 * 3 * 4 * 4 * 2  # bytes of a row, keys and values
@@ -142,8 +142,10 @@ def test_rows_are_taken_out_of_their_spans_and_put_into_another(low: int, high: 
     keys, values = cache.taken(low, high)
     assert keys.shape == values.shape == (2, 3, high - low, 4) and keys.dtype == np.float32
     assert np.array_equal(values, keys + 1000) and keys[1, 2, :, 3].tolist() == list(range(low, high))
-    found = list(spans(cache.texts[0]))
-    assert [span.length for span in found] == [20, 20, 10] and all(span.keys % 64 == 0 for span in found)
+    texts, held = described(cache.texts)
+    ((_, count, before),), found = list(TEXT.iter_unpack(texts)), list(SPAN.iter_unpack(bytes(held)))
+    assert (count, before) == (3, 40)
+    assert [length for _, _, _, length, _ in found] == [20, 20, 10] and all(keys % 64 == 0 for keys, *_ in found)
     if high > low:
         other = made()
         other.put(keys, values)

@@ -293,7 +293,7 @@ class ProofsScreen(View):
             return
         evidence, tabs = self.evidence, self.query_one("#proof-tabs", Caption)
         state = "drawing" if self._drawing else "at rest"
-        self.top.show("six letters", ("no model", state, f"seed {self.seed}"))
+        self.top.show("six letters", (state, f"seed {self.seed}", "no model"))
         self._hint()
         if evidence is None:
             tabs.show(((f" {self._failure or 'the texts are being listed…'}", "alarm" if self._failure else "faint"),))
