@@ -56,6 +56,18 @@ def test_a_command_that_is_none_leaves_step_mode_as_it_was(tmp_path: Path) -> No
         assert len(screen.kept[0].nodes) == 2 or origins(screen) == ["drawn"] * 67
 
 
+def test_nothing_is_taken_of_a_list_without_rows(screen: Screen) -> None:
+    stepping(screen)
+    screen.click("Message")
+    screen.say("and why red")
+    screen.press("shift+tab", "left", "space", "v")  # the tokens nearest to one of the text: this model tells none
+    assert "next token" not in screen.text
+    screen.press("space")
+    before = origins(screen)
+    screen.press("x", "enter")
+    assert origins(screen) == before and "banned" not in screen.text
+
+
 @pytest.mark.parametrize("key", ["delete", "]"])
 def test_another_branch_ends_step_mode(screen: Screen, key: str) -> None:
     screen.say(ASK)

@@ -67,7 +67,7 @@ class Candidates(LineWidget, can_focus=True):
 
     @property
     def selected(self) -> Candidate | None:
-        if self.view is None or self.picked is None:
+        if self.view is None or self.picked is None or self.picked >= len(self.view.rows):
             return None
         return self.view.rows[self.picked]
 
