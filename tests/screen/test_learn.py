@@ -20,7 +20,7 @@ def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
     screen.press(*["down"] * 5, "enter")
     assert "ONE AT A TIME" not in screen.text and "My favourite colour is" in screen.text and "= – bits" in screen.text
     screen.press("enter")
-    assert "guess first" in screen.text
+    assert "guess first" in screen.text and "⏎ Show  ? Skip" in screen.lines[-1]
     screen.type("no")
     screen.press("enter")
     screen.wait()
@@ -29,6 +29,7 @@ def test_a_chapter_with_a_picture_of_its_own(screen: Screen) -> None:
     screen.wait()
     assert "top-p first keeps 2, T first 1" in screen.text and "·shine is how many times" in screen.text
     screen.press("f10")
+    assert "⏎ Mark  ? Hint" in screen.lines[-1]
     screen.type("9")
     screen.press("enter")
     assert "not 9: see the steps" in screen.text and "(45.4 / 13.2)²" in screen.text

@@ -16,7 +16,7 @@ from likely.app import export
 from likely.app.lessons import course, page
 from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.expression import Value
-from likely.app.lessons.lesson import END, PREDICT
+from likely.app.lessons.lesson import CHECK, DO, PREDICT
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.app.lessons.tutor import Tutor
 from likely.app.requests import ModelFacts
@@ -36,6 +36,7 @@ from likely.app.tui.widgets.lesson_pane import LessonPane
 
 CHAPTERS, PAGE, SENTENCES = "chapters", "page", "sentences"
 BEFORE = "Guess first: what the program measures is shown then."
+DOES = {PREDICT: ("Show", "Skip"), DO: ("Done", "Skip"), CHECK: ("Mark", "Hint")}  # enter and ? in a stage
 
 
 class LearnScreen(View):
@@ -213,7 +214,7 @@ class LearnScreen(View):
             self.hints.show((*own, *pages, ("o", "Its view"), ("y", "Copy"), ("esc", back), help_))
             return
         keys_ = picture.KEYS if picture is not None else ()
-        mark = () if lesson.stage == END else (("⏎", "Mark"), ("?", "Hint"))
+        mark = tuple(zip("⏎?", DOES.get(lesson.stage, ()), strict=False))
         self.hints.show((*mark, *keys_, ("[ ]", "Chapter"), ("esc", "All chapters"), ("=", "Formula"), help_))
 
     def set_state(self, state: Mapping[str, str]) -> None:
