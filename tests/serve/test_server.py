@@ -1,6 +1,7 @@
 """Server around its routes: its names, its key, its socket, a connection that does not speak; and one as a child."""
 
 import asyncio
+import errno
 import socket
 import stat
 import subprocess
@@ -308,3 +309,14 @@ def test_a_child_that_cannot_serve_says_why(tmp_path: Path) -> None:
     until(lambda: missing.failure)
     assert "nothing" in missing.failure
     missing.stop()
+
+
+def test_a_child_that_no_process_can_be_made_for_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    child = ChildServer("tiny", tmp_path)
+    assert child.failure == "no process can be started here: Resource temporarily unavailable" and not child.alive
+    child.stop()
+    assert not child.failure
