@@ -35,6 +35,7 @@ from likely.app.tui.widgets.bars import Hints
 from likely.app.worker import Executor, Worker
 from likely.engine import preferences
 from likely.engine.errors import DataError
+from likely.engine.whole_file import write_whole
 
 if TYPE_CHECKING:
     from likely.app import requests as r
@@ -510,7 +511,7 @@ class LikelyApp(App[str]):
 
     def screenshot(self) -> None:
         path = self.home / f"likely-{time.strftime('%Y%m%d-%H%M%S')}.svg"
-        path.write_text(self.export_screenshot(title="likely"), encoding="utf-8")
+        write_whole(path, [self.export_screenshot(title="likely")])
         self.say(f"screenshot: {path}")
 
 

@@ -16,6 +16,30 @@ from tests.support.screen import Screen
 ASK = "Why is the sky blue?"
 
 
+def test_a_screenshot_without_a_place_and_a_server_without_a_process_are_a_line_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*args: object, **options: object) -> None:
+        raise OSError(11, "no more processes")
+
+    with Screen(tmp_path) as screen:
+        screen.say(ASK)
+        screen.wait()
+        shutil.rmtree(screen.home)
+        screen.home.write_text("a file is where the folder was")
+        screen.press("ctrl+p")
+        screen.type("screenshot")
+        screen.press("enter")
+        assert screen.running and "was not written" in " ".join(screen.text.split())
+        screen.home.unlink()
+        monkeypatch.setattr("subprocess.Popen", refused)
+        screen.press("ctrl+p")
+        screen.type("server: start")
+        screen.press("enter")
+        screen.wait()
+        assert screen.running and "no process can be started here: no more processes" in screen.text
+
+
 def test_the_session_file_is_removed_while_it_is_open(tmp_path: Path) -> None:
     with Screen(tmp_path) as screen:
         screen.say(ASK)

@@ -1,7 +1,8 @@
 """The palette: `noun: Verb`, and only what applies now: what the view in sight offers, then what holds everywhere."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from inspect import isawaitable
 
 from rich.text import Text
 from textual.app import App
@@ -17,6 +18,7 @@ from likely.app.tui.views.intents import intent, matching
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.host import host
 from likely.app.tui.widgets.narrowing import Narrowing
+from likely.engine.errors import LikelyError
 
 
 def entries(screen: Screen[object]) -> Iterator[Command]:
@@ -88,12 +90,22 @@ class Palette(Narrowing[Command]):
         return line
 
 
+async def _done(app: App[str], does: Callable[[], object]) -> None:
+    """Do what was picked; what a person can act on is a line, as of the same command with a slash."""
+    try:
+        result = does()
+        if isawaitable(result):
+            await result
+    except LikelyError as error:
+        host(app.screen).say(str(error), alarm=True)
+
+
 def offer(app: App[str], commands: Sequence[Command], what: str) -> None:
     """Have a person pick a command, and do it; not over a palette that is open."""
 
     def picked(command: Command | None) -> None:
         if command is not None and command[2] is not None:
-            app.call_later(command[2])
+            app.call_later(_done, app, command[2])
         elif command is not None:
             host(app.screen).say(f"{command[0].rstrip('…')}: {command[1]}")
 
