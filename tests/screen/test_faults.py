@@ -95,6 +95,12 @@ def test_a_store_that_cannot_be_opened_is_said_and_nothing_is_lost_unasked(tmp_p
         screen.say(ASK)
         screen.wait()
         assert "sessions.db" in screen.lines[-1] and "the conversation stays open" in screen.lines[-1]
+        screen.say("/max 90")
+        screen.wait(3)
+        assert "at most 90 tokens" in screen.lines[-1]  # what is asked for is answered all the same,
+        screen.press("escape")
+        screen.wait(3)
+        assert "sessions.db" in screen.lines[-1]  # and it is said again
         screen.press("ctrl+q")
         screen.wait(3)
         assert "leave all the same?" in screen.text and "/export PATH" in screen.text

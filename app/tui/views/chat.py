@@ -101,6 +101,7 @@ class ChatScreen(View, Steering):
         self.aside: RunControl | None = None  # of a summary or a measurement
         self.bench: ToolBench | None = None
         self._progress = ""  # of a model that is loading, as it was said last
+        self._told = ""  # the trouble of the saver that was said last
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -209,8 +210,10 @@ class ChatScreen(View, Steering):
         if self.chat.running:
             self.chat.keep()
             self.save()
-        if self.host.keeper is not None and (news := self.host.keeper.report()):
+        news = self.host.keeper.report() if self.host.keeper is not None else ""
+        if news and not (news == self._told and self.hints.news):  # trouble that lasts hides no other line
             self.hints.say(news, alarm=True)
+        self._told = news
         if self.host.training is not None and self.is_current:
             self.status()
 
