@@ -96,7 +96,7 @@ class ChatScreen(View, Steering):
     def __init__(self) -> None:
         super().__init__()
         self.session: ChatSession | None = None
-        self._status_s = 0.0
+        self._saved_s = self._status_s = 0.0
         self._began_s: float | None = None  # the answer that is awaited, or the first of several
         self.aside: RunControl | None = None  # of a summary or a measurement
         self.bench: ToolBench | None = None
@@ -132,7 +132,7 @@ class ChatScreen(View, Steering):
         self.composer.list, self.composer.queue = self.query_one(Suggestions), self.query_one(MessageQueue)
         self._open_first()
         self.composer.focus()
-        self.set_interval(EVERY_S, self.tick)
+        self.set_interval(1.0, self.tick)
         if self.host.store_news:  # stays until a key is pressed
             self.hints.say(self.host.store_news, alarm=True)
 
@@ -205,7 +205,7 @@ class ChatScreen(View, Steering):
         self.host.save(self.chat.conversation)
 
     def tick(self) -> None:
-        """About once a second what was drawn goes to the saver; its trouble, a training, and tools are looked at."""
+        """Once a second: what was drawn is handed to the saver; its trouble, a training, and tools are looked at."""
         tooling.tick(self)
         if self.chat.running:
             self.chat.keep()
@@ -294,6 +294,10 @@ class ChatScreen(View, Steering):
             self._status_s = now
             self.pane.renote()
             self.status()
+        if now - self._saved_s >= EVERY_S:
+            self._saved_s = now
+            self.chat.keep()
+            self.save()
 
     def _finished(self) -> None:
         self.save()
