@@ -100,8 +100,7 @@ class ChatScreen(View, Steering):
         self._began_s: float | None = None  # the answer that is awaited, or the first of several
         self.aside: RunControl | None = None  # of a summary or a measurement
         self.bench: ToolBench | None = None
-        self._progress = ""  # of a model that is loading, as it was said last
-        self._told = ""  # the trouble of the saver that was said last
+        self._progress = self._told = ""  # of a model that is loading, and the trouble of the saver: as said last
 
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
@@ -118,9 +117,8 @@ class ChatScreen(View, Steering):
 
     def on_mount(self) -> None:
         self.pane = self.query_one(TranscriptPane)
-        self.pane.weigh = partial(weighing.weigh, self)
         self.inspector, self.diffusion = self.query_one(Inspector), self.query_one(DiffusionPane)
-        self.inspector.subject = self.subject
+        self.pane.weigh, self.inspector.subject = partial(weighing.weigh, self), self.subject
         self.query_one(BestTexts).run = lambda: self.chat.run
         self.pane.table, self.pane.near = self.inspector.table, self.inspector.turn_near
         self.composer, self.caption = self.query_one(Composer), self.query_one("#diffusion-formula", Caption)
@@ -296,8 +294,7 @@ class ChatScreen(View, Steering):
             self.status()
         if now - self._saved_s >= EVERY_S:
             self._saved_s = now
-            self.chat.keep()
-            self.save()
+            self.tick()
 
     def _finished(self) -> None:
         self.save()
