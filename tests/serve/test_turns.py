@@ -216,13 +216,14 @@ def test_of_several_long_prompts_one_piece_is_read_between_two_turns_of_who_draw
 @pytest.mark.parametrize(("strategy", "tokens"), [("sample", 100), ("beam 2", 12)])
 def test_a_short_request_is_answered_before_longer_ones_are_let_go_on(tiny: Path, strategy: str, tokens: int) -> None:
     """Behind sixteen that read and draw: for each of its turns, eight tokens and what comes before them, they have
-    four, where they would have sixteen."""
+    four, where they would have sixteen; before its first token some more where a busy machine reads its prompt in more
+    pieces."""
     more = {"max_tokens": tokens, "logit_bias": {"287": -100}, "likely": {"strategy": strategy}}
     long = [openai_requests.completions({"prompt": [i, *LONG[:600]], **more})[0] for i in range(16)]
     found = ran(tiny, *long, hi(max_tokens=8, logit_bias={"287": -100}))
     opened, drawn, over = (at(found, 16, kind) for kind in (AnswerOpened, Emitted, Closed))
     assert sum(job < 16 for job, _ in found[drawn:over]) <= 4 * (8 + 1)
-    assert sum(job < 16 for job, _ in found[opened:over]) <= 4 * (8 + 6)
+    assert sum(job < 16 for job, _ in found[opened:over]) <= 6 * (8 + 6)
     assert all(at(found, job, Closed) > over for job in range(16))
 
 
