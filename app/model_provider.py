@@ -17,7 +17,7 @@ from likely.engine.sources import store
 from likely.engine.sources.checkpoint import Checkpoint, loading
 from likely.engine.sources.fetch import catalogue
 from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.sources.model_info import ModelInfo, modified
 from likely.engine.thinking import switch, thinking_of
 from likely.engine.tokenizer import Tokenizer
 from likely.engine.tools.call_format import call_format
@@ -290,7 +290,7 @@ class LocalModelProvider:
         choices = [
             ModelOffer(
                 *(name, info.nbytes, info.license, True, info.nbytes <= most, f"{info.family} {info.quantization}"),
-                date=_date(info.path),
+                date=modified(info.path),
             )
             for name, info in here.items()
         ]
@@ -309,14 +309,6 @@ class LocalModelProvider:
             if known.name not in here
         ]
         return choices
-
-
-def _date(path: Path) -> float:
-    """When a file or folder was written last, in seconds since 1970; 0 where that is not to be had."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def _here(name: str) -> ModelInfo | None:

@@ -6,7 +6,7 @@ is empty, as clients send it that have nothing to say.
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from likely.app.requests import Load, ModelFacts
 from likely.app.serve import openai_fields, openai_requests
+from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.reading import PartedText
 from likely.app.serve.requests import (
     AnswerOpened,
@@ -229,12 +230,24 @@ def loaded(facts: ModelFacts, nothing: Json) -> Json:
     return {"model": facts.name, "created_at": _now(), **nothing, "done": True, "done_reason": "load"}
 
 
-def tags(names: Sequence[str]) -> Json:
+def gone(facts: ModelFacts) -> ModelOnDisk:
+    """A loaded model whose files are no longer there."""
+    return ModelOnDisk(facts.name, digest=facts.digest, family=facts.family, quantization=facts.quantization)
+
+
+def tags(models: Iterable[ModelOnDisk]) -> Json:
     """The body of /api/tags."""
     return {
         "models": [
-            {"name": name, "model": name, "modified_at": _now(), "size": 0, "digest": "", "details": _details("", "")}
-            for name in names
+            {
+                "name": model.name,
+                "model": model.name,
+                "modified_at": model.written,
+                "size": model.nbytes,
+                "digest": model.digest,
+                "details": _details(model),
+            }
+            for model in models
         ]
     }
 
@@ -245,12 +258,16 @@ def shown_name(data: bytes) -> str:
     return _without_tag(body.get("model") or body.get("name") or "")
 
 
-def shown(facts: ModelFacts) -> Json:
+def shown(facts: ModelFacts, model: ModelOnDisk) -> Json:
     """The body of /api/show."""
+    known = {"general.parameter_count": model.parameters} if model.parameters else {}
+    abilities = {"completion": True, "tools": facts.calls, "thinking": facts.chat and True in facts.thinks}
     return {
-        "details": _details(facts.family, facts.quantization),
-        "model_info": {"general.architecture": facts.family, f"{facts.family}.context_length": facts.context},
-        "capabilities": ["completion"],
+        "modified_at": model.written,
+        "license": model.license,
+        "details": _details(model),
+        "model_info": {"general.architecture": facts.family, f"{facts.family}.context_length": facts.context} | known,
+        "capabilities": [name for name, has in abilities.items() if has],
         "parameters": "\n".join(
             f"{theirs} {facts.sampling[ours]:g}"
             for theirs, openai in OPTIONS.items()
@@ -273,7 +290,7 @@ def embedding(embeddings: Embedded) -> Json:
     return {"embedding": list(embeddings.rows[0])}
 
 
-def running(models: Sequence[tuple[ModelFacts, int]]) -> Json:
+def running(models: Sequence[tuple[ModelFacts, int]], on_disk: Mapping[str, ModelOnDisk]) -> Json:
     """The body of /api/ps: of each model the bytes of its weights, and of what it has remembered of prompts."""
     return {
         "models": [
@@ -283,7 +300,7 @@ def running(models: Sequence[tuple[ModelFacts, int]]) -> Json:
                 "size": facts.nbytes + remembered,
                 "size_vram": facts.nbytes + remembered,
                 "digest": facts.digest,
-                "details": _details(facts.family, facts.quantization),
+                "details": _details(on_disk.get(facts.name) or gone(facts)),
                 "expires_at": NEVER,
                 "context_length": facts.context,
             }
@@ -292,11 +309,19 @@ def running(models: Sequence[tuple[ModelFacts, int]]) -> Json:
     }
 
 
-def _details(family: str, quantization: str) -> Json:
+def _details(model: ModelOnDisk) -> Json:
     return {
-        "format": "",
-        "family": family,
-        "families": [family],
-        "parameter_size": "",
-        "quantization_level": quantization,
+        "parent_model": "",
+        "format": model.format,
+        "family": model.family,
+        "families": [model.family] if model.family else None,
+        "parameter_size": _rounded(model.parameters),
+        "quantization_level": model.quantization,
     }
+
+
+def _rounded(parameters: int) -> str:
+    """As many parameters as Ollama writes them: 8.0B, 134.52M; "" where they are not known."""
+    sizes = ((1e9, "B", 1), (1e6, "M", 2), (1e3, "K", 0))
+    size, letter, places = next((each for each in sizes if parameters >= each[0]), (1, "", 0))
+    return f"{parameters / size:.{places}f}{letter}" if parameters else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_calls
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from likely.engine.choices import probability
@@ -242,10 +243,11 @@ def text_chunk(
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 
-def model(name: str) -> Json:
+def model(on_disk: ModelOnDisk) -> Json:
     """A model that may be asked for, with the fields of OpenAI's clients and of Anthropic's."""
-    both = {"id": name, "object": "model", "created": 0, "owned_by": "likely"}
-    anthropic = {"type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"}
+    name, written = on_disk.name, on_disk.written
+    both = {"id": name, "object": "model", "created": int(on_disk.modified), "owned_by": "likely"}
+    anthropic = {"type": "model", "display_name": name, "created_at": written, "lifecycle": "active"}
     return {**both, **anthropic}
 
 

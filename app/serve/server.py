@@ -17,18 +17,21 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from likely.app.serve import on_disk
 from likely.app.serve.bounds import BOUNDS, Bounds
 from likely.app.serve.exchange import ServerState
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
+from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.serve.transport import Endpoint
 from likely.app.watch.address import is_loopback, key_file
 from likely.app.worker import Executor
 from likely.engine import made
-from likely.engine.errors import ParameterError
+from likely.engine.errors import CheckpointError, ParameterError
 from likely.engine.home import home
 from likely.engine.sources.fetch.progress import disk_errors
+from likely.engine.sources.model_info import ModelInfo
 from likely.metal.lock import lock
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
@@ -89,21 +92,36 @@ class ServedNames:
 
     def __init__(self, options: ServeOptions) -> None:
         self._offered = _by_name(options.models, served_name, "models")
-        self._adapters = tuple(_by_name(options.adapters, adapter_name, "adapters"))
+        self._adapters = _by_name(options.adapters, adapter_name, "adapters")
         self._only = options.only
         self._names: tuple[str, ...] = ()
+        self._here: dict[str, ModelInfo] = {}
         self._until = 0.0
 
     def names(self) -> Sequence[str]:
         if time.monotonic() > self._until:
-            here: Sequence[str] = ()
-            if not self._only:
-                from likely.engine.sources import store
+            from likely.engine.sources import store
 
-                here = [info.name for info in store.list()]
-            self._names = tuple(dict.fromkeys([*self._offered, *self._adapters, *here]))
+            self._here = {} if self._only else {info.name: info for info in store.list()}
+            self._names = tuple(dict.fromkeys([*self._offered, *self._adapters, *self._here]))
             self._until = time.monotonic() + FRESH_S
         return self._names
+
+    def on_disk(self) -> Sequence[ModelOnDisk]:
+        """What lies behind each name: no more than the name where nothing does any longer."""
+        return [self._on_disk(name) for name in self.names()]
+
+    def _on_disk(self, name: str) -> ModelOnDisk:
+        from likely.engine.sources import store
+
+        try:
+            if name in self._adapters:
+                return on_disk.adapter(name, made.place(self._adapters[name]))
+            given = self._offered.get(name)
+            info = self._here.get(name) if given is None else store.resolve(given)
+            return ModelOnDisk(name) if info is None else on_disk.model(name, info)
+        except (CheckpointError, OSError):
+            return ModelOnDisk(name)
 
     def stands_for(self, name: str) -> str:
         return self._offered.get(name, name)
@@ -217,7 +235,7 @@ async def _run(
     guard = Guard(options.host, options.key)
     state = ServerState(front, guard, tell, key, options.bounds, options.quiet)
     config = uvicorn.Config(
-        Endpoint(state, names.names).app(),
+        Endpoint(state, names.names, names.on_disk).app(),
         http=TimedProtocol,
         ws="none",
         lifespan="off",

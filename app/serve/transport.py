@@ -22,6 +22,7 @@ from starlette.routing import Route
 from likely.app import requests as r
 from likely.app.serve import messages_api, ollama, openai_fields, openai_requests, openai_responses, responses_api
 from likely.app.serve.exchange import Handler, Lines, LoggedResponse, Reply, ServedExchange, ServerState
+from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.openapi import description
 from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.serve.requests import (
@@ -45,10 +46,11 @@ SIDE_BY_SIDE = 8  # prompts of one request that are drawn at once
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The routes of a server; `names` are the models that may be asked for."""
+    """The routes of a server; `names` are the models that may be asked for, `on_disk` what lies behind them."""
 
     state: ServerState
     names: Callable[[], Sequence[str]]
+    on_disk: Callable[[], Sequence[ModelOnDisk]]
 
     def app(self) -> Starlette:
         """The ASGI application."""
@@ -380,7 +382,11 @@ class Endpoint:
 
     async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
         name = await self._read(body, exchange, lambda: ollama.shown_name(body))
-        return ollama.shown(await self._loaded(r.Load(name)))
+        facts = await self._loaded(r.Load(name))
+        return ollama.shown(facts, (await self._on_disk()).get(facts.name) or ollama.gone(facts))
+
+    async def _on_disk(self) -> dict[str, ModelOnDisk]:
+        return {model.name: model for model in await asyncio.to_thread(self.on_disk)}
 
     async def _loaded(self, request: r.Load) -> r.ModelFacts:
         async for event in self.state.front.events(request):
@@ -389,7 +395,7 @@ class Endpoint:
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def ollama_tags(self, body: bytes, exchange: ServedExchange) -> Reply:
-        return ollama.tags(await asyncio.to_thread(self.names))
+        return ollama.tags((await self._on_disk()).values())
 
     async def ollama_embed(self, body: bytes, exchange: ServedExchange) -> Reply:
         request = await self._read(body, exchange, lambda: ollama.embed(body))
@@ -402,7 +408,7 @@ class Endpoint:
 
     async def ollama_ps(self, body: bytes, exchange: ServedExchange) -> Reply:
         async for models in self.state.front.events(ListModels()):
-            return ollama.running(models)
+            return ollama.running(models, await self._on_disk())
         raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def ollama_version(self, body: bytes, exchange: ServedExchange) -> Reply:
@@ -411,15 +417,15 @@ class Endpoint:
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     async def models(self, body: bytes, exchange: ServedExchange) -> Reply:
-        names = await asyncio.to_thread(self.names)
-        ends = {"first_id": names[0], "last_id": names[-1], "has_more": False} if names else {}
-        return {"object": "list", "data": [openai_responses.model(name) for name in names], **ends}
+        data = [openai_responses.model(model) for model in (await self._on_disk()).values()]
+        ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"], "has_more": False} if data else {}
+        return {"object": "list", "data": data, **ends}
 
     async def model(self, name: str) -> Reply:
-        if name not in (names := await asyncio.to_thread(self.names)):
-            line = f"there is no model {name[:80]!r} here: {', '.join(names)}"
+        if (model := (models := await self._on_disk()).get(name)) is None:
+            line = f"there is no model {name[:80]!r} here: {', '.join(models)}"
             raise RequestRefused(line, "model", 404, "model_not_found")
-        return openai_responses.model(name)
+        return openai_responses.model(model)
 
     async def greeting(self, body: bytes, exchange: ServedExchange) -> Reply:
         """For a browser, and for Ollama's clients, which look here whether there is a server."""

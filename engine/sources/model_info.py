@@ -161,6 +161,15 @@ def weight_bytes(info: ModelInfo) -> int:
     return sum(file.stat().st_size for file in weight_files(info.path)) if info.path.is_dir() else info.nbytes
 
 
+def modified(path: Path) -> float:
+    """When a file, or the newest of a folder, was written, in seconds since 1970; 0 where that is not to be had."""
+    try:
+        files = [file for file in path.iterdir() if file.is_file()] if path.is_dir() else [path]
+        return max((file.stat().st_mtime for file in files), default=0.0)
+    except OSError:
+        return 0.0
+
+
 def fingerprint(files: Iterable[Path]) -> str:
     """SHA-256 over the sizes of the files and 64 evenly spaced slices of each: quick, and the same for equal files."""
     digest = hashlib.sha256()

@@ -13,6 +13,7 @@ from likely.app.serve.bounds import BOUNDS, Bounds
 from likely.app.serve.exchange import ServerState
 from likely.app.serve.guard import Guard
 from likely.app.serve.metrics import ServerMetrics
+from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
 from likely.app.serve.transport import Endpoint
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
@@ -28,6 +29,11 @@ SNAPSHOT = Snapshot(
     8, np.array([1, 0, 6], "<i4"), np.array([1.5, 2.0, 0.5], "<f4"), 2.25, 0.0, 1.0, np.zeros(65, "<f4"),
     np.zeros(64, "<i4"), np.full(64, -np.inf, "<f4"),
 )  # fmt: skip
+
+
+def on_disk(name: str) -> ModelOnDisk:
+    """A model of 8e9 parameters that was written on 11 November 2025."""
+    return ModelOnDisk(name, 5, 1.7629e9, "ab" * 32, "gguf", "llama", "Q4_K_M", 8_030_261_248, "mit")
 
 
 def step(token: int, logprob: float | None = -0.25, position: int = 5, **more: Any) -> TokenStep:
@@ -126,7 +132,7 @@ class Asked:
         self.state = ServerState(
             cast(Any, self.front), guard or Guard("127.0.0.1"), self.log.append, watch_key, bounds, quiet, self.metrics
         )
-        self.app = Endpoint(self.state, lambda: names).app()
+        self.app = Endpoint(self.state, lambda: names, lambda: [*map(on_disk, names)]).app()
 
     async def send(
         self, path: str, body: Any = None, method: str = "", headers: Sequence[tuple[str, str]] = (),

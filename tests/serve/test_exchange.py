@@ -129,7 +129,7 @@ async def test_a_request_that_is_cancelled_is_told_that_the_server_ends() -> Non
     from likely.app.serve.exchange import LoggedResponse
     from likely.app.serve.transport import Endpoint
 
-    does = Endpoint(served.state, lambda: ()).chat
+    does = Endpoint(served.state, lambda: (), lambda: ()).chat
     task = asyncio.create_task(
         LoggedResponse(served.state, does, CHAT)(
             {"type": "http", "method": "POST", "headers": [(b"host", b"localhost")]}, first, send

@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -70,6 +72,24 @@ def test_names_are_looked_up_anew_now_and_then(tmp_path: Path, monkeypatch: pyte
     now[0] = 110.1
     assert set(names.names()) >= {"m", "n", "x", "y"} and names.names()[:2] == ("m", "n")
     assert ServedNames(ServeOptions(("m",), only=True)).names() == ("m",)
+
+
+def test_models_are_listed_as_their_files_are(tmp_path: Path) -> None:
+    """Bytes of all files, the time of the newest, a digest of the weights; of a model that is gone, its name."""
+    path, lost = write_model(tmp_path / "m"), write_model(tmp_path / "lost")
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / "adapters.safetensors").write_bytes(b"12345")
+    for file in path.iterdir():
+        os.utime(file, (9, 1000))
+    os.utime(path / "config.json", (9, 2000.5))
+    names = ServedNames(ServeOptions((str(path), str(lost)), adapters=(str(tmp_path / "style"),), only=True))
+    shutil.rmtree(lost)
+    model, gone, adapter = names.on_disk()
+    assert (model.name, model.modified, model.written) == ("m", 2000.5, "1970-01-01T00:33:20.500000Z")
+    assert model.nbytes == sum(file.stat().st_size for file in path.iterdir())
+    assert len(model.digest) == 64 and (model.family, model.format) == ("llama", "safetensors")
+    assert (adapter.name, adapter.nbytes) == ("style", 5) and len(adapter.digest) == 64
+    assert (gone.name, gone.nbytes) == ("lost", 0)
 
 
 def test_two_of_one_name_are_refused() -> None:

@@ -214,8 +214,14 @@ async def test_lines_of_ollama() -> None:
                 assert found[-1]["total_duration"] >= 0 and found[-1]["created_at"].endswith("Z")
     front = ScriptedFront()
     shown = (await Asked(front).send("/api/show", {"name": "m:latest"})).json
-    assert shown["model_info"]["llama.context_length"] == 64 and front.asked[-1].model == "m"
-    assert [each["name"] for each in (await Asked(front).send("/api/tags")).json["models"]] == ["tiny", "other"]
+    assert (
+        shown["model_info"]["llama.context_length"] == 64
+        and "tools" not in shown["capabilities"]
+        and front.asked[-1].model == "m"
+    )
+    listed = (await Asked(front).send("/api/tags")).json["models"]
+    assert [each["name"] for each in listed] == ["tiny", "other"] and listed[0]["size"] == 5
+    assert listed[0]["modified_at"] == "2025-11-11T22:26:40Z" and listed[0]["details"]["parameter_size"] == "8.0B"
 
 
 async def test_the_rest() -> None:
@@ -226,7 +232,8 @@ async def test_the_rest() -> None:
     packed = (await Asked(front).send("/v1/embeddings", {"input": "a", "encoding_format": "base64", "model": "m"})).json
     assert np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4").tolist() == [0.0, -1.0]
     assert packed["model"] == "m" and front.places == 2
-    assert [each["id"] for each in (await Asked(front).send("/v1/models")).json["data"]] == ["tiny", "other"]
+    listed = (await Asked(front).send("/v1/models")).json["data"]
+    assert [(each["id"], each["created"]) for each in listed] == [("tiny", 1762900000), ("other", 1762900000)]
     counted = await Asked(front).send(f"{MESSAGES}/count_tokens", {"messages": SAY["messages"]})
     assert counted.json == {"input_tokens": 5} and front.asked[-1].max_tokens == 0
     for alive, status in ((True, 200), (False, 503)):
