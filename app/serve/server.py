@@ -108,7 +108,7 @@ class ServedNames:
         return self._names
 
     def on_disk(self) -> Sequence[ModelOnDisk]:
-        """What lies behind each name: no more than the name where nothing does any longer."""
+        """The files behind each name: no more than the name where there are none any longer."""
         return [self._on_disk(name) for name in self.names()]
 
     def _on_disk(self, name: str) -> ModelOnDisk:
