@@ -23,9 +23,9 @@ from likely.app.serve.front import Front, WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.reading import AnswerReader
-from likely.app.serve.requests import RequestRefused
+from likely.app.serve.requests import TOO_LONG, RequestRefused
 from likely.app.watch.lines import WATCH
-from likely.engine.errors import LikelyError
+from likely.engine.errors import ContextOverflow, LikelyError
 
 SSE = "text/event-stream"
 PART = 64 << 10  # bytes of a body that are sent at once
@@ -138,6 +138,8 @@ class LoggedResponse(Response):
                     gone.cancel()
             except RequestRefused as error:
                 await self._refuse(error, scope, receive, told, exchange, sent)
+            except ContextOverflow as error:
+                await self._refuse(RequestRefused(str(error), kind=TOO_LONG), scope, receive, told, exchange, sent)
             except LikelyError as error:
                 await self._refuse(RequestRefused(str(error)), scope, receive, told, exchange, sent)
             except asyncio.CancelledError:

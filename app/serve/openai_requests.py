@@ -399,10 +399,12 @@ def _tools(body: Body) -> tuple[tuple[Any, ...], tuple[str, str] | None, bool, s
         return tools, None, False, ""
     wanted = tools
     if isinstance(choice, dict):
-        name = choice.get("function", {}).get("name")
+        if choice["type"] != "function" or "function" not in choice:
+            raise RequestRefused("tool_choice must name a function: {type: function, function: {name}}", "tool_choice")
+        name = choice["function"]["name"]
         wanted = tuple(tool for tool in tools if tool["function"]["name"] == name)
         if not wanted:
-            raise RequestRefused(f"tool_choice names {_brief(str(name))}, which is not among tools", "tool_choice")
+            raise RequestRefused(f"tool_choice names {_brief(name)}, which is not among tools", "tool_choice")
     elif choice != "required":
         raise RequestRefused(
             f"tool_choice must be none, auto, required or a function, got {_brief(choice)}", "tool_choice"

@@ -13,12 +13,18 @@ import numpy as np
 
 from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.reading import AnswerReader, PartedText, TextDelta, read_calls
-from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, RequestRefused
+from likely.app.serve.requests import TOO_LONG, AnswerOpened, AnswerRequest, Embedded, RequestRefused
 from likely.engine.choices import probability
 from likely.engine.trace.fields import step_object
 from likely.engine.trace.step import TokenStep
 
 FINISH = {"eot": "stop", "stop": "stop", "length": "length", "cancelled": "stop", "": "length"}  # "": none was drawn
+CODES = {  # OpenAI's types and codes of refusals that its clients tell apart
+    "model_not_found": ("invalid_request_error", "model_not_found"),
+    TOO_LONG: ("invalid_request_error", TOO_LONG),
+    "authentication_error": ("authentication_error", "invalid_api_key"),
+    "rate_limit_error": ("rate_limit_error", "rate_limit_exceeded"),
+}
 Json = dict[str, Any]
 
 
@@ -29,7 +35,8 @@ def identity(kind: str) -> str:
 
 def refusal(error: RequestRefused) -> Json:
     """The body of a request that is not served."""
-    return {"error": {"message": str(error), "type": error.kind, "param": error.field or None, "code": None}}
+    kind, code = CODES.get(error.kind, (error.kind, None))
+    return {"error": {"message": str(error), "type": kind, "param": error.field or None, "code": code}}
 
 
 def usage(prompt_tokens: int, reader: AnswerReader) -> Json:
@@ -78,9 +85,10 @@ def text_logprobs(steps: Sequence[TokenStep], count: int, pieces: Sequence[bytes
     """`logprobs` of a completion's choice; the first token of a text has none."""
     tokens, numbers, tops, offsets = [], [], [], []
     for step in shown_steps(steps):
-        tokens.append(_spelled(step.piece))
+        tokens.append(_named(step.piece))
         numbers.append(step.logprob)
-        known = {_spelled(_piece(pieces, token)): logprob for token, logprob in reversed(top(step, count))}
+        known = {_named(step.piece): step.logprob}  # OpenAI's have the one that was drawn, likely or not
+        known |= {_named(_piece(pieces, token)): logprob for token, logprob in reversed(top(step, count))}
         tops.append(known if step.logprob is not None else None)
         offsets.append(offset)
         offset += len(step.text)
@@ -89,6 +97,14 @@ def text_logprobs(steps: Sequence[TokenStep], count: int, pieces: Sequence[bytes
 
 def _token(piece: bytes, logprob: float | None) -> Json:
     return {"token": _spelled(piece), "logprob": logprob, "bytes": list(piece)}
+
+
+def _named(piece: bytes) -> str:
+    """A token where it is a key: a part of a character by its bytes, as OpenAI's, so that no two have one name."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 def _spelled(piece: bytes) -> str:

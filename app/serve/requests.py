@@ -20,6 +20,7 @@ from likely.engine.thinking import THINK, Thinking
 from likely.engine.tools.call_format import JSON, CallFormat
 
 BRIEF = 64  # tokens that little work draws at most
+TOO_LONG = "context_length_exceeded"  # the kind of a refusal of what no context of the model holds
 READ = 4096  # characters that it reads at most; an id stands for four
 HEADERS = {429: {"Retry-After": "1"}, 401: {"WWW-Authenticate": "Bearer"}}  # of a refusal, by its status
 

@@ -141,7 +141,7 @@ def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader,
             logprobs = openai_responses.chat_logprobs(text.steps, request.shown.logprobs, opened.facts.vocabulary)
             part["logprobs"] = logprobs["content"]
         more = openai_responses.ours(request, text.steps, opened.facts.vocabulary)
-        output.append(_message("completed", [part]) | more)
+        output.append(_message("incomplete" if text.reason == "length" else "completed", [part]) | more)
     for call in calls:
         named = {"type": "function_call", "id": openai_responses.identity("fc"), "status": "completed"}
         output.append({**named, "call_id": call["id"], **call["function"]})
@@ -199,7 +199,7 @@ class ResponseWriter:
             part = {"type": "output_text", "text": self._text, "annotations": []}
             yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
             yield self._event("response.content_part.done", **self._place, part=part)
-            item = self._item | {"status": "completed", "content": [part]}
+            item = self._item | {"status": messages[0]["status"], "content": [part]}
             yield self._event("response.output_item.done", output_index=self._index, item=item)
             numbers = iter(number for number in range(len(whole["output"])) if number != self._index)
         for number, item in zip(numbers, others, strict=True):

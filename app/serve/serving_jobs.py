@@ -18,6 +18,7 @@ from likely.app import requests as r
 from likely.app.serve.bounds import BOUNDS, TOP
 from likely.app.serve.reading_line import ReadingLine
 from likely.app.serve.requests import (
+    TOO_LONG,
     AnswerOpened,
     AnswerRequest,
     Embedded,
@@ -63,12 +64,19 @@ class ServedModel:
         """The ids of a prompt. RequestRefused for one that cannot fit, before it costs the others seconds to find out
         how many tokens it has, and for ids that are none of this model's."""
         if (count := len(prompt.messages)) > self.facts.context:  # each of them is a token at least
-            raise RequestRefused(f"{field}: {count:,} messages have no room in {self.facts.context:,} tokens", field)
+            line = f"{field}: {count:,} messages have no room in {self.facts.context:,} tokens"
+            raise RequestRefused(line, field, kind=TOO_LONG)
         contents = (str(message.get("content", "")) for message in prompt.messages)
         size = sum(len(text) for text in (*contents, *prompt.parts) if isinstance(text, str))
         if size > (most := self.facts.context * self.longest):
-            raise RequestRefused(f"{field}: {size:,} characters, {self.facts.context:,} tokens hold {most:,}", field)
-        ids, below = prompt.ids(self.session.tokenizer), self.session.tokenizer.vocab_size
+            line = f"{field}: {size:,} characters, {self.facts.context:,} tokens hold {most:,}"
+            raise RequestRefused(line, field, kind=TOO_LONG)
+        try:
+            ids, below = prompt.ids(self.session.tokenizer), self.session.tokenizer.vocab_size
+        except ParameterError as error:
+            if not prompt.options:
+                raise
+            raise RequestRefused(f"chat_template_kwargs: {error}", "chat_template_kwargs") from None
         if max(ids, default=0) >= below:
             raise RequestRefused(f"{field}: ids of tokens are below {below}, got {max(ids)}", field)
         return ids

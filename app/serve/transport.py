@@ -211,6 +211,8 @@ class Endpoint:
                 if calls:
                     yield openai_responses.calls_chunk(grown.number, calls, head)
 
+        if request.shown.usage:
+            head["usage"] = None  # of all but the last chunk
         for number in range(request.drawn):
             yield _sse(openai_responses.opening_chunk(head, number))
         async for event in events:
@@ -253,6 +255,8 @@ class Endpoint:
         exchange: ServedExchange,
     ) -> AsyncIterator[str]:
         head, pieces, total = _head("cmpl", opened), opened.facts.vocabulary, [0, 0]
+        if requests[0].shown.usage:
+            head["usage"] = None  # of all but the last chunk
         for number, request in enumerate(requests):
             if number:
                 opened, events = await self._opened(request, exchange)

@@ -188,7 +188,9 @@ async def test_who_is_let_in(path: str, headers: dict[str, str], status: int) ->
     answer = await served.send(path, headers=list(headers.items()))
     assert answer.status == status
     if status == 401:
-        assert answer.headers["www-authenticate"] == "Bearer" and answer.json["error"]["type"] == "authentication_error"
+        error = answer.json["error"]
+        assert (error["type"], error["code"]) == ("authentication_error", "invalid_api_key")
+        assert answer.headers["www-authenticate"] == "Bearer"
     if status == 200 and path == WATCH:
         assert answer.body == b'data: {"likely": "1"}\n\ndata: {}\n\ndata: [DONE]\n\n'
         assert (await Asked().send(path, headers=list(headers.items()))).status == 401  # a server without such a key

@@ -291,6 +291,15 @@ def test_what_is_not_served_is_named(client: Client) -> None:
             assert (field or "") in error, (path, body, answer)
             continue
         assert error["param"] == field and error["message"], (path, body, answer)
+    for more, code in (
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, "context_length_exceeded"),
+        ({"messages": [{"role": "user", "content": "x" * 3_000_000}]}, "context_length_exceeded"),
+        ({"model": "none"}, "model_not_found"),
+        ({"chat_template_kwargs": {"none": 1}}, None),
+    ):
+        error = client.ask(CHAT, {"messages": HI} | more)[1]["error"]
+        assert (error["type"], error["code"]) == ("invalid_request_error", code), error
+    assert error["param"] == "chat_template_kwargs"
     assert client.ask("/health") == (200, {"status": "ok"})
 
 

@@ -63,6 +63,7 @@ async def test_chats(script: Any, more: dict[str, Any], said: str, thought: str 
     texts = more.get("n", 1)
     assert whole["object"] == "chat.completion" and whole["model"] == "tiny" and len(whole["choices"]) == texts
     assert whole["usage"].items() >= chunks[-1]["usage"].items() and chunks[-1]["choices"] == []
+    assert all(chunk["usage"] is None for chunk in chunks[:-1])
     assert {name: count / texts for name, count in whole["usage"].items() if name == "completion_tokens"} == {
         "completion_tokens": 4.0
     }
@@ -140,6 +141,9 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
     assert events[0]["type"] == "response.created" and events[-1]["type"] == f"response.{status}"
     assert [item["type"] for item in whole["output"]] == [item["type"] for item in last["output"]] == kinds
     assert whole["status"] == last["status"] == status and whole["usage"] == last["usage"]
+    assert {item["status"] for each in (whole, last) for item in each["output"] if item["type"] == "message"} <= {
+        status
+    }
     done = {event["output_index"]: event["item"]["id"] for event in events if event["type"].endswith("item.done")}
     added = [event["output_index"] for event in events if event["type"].endswith("item.added")]
     assert sorted(added) == sorted(done) == list(range(len(kinds)))
