@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,17 @@ from likely.engine.adapters.config import configure
 from tests.support.screen import Screen
 
 FOLDER = Path(__file__).parent
-FONT = "DejaVu Sans Mono"
+MODEL = "smollm2"
+FONT, TITLE = "DejaVu Sans Mono", "DejaVu Sans"
 ASK = "Why is the sky blue?"
 SENTENCE = "When the sun sets over the sea, the sky turns red, and the capital of France is"
+
+
+class Provider(LocalModelProvider):
+    """The models of this machine, of which MODEL is taken, whichever was chosen last here."""
+
+    def choose(self, prefer: Sequence[str]) -> str:
+        return super().choose((MODEL,))
 
 
 def until(screen: Screen, seen: Callable[[], bool]) -> None:
@@ -114,15 +122,16 @@ def draw(name: str) -> None:
             rows = folder / "rows.jsonl"
             rows.write_text("".join(json.dumps(rule(word)) + "\n" for word in WORDS), encoding="utf-8")
             values = {"steps": 40, "layers": 10, "rate": 1e-3, "length": 64, "eval_every": 5, "batch": 4, "rank": 8}
-            config = configure({"data": str(rows), "out": str(folder / "tagger"), "model": "smollm2", **values})
+            config = configure({"data": str(rows), "out": str(folder / "tagger"), "model": MODEL, **values})
             more = {"tune": config, "trainer": LocalTrainer()}
-        shop: Any = LocalModelProvider()
+        shop: Any = Provider()
         with Screen(folder, shop=shop, size=size, environ={"LIKELY_THEME": theme}, **more) as screen:
             until(screen, lambda: "loading" not in screen.lines[0])
             scene(screen)
             svg = screen.app.export_screenshot(title="likely")
     # with the fonts of the web the columns drift where they are not installed
     svg = re.sub(r"@font-face\s*\{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code", FONT)
+    svg = svg.replace("font-family: arial", f"font-family: arial, {TITLE}")
     svg = re.sub(r"terminal-\d+", "terminal", svg)  # the same file every time
     (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
     try:
