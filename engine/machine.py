@@ -60,9 +60,14 @@ def inspect() -> Machine:
 
 
 def _system() -> str:
-    """The system by the name that its users know: macOS 15.2, not Darwin 24.2."""
-    mac = platform.mac_ver()[0]
-    return f"macOS {mac}" if mac else f"{platform.system()} {platform.release()}"
+    """The system by the name that its users know: macOS 15.2, not Darwin 24.2.
+
+    To a Python that was built before macOS 26 that one says 16, which there never was (cpython issue 135675).
+    """
+    major, dot, rest = platform.mac_ver()[0].partition(".")
+    if not major:
+        return f"{platform.system()} {platform.release()}"
+    return f"macOS {int(major) + 10 if 16 <= int(major) < 26 else major}{dot}{rest}"
 
 
 def memory() -> int:
@@ -166,11 +171,5 @@ def _seconds(lazy: mx.array) -> float:
 
 
 def _chip() -> str:
-    if available():
-        return str(mx.device_info()["device_name"])
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    info = mx.device_info(mx.gpu if available() else mx.cpu)  # on a Mac platform.processor() is "arm" for any
+    return str(info.get("device_name") or platform.machine())

@@ -72,11 +72,11 @@ def device() -> Device:
 
 
 @cache
-def _device(metal: bool, facts: Callable[[], dict[str, Any]]) -> Device:
+def _device(metal: bool, facts: Callable[..., dict[str, Any]]) -> Device:
     """The GPU as `facts` describes it, asked for once."""
     if not metal:
         return Device("cpu", metal=False)
-    info = dict(facts())
+    info = dict(facts(mx.gpu))  # left out, it would be the default device, which a block may have changed
     name = str(info.get("device_name", "unknown"))
     return Device(
         name=name,

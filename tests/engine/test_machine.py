@@ -67,13 +67,15 @@ def test_facts_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.memory == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") and found.chip
     assert found.cores == cores() and found.versions["numpy"] == np.__version__
     assert 0.1 < machine.gflops(1) < 1e6 and 0.1 < machine.bandwidth(1) < 1e5  # of this world
-    monkeypatch.setattr("mlx.core.device_info", lambda *_: {"device_name": "Apple M9"})
+    chips = {mx.gpu: "Apple M9", mx.cpu: "a processor"}
+    monkeypatch.setattr("mlx.core.device_info", lambda device: {"device_name": chips[device]})
     monkeypatch.delenv("LIKELY_METAL")
     for metal, cuda, device in ((True, False, "metal"), (False, True, "cuda"), (False, False, "cpu")):
         monkeypatch.setattr("mlx.core.metal.is_available", lambda metal=metal: metal)
         monkeypatch.setattr("mlx.core.cuda.is_available", lambda cuda=cuda: cuda)
-        assert machine.inspect().device == device and (machine.inspect().chip == "Apple M9") == metal
-    for version, said in (("15.2", "macOS 15.2 "), ("", f"{platform.system()} {platform.release()} ")):
+        assert machine.inspect().device == device and machine.inspect().chip == chips[mx.gpu if metal else mx.cpu]
+    told = ("15.2", "macOS 15.2 "), ("16.2", "macOS 26.2 "), ("26.1.1", "macOS 26.1.1 "), ("27", "macOS 27 ")
+    for version, said in (*told, ("", f"{platform.system()} {platform.release()} ")):
         monkeypatch.setattr(platform, "mac_ver", lambda version=version: (version, "", ""))
         assert machine.inspect().system.startswith(said)
 

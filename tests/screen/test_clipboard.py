@@ -19,7 +19,7 @@ def command(folder: Path, name: str, code: int = 0) -> Path:
     """A command on the search path that keeps what it is given; gives the file it keeps it in."""
     kept = folder / f"{name}.out"
     path = folder / name
-    path.write_text(f"#!/bin/sh\n/bin/cat > {kept}\nexit {code}\n")
+    path.write_text(f"#!/bin/sh\necho $LC_ALL > {kept}.locale\n/bin/cat > {kept}\nexit {code}\n")
     path.chmod(0o755)
     return kept
 
@@ -38,11 +38,14 @@ def osc(text: str) -> str:
 
 
 def test_a_mac_copies_with_pbcopy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes the text for UTF-8 where the locale says so, as it does not in every terminal."""
     monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setenv("LC_ALL", "C")
     kept = command(folder, "pbcopy")
     sent: list[str] = []
     assert clipboard.copy(TEXT, sent.append, {}) == "copied with pbcopy"
     assert kept.read_text(encoding="utf-8") == TEXT and not sent
+    assert kept.with_name("pbcopy.out.locale").read_text() == "en_US.UTF-8\n"
 
 
 @pytest.mark.parametrize("environ", [{"SSH_CONNECTION": "a b c d"}, {"SSH_TTY": "/dev/pts/0"}])

@@ -4,9 +4,12 @@ import importlib
 import os
 import pkgutil
 import random
+import select
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.binding import Binding
@@ -104,6 +107,29 @@ def test_two_threads_may_look_at_once_whether_the_terminal_is_gone() -> None:
         sys.setswitchinterval(switched)
         os.close(ours)
     assert reading.is_set() and reading.is_set() and told == [True]
+    os.close(its)
+
+
+class MacPoll:
+    """macOS's poll: it looks at no file of which none of these is asked (xnu, bsd/kern/sys_generic.c)."""
+
+    def __init__(self, poll: Callable[[], Any] = select.poll) -> None:
+        self._poll = poll()
+        self.poll = self._poll.poll
+
+    def register(self, file: int, events: int) -> None:
+        if events & (select.POLLIN | select.POLLPRI | select.POLLHUP):
+            self._poll.register(file, events)
+
+
+def test_a_terminal_that_is_gone_is_seen_on_a_mac_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("select.poll", MacPoll)
+    ours, its = os.openpty()
+    reading = EndOfReading(its, lambda: None)
+    os.write(ours, b"x")
+    assert not reading.is_set()
+    os.close(ours)
+    assert reading.is_set()
     os.close(its)
 
 

@@ -16,7 +16,7 @@ def copy(text: str, write: Callable[[str], None], environ: Mapping[str, str] | N
     """Copy a text; gives the words for how. `write` sends an escape sequence to the terminal.
 
     Over ssh the terminal is asked (OSC 52), since a local command would copy on the wrong machine; on a Mac pbcopy
-    does it, for Terminal.app ignores OSC 52.
+    does it, for Terminal.app ignores OSC 52. It reads what the locale says, and without one no UTF-8 (pbcopy(1)).
     """
     env = os.environ if environ is None else environ
     if not (env.get("SSH_CONNECTION") or env.get("SSH_TTY")):
@@ -30,8 +30,9 @@ def copy(text: str, write: Callable[[str], None], environ: Mapping[str, str] | N
 
 
 def _run(command: tuple[str, ...], text: str) -> bool:
+    env = os.environ | {"LC_ALL": "en_US.UTF-8"}
     try:
-        done = subprocess.run(command, input=text.encode(), timeout=2, capture_output=True, check=False)
+        done = subprocess.run(command, input=text.encode(), timeout=2, capture_output=True, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

@@ -76,7 +76,7 @@ class EndOfReading(Event):
 
     def _is_gone(self) -> bool:
         look = select.poll()  # one of each look: of two threads at the same one the second gets an error
-        look.register(self._terminal, 0)  # that it is gone is said whatever is asked
+        look.register(self._terminal, select.POLLHUP)  # said whatever is asked, but for macOS: of no event it says none
         return any(what & select.POLLHUP for _, what in look.poll(0))
 
 
