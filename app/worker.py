@@ -20,7 +20,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol, TypeVar
 
-from likely.engine.errors import LikelyError
+from likely.engine.errors import LikelyError, out_of_memory
 from likely.metal.frozen import frozen
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
@@ -226,7 +226,10 @@ class Worker:
         except BaseException as error:  # of a library in another language, too: whoever listens says what happened
             if job == self._ending:
                 raise
-            yield Failed(_named(error), traceback.format_exc())
+            if (full := out_of_memory(error)) is not None:
+                yield Failed(str(full), error=full)
+            else:
+                yield Failed(_named(error), traceback.format_exc())
 
     def _turn(self, jobs: dict[int, Job], job: int) -> bool:
         """One event of a job; gives whether there was one."""

@@ -43,8 +43,23 @@ class TemplateError(LikelyError):
     """A chat template that raises, or that tries to reach outside its sandbox."""
 
 
+# of a buffer of commands that the driver gave up, and of mlx's allocator (backend/metal/device.cpp, allocator.cpp)
+_FULL = "Insufficient Memory", "[metal::malloc]", "[malloc] Unable to allocate"
+
+
 class OutOfMemory(LikelyError):
     """Needs more memory than this machine has."""
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """What mlx says where a GPU's memory is full, as an error that a person can act on; None for any other error."""
+    told = str(error)
+    if not isinstance(error, RuntimeError) or not any(words in told for words in _FULL):
+        return None
+    return OutOfMemory(
+        "the GPU has not enough memory for this: end other programs, or take a shorter text, fewer answers at once or "
+        f"a model in fewer bits; mlx says {told}"
+    )
 
 
 class DataError(LikelyError):

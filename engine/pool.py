@@ -98,13 +98,10 @@ class Pool:
                 until = tokens + AHEAD
                 ask(resident())
 
-        with wired(resident()) as ask:
-            branches = self.acquire(ids)
-            self.leased.append(branches)
+        with self._lent(self.acquire(ids)) as branches, wired(resident()) as ask:
             try:
                 yield branches, reach
             finally:
-                self.leased.remove(branches)
                 if branches.trunk is not None:
                     self.branches = [_single(one) if one is branches else one for one in self.branches]
 
@@ -152,9 +149,21 @@ class Pool:
         branches = self.find(ids)
         if branches is None or (back and not branches.reaches(len(ids))):
             branches = self.acquire(ids)
+        with self._lent(branches):
+            yield branches
+
+    @contextmanager
+    def _lent(self, branches: Branches) -> Iterator[Branches]:
+        """Others leave the branch alone while the block runs. If a device fails in it nothing is remembered: what was
+        in flight stands in `ids` and the cache as if it had been computed."""
         self.leased.append(branches)
         try:
             yield branches
+        except RuntimeError:
+            self.branches.clear()
+            if self.prefixes is not None:
+                self.prefixes.forget()
+            raise
         finally:
             self.leased.remove(branches)
 

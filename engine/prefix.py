@@ -93,6 +93,11 @@ class Prefixes:
         """Bytes in memory."""
         return sum(segment.nbytes for segment in self._segments.values())
 
+    def forget(self) -> None:
+        """Keep nothing that is in memory, nor what was on its way to a file."""
+        self._segments.clear()
+        self._flying.clear()
+
     def restore(self, ids: Sequence[int], branch: Branches) -> int:
         """Bring a branch that has read nothing to the longest known beginning of `ids`; how many tokens that is.
 

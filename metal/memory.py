@@ -71,9 +71,11 @@ def wired(nbytes: int) -> Iterator[Callable[[int], None]]:
     try:
         yield ask
     finally:
-        mx.synchronize()
         _wanted[:] = [request for request in _wanted if request is not own]
-        mx.set_wired_limit(_largest())
+        try:
+            mx.synchronize()  # which raises what has failed in flight
+        finally:
+            mx.set_wired_limit(_largest())
 
 
 def _largest() -> int:

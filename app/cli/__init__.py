@@ -183,6 +183,13 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("likely: stopped", err=True)
         code = interruption.INTERRUPTED
+    except RuntimeError as error:
+        from likely.engine.errors import out_of_memory
+
+        if (full := out_of_memory(error)) is None:
+            raise
+        click.echo(f"likely: {one_line(str(full))}", err=True)
+        code = 1
     except BrokenPipeError:
         # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
         streams.discard(sys.stdout)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from likely.engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError, out_of_memory
 from likely.engine.sources import safetensors
 from likely.engine.whole_file import put_whole
 from likely.metal import mx
@@ -21,7 +21,8 @@ def read(path: Path) -> tuple[dict[str, mx.array], dict[str, str]]:
         arrays, metadata = loaded
         mx.eval(arrays)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {(str(error).splitlines() or ['damaged'])[0]}") from error
+        why = (str(error).splitlines() or ["damaged"])[0]
+        raise out_of_memory(error) or CheckpointError(f"{path} cannot be read: {why}") from error
     return dict(arrays), {str(key): str(value) for key, value in metadata.items()}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likely.engine.errors import CheckpointError
+from likely.engine.errors import CheckpointError, out_of_memory
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf import partial_read
 from likely.engine.sources.gguf.precision import Precision
@@ -103,4 +103,6 @@ def _evaluate(array: mx.array) -> None:
     try:
         mx.eval(array)
     except RuntimeError as error:
-        raise CheckpointError(f"the weights cannot be read: {str(error).splitlines()[0]}") from error
+        raise out_of_memory(error) or CheckpointError(
+            f"the weights cannot be read: {str(error).splitlines()[0]}"
+        ) from error

@@ -14,10 +14,12 @@ from likely.app import requests as r
 from likely.app.calls import call
 from likely.app.jobs import ModelJobs
 from likely.app.worker import Closed, Failed, Tell, Worker, worked
-from likely.engine.errors import DataError
+from likely.engine.errors import DataError, OutOfMemory
 from likely.engine.pieces import whole
 from tests.support.model import ScriptedEngine, ScriptedShop
 from tests.support.worker import HeardWorker
+
+FULL = "[METAL] Command buffer execution failed: Insufficient Memory (00000008:kIOGPUCommandBufferCallbackErrorO..)."
 
 
 class Jobs:
@@ -118,6 +120,15 @@ def test_what_goes_wrong_is_the_jobs_last_event_and_the_thread_goes_on(error: Ba
     assert (begun, closed) == ("begun", Closed()) and failed.line == f"{type(error).__name__}: {error}"
     assert "Traceback" in failed.trace and "raise error" in failed.trace and not failed.restarted
     assert said[3] == ["a0", "a1", "a2", Closed()]
+
+
+def test_a_gpu_whose_memory_is_full_is_no_bug() -> None:
+    def full(tell: Tell) -> Iterator[Any]:
+        raise RuntimeError(FULL)
+        yield
+
+    (_, failed), _ = ran(full)
+    assert isinstance(failed.error, OutOfMemory) and not failed.trace and failed.line.endswith(f"mlx says {FULL}")
 
 
 @pytest.mark.parametrize("where", ["a report", "the end of a job"])

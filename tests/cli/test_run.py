@@ -637,6 +637,15 @@ def test_lines_that_outgrow_the_model_are_offered_ways_on(
     assert answers == 3 and "summary: kxyz" in err
 
 
+def test_a_gpu_whose_memory_is_full_is_a_line(likely: Likely, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arrays: Any) -> None:
+        raise RuntimeError("[metal::malloc] Attempting to allocate 9 bytes which is greater than the maximum")
+
+    monkeypatch.setattr("mlx.core.eval", full)
+    code, out, err = likely("run", "hello")
+    assert (code, out) == (1, "") and err.splitlines()[-1].startswith("likely: the GPU has not enough memory for this")
+
+
 @pytest.mark.slow(3)
 def test_a_limit_stands_where_none_is_given(likely: Likely) -> None:
     """An answer of a small model that loops would go on to the end of the context."""

@@ -273,6 +273,23 @@ def test_keys_and_values_stay_within_their_budget(
         run(session(model, kv_budget=50_000, **options), prompt=prompt)
 
 
+def test_of_a_device_that_fails_nothing_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it had been given to do stands in the cache by then, as if it were done."""
+    live = session(transformer())
+    run(live, max_tokens=3)
+    assert reused(live, PROMPT) == len(PROMPT)
+
+    def fails(*arrays: Any) -> None:
+        raise RuntimeError("[METAL] Command buffer execution failed: Insufficient Memory.")
+
+    longer = [*PROMPT, *PROMPT]
+    with monkeypatch.context() as broken, pytest.raises(RuntimeError, match="Insufficient Memory"):
+        for name in ("eval", "async_eval"):
+            broken.setattr(f"mlx.core.{name}", fails)
+        run(live, prompt=longer)
+    assert reused(live, PROMPT) == 0 and drawn(live, prompt=longer) == drawn(session(transformer()), prompt=longer)
+
+
 # -- numbers that leave their type -------------------------------------------------------------------------------------
 
 
