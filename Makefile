@@ -5,6 +5,8 @@ VENV   := $(if $(wildcard .venv/bin/python),.venv,venv)
 BIN    := $(VENV)/bin
 PATHS  := $(CURDIR)
 RUN     = PYTHONPATH="$(PATHS)" $(BIN)/python
+# a Python built before macOS 26 is told 16 there, and pip takes an mlx without the kernels for an M5's matrices
+PIP     = SYSTEM_VERSION_COMPAT=0 $(BIN)/python -m pip install --quiet
 PYTEST  = OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 USABLE := import platform, sys; sys.exit(sys.version_info < (3, 11) or platform.system() == "Darwin" and platform.machine() != "arm64")
 PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -42,13 +44,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(PIP) --upgrade pip
+	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	$(PIP) --upgrade pip
+	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 # C without libc for both Linux architectures, by the clang of the ziglang wheel, with its source's SHA-256 inside:

@@ -5,9 +5,11 @@ Knows nothing of models; `likely doctor` prints it and the benchmarks record it.
 
 import os
 import platform
+import re
 import sys
 from functools import cache
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -161,7 +163,29 @@ def advice(machine: Machine, gflops: float) -> list[str]:
     if machine.system.startswith("macOS") and machine.device != "metal":
         absent = "mlx finds no Metal device: is this an Intel Mac, a virtual machine, or a Python for x86-64?"
         lines.append(f"{METAL}=0 leaves the GPU alone" if left_alone() else absent)
+    if built := _older_mlx(machine):
+        lines.append(
+            f"mlx here was built for macOS {built} and leaves this chip's neural accelerators alone: "
+            f"SYSTEM_VERSION_COMPAT=0 {quote(sys.executable)} -m pip install --force-reinstall --no-deps mlx mlx-metal"
+        )
     return lines
+
+
+def _older_mlx(machine: Machine) -> int:
+    """The macOS before 26 that an M5's mlx was built for, where 26.2 runs or a later one; 0 where all is well.
+
+    Only the wheel for 26 has kernels for its matrices, and pip passes it over for a Python that is told 16 (`_system`).
+    """
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    chip, system = re.match(r"Apple M(\d+)", machine.chip), re.match(r"macOS (\d+\.?\d*)", machine.system)
+    if chip is None or system is None or int(chip[1]) < 5 or float(system[1]) < 26.2:
+        return 0
+    try:
+        built = re.search(r"macosx_(\d+)", distribution("mlx-metal").read_text("WHEEL") or "")
+    except PackageNotFoundError:
+        return 0
+    return 0 if built is None or int(built[1]) >= 26 else int(built[1])
 
 
 def _seconds(lazy: mx.array) -> float:

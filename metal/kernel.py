@@ -35,9 +35,10 @@ def text(file: str) -> tuple[str, str]:
 
 
 def _included(file: str, included: set[str]) -> str:
-    """The text of a file with its neighbours in place, and directives that keep messages on the right file and line."""
+    """The text of a file with its neighbours in place, and directives that keep messages on the right file and line.
+    mlx hands it to Metal's compiler as ASCII."""
     lines = [f'#line 1 "metal/kernels/{file}"\n']
-    for number, line in enumerate((FOLDER / file).read_text().splitlines(keepends=True), 1):
+    for number, line in enumerate((FOLDER / file).read_text("ascii").splitlines(keepends=True), 1):
         resumed = f'#line {number + 1} "metal/kernels/{file}"\n'
         if line.startswith('#include "'):
             name = line.split('"')[1]

@@ -145,6 +145,7 @@ def main() -> None:
     """The entry point: run a verb, and turn what a person can act on into one line and an exit code."""
     settled = interruption.settle()
     streams.settle()
+    streams.allow_files()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
         from likely.app.cli import together
 

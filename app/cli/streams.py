@@ -5,10 +5,14 @@ Knows nothing of verbs.
 
 import io
 import os
+import resource
 import sys
+from contextlib import suppress
 from typing import IO, Any
 
 from likely.app.heat import harmless
+
+FILES = 1024  # open at once: macOS has a program begin with 256; `select`, by which templates are waited for, ends here
 
 
 class OutputError(OSError):
@@ -64,6 +68,14 @@ def settle() -> None:
         sys.stdout = _like(sys.stdout, io.BufferedWriter(_Naming(sys.stdout.fileno(), "w", closefd=False)))
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
         sys.stderr = _like(sys.stderr, io.BufferedWriter(_Dropping(sys.stderr.fileno(), "w", closefd=False)))
+
+
+def allow_files() -> None:
+    """Let this process open as many files as Linux does: each connection, and each part of a model, is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < FILES:
+        with suppress(OSError, ValueError):  # what the system's owner has bounded stays so
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard if 0 <= hard < FILES else FILES, hard))
 
 
 def _like(old: io.TextIOWrapper, file: io.BufferedWriter) -> io.TextIOWrapper:

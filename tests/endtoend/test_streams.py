@@ -49,6 +49,16 @@ def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     assert (tmp_path / "kept").read_text() == "own"
 
 
+def test_as_many_files_may_be_open_as_on_linux_where_a_shell_allows_few(tmp_path: Path) -> None:
+    """As a Mac's does, whose system allows more; not where its owner has bounded them."""
+    told = "import atexit, resource as r, sys; atexit.register(lambda: print(r.getrlimit(r.RLIMIT_NOFILE)[0]))"
+    code = f"{told}; sys.argv = ['likely', '--version']; from likely.app.cli import main; main()"
+    for limit, allowed in (("-S -n 256", 1024), ("-n 300", 300)):
+        command = f'ulimit {limit}; {sys.executable} -c "{code}"'
+        said = shell(command, tmp_path, PYTHONPATH=os.getcwd())[1]
+        assert said.split()[-1] == str(allowed)
+
+
 @pytest.mark.parametrize(("encoding", "out"), [("ascii", "é€\\udcff\n".encode()), ("latin-1", b"\xe9\\u20ac\\udcff\n")])
 def test_an_encoding_of_few_letters_takes_any_text(tmp_path: Path, encoding: str, out: bytes) -> None:
     code = "import sys, likely.app.cli; likely.app.cli.streams.settle(); sys.stdout.write('\\xe9\\u20ac\\udcff\\n')"

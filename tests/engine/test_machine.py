@@ -48,7 +48,7 @@ ADVICE: list[tuple[dict[str, Any], float, list[str]]] = [
 ]  # fmt: skip
 
 
-def test_what_is_slow_is_said_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_slow_is_said_and_how_to_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.delenv("LIKELY_METAL")
     plain = replace(machine.inspect(), system="Linux 6", device="cpu", cores=4, blas="tuned", blas_reason="no wheel",
@@ -58,6 +58,17 @@ def test_what_is_slow_is_said_and_how_to_mend_it(monkeypatch: pytest.MonkeyPatch
         assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
     monkeypatch.setenv("LIKELY_METAL", "0")
     assert machine.advice(replace(plain, system="macOS 15.1"), 99.0) == ["LIKELY_METAL=0 leaves the GPU alone"]
+    m5 = replace(plain, system="macOS 26.2 arm64", device="metal", chip="Apple M5 Pro")
+    for tag, lines in (("15", ["built for macOS 15 and leaves this chip's neural accelerators alone"]), ("26", [])):
+        info = tmp_path / tag / "mlx_metal-1.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text("Name: mlx-metal\nVersion: 1\n")
+        (info / "WHEEL").write_text(f"Tag: py3-none-macosx_{tag}_0_arm64\n")
+        monkeypatch.syspath_prepend(tmp_path / tag)
+        found = machine.advice(m5, 99.0)
+        assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
+        for other in ({"chip": "Apple M4"}, {"system": "macOS 26.1 arm64"}, {"system": "macOS 15.7 arm64"}):
+            assert machine.advice(replace(m5, **other), 99.0) == []
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
     assert not any("busy when the program" in line for line in machine.advice(machine.inspect(), 99.0))
 
