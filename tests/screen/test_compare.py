@@ -104,6 +104,18 @@ def test_another_seed_gives_other_answers_to_the_same_prompt(tmp_path: Path) -> 
         assert [len(each) for each in seeds] == [1, 1] and seeds[0] != seeds[1]  # all columns alike, and anew
 
 
+def test_what_columns_say_has_the_room_that_there_is(screen: Screen) -> None:
+    """Hardly any, and that of columns of another comparison, of one more, and of one less."""
+    compared(screen)
+    for width in range(60, 5, -6):
+        screen.resize(width, 20)
+    screen.resize(120, 40)
+    assert "CROSS-SURPRISAL" in screen.text
+    for key, count in (("ctrl+n", 3), ("tab", 3), ("plus", 4), ("escape", 4), ("minus", 3)):
+        screen.press(key)
+        assert screen.text.count("c sets it up") == count, key
+
+
 def test_columns_that_are_stopped_keep_what_they_had(screen: Screen) -> None:
     screen.hold(after=9)
     compared(screen)

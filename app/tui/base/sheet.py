@@ -1,6 +1,7 @@
 """Sheet: a rectangle of cells to draw on, of which a part can be given to whoever draws a panel.
 
-What falls off the edge is cut, a wide character that does not fit is left out; a part shares its cells with the whole.
+What falls off the edge is cut, a wide character that does not fit is left out; a part shares its cells with the whole,
+and has none where it would begin before it.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Sheet:
         sheet.look, sheet.glyphs = self.look, self.glyphs
         sheet._texts, sheet._inks = self._texts, self._inks
         sheet._x, sheet._y = self._x + x, self._y + y
-        wide, high = self.width - x, self.height - y
+        wide, high = (self.width - x, self.height - y) if min(x, y) >= 0 else (0, 0)
         sheet.width = max(0, wide if width is None else min(width, wide))
         sheet.height = max(0, high if height is None else min(height, high))
         return sheet

@@ -96,8 +96,6 @@ class CompareScreen(View):
             self.models_changed()
 
     def on_resize(self) -> None:
-        self.call_after_refresh(self.row.say_heads)
-        self.call_after_refresh(self.row.say_feet)
         high = self.room.height
         self.pane.styles.height = min(8, high * 2 // 5) if high < 24 else 10 if high < 32 else high * 11 // 20 - 2
 
@@ -377,7 +375,6 @@ class CompareScreen(View):
         for column in self.columns:
             column.show(follow=False)
         self.row.say_feet()
-        self.call_after_refresh(self.row.say_heads)
 
     def action_redo(self) -> None:
         """Run again, every column with the same new seed."""
@@ -456,7 +453,6 @@ class CompareScreen(View):
         column = self.setup.column(like.chat.sampling, like.model, like.chat.settings.strategy)
         await self.row.mount(column)
         self.models_changed()
-        self.call_after_refresh(self.row.say_feet)
         self.setup.ask(column)
 
     async def action_remove(self) -> None:

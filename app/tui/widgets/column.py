@@ -208,6 +208,12 @@ class Column(Vertical):
     class Measured(Message):
         """There is more to be said below a column."""
 
+    class Resized(Message):
+        """What is said above and below a column has another room."""
+
+    def on_resize(self) -> None:
+        self.post_message(self.Resized())
+
     # -- showing -----------------------------------------------------------------------------------------------------
 
     def show(self, *, follow: bool | None = None) -> None:

@@ -45,6 +45,10 @@ class ColumnRow(Horizontal):
             column.compare(first)
             column.foot(column is first, both)
 
+    def on_column_resized(self) -> None:
+        self.say_heads()
+        self.say_feet()
+
     def unmark(self) -> None:
         """Compare with the first column from the beginning."""
         for column in self.all:
