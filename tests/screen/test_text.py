@@ -128,7 +128,11 @@ def test_parts_go_as_the_text_grows_and_the_text_never(tmp_path: Path) -> None:
 def test_the_text_comes_before_what_is_measured_of_it(tmp_path: Path) -> None:
     with Screen(tmp_path, size=(80, 24)) as screen:
         written(screen)
-        assert "SURPRISAL" in screen.text and "BITS SO FAR" in screen.text
+        screen.wait(1)
+        seen = screen.text
+        screen.resize(12, 5)
+        screen.resize(80, 24)
+        assert screen.text == seen and "SURPRISAL" in seen and "BITS SO FAR" in seen
         screen.press(*["enter"] * 15)
         screen.wait(2)
         assert "SURPRISAL" not in screen.text

@@ -39,6 +39,10 @@ class TextMeasures(Vertical):
         self.sum = self.query_one(Chart)
         self.continuation = self.query_one(Caption)
         self._rows = (0, 0, 0, 0)
+        self._going_on = GreedyContinuation()
+
+    def on_resize(self) -> None:
+        self._show_continuation()
 
     def show(self, steps: Sequence[TokenStep], at: int | None, going_on: GreedyContinuation, stale: str = "") -> None:
         """`steps` are those of the text, `at` the token under the cursor, None at its end; `stale` says why they are
@@ -59,10 +63,11 @@ class TextMeasures(Vertical):
         picture = Picture(heading, [curve], marks, max(len(steps), 1), floor=0.0, along="token")
         if picture != self.sum.picture:
             self.sum.show(picture)
-        self._show_continuation(going_on)
+        self._going_on = going_on
+        self._show_continuation()
 
-    def _show_continuation(self, going_on: GreedyContinuation) -> None:
-        rows = self._rows[2]
+    def _show_continuation(self) -> None:
+        rows, going_on = self._rows[2], self._going_on
         heading: Words = (("CONTINUATION", "heading"),)
         if not going_on.text:
             self.continuation.show((*heading, ("  none: the text ends here" if going_on.whole else "", "faint")))
