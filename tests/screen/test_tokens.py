@@ -84,6 +84,21 @@ def test_a_place_is_gone_on_from_with_own_words_or_drawn_again(screen: Screen) -
     assert len(screen.kept[0].options(screen.kept[0].forks()[0])) == 3
 
 
+@pytest.mark.parametrize("key", ["2", "b"])
+def test_a_token_that_was_drawn_a_moment_ago_is_branched_at(tmp_path: Path, key: str) -> None:
+    """An answer is put into its conversation once a second, and on the screen as it comes."""
+    with Screen(tmp_path, ScriptedEngine(scripts=[SKY])) as screen:
+        screen.hold(after=20)
+        say(screen).press("tab")
+        screen.wait(1)
+        for _ in range(3):
+            screen.hold(after=10)
+            screen.press("end")
+        assert looked_at(screen).startswith("TOKEN 50/50")
+        screen.press(key)
+        assert "branch 2/2" in screen.text and [fork.at for fork in screen.kept[0].forks()] == [49]
+
+
 def test_a_token_is_forced_and_another_banned_while_the_answer_is_drawn(screen: Screen) -> None:
     screen.hold(after=3)
     say(screen).click("TOKEN 3/3")

@@ -69,7 +69,7 @@ class ChatSession:
         """`store` has the steps of the answers that were filled by diffusion before."""
         self.send, self.clock = send, clock
         self.new_id, self.new_seed, self.store = new_id, new_seed, store
-        self.transcript = Transcript(conversation)
+        self.transcript = Transcript(conversation, self.keep)
         sampling = Sampling.of(conversation.recipe, conversation.order)
         self.history = SettingsHistory(AnswerSettings.of(sampling, conversation.asked))
         self.facts: r.ModelFacts | None = None

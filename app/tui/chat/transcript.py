@@ -4,7 +4,7 @@ And the way between a token that is seen and the tree: which fork it leaves, wha
 of what is under way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from likely.app import recipes
@@ -40,8 +40,9 @@ class ShownMessage:
 class Transcript:
     """The lineage of a conversation, message by message."""
 
-    def __init__(self, conversation: Conversation) -> None:
-        self.conversation = conversation
+    def __init__(self, conversation: Conversation, keep: Callable[[], None]) -> None:
+        """`keep` puts into the conversation what was drawn since, and is on the screen already."""
+        self.conversation, self.keep = conversation, keep
         self.shown: list[ShownMessage] = []
         self.heat = HEATS[0]
         self.least = BITS[0]  # bits: below them nothing is tinted
@@ -232,6 +233,7 @@ class Transcript:
 
     def fork_at(self, place: TokenPlace) -> Fork:
         """The fork whose options are the alternatives to a token: just before it."""
+        self.keep()  # it may be one that was drawn a moment ago
         token = place.token
         segments = self.shown[place.block].message.segments
         for segment in segments[:-1]:
