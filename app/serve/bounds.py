@@ -11,6 +11,8 @@ class Bounds:
     body_s: float = 30.0  # until it has come
     head_s: float = 30.0  # until the lines before it have
     prompts: int = 64  # of one request
+    inputs: int = 2048  # texts of one that asks for embeddings, as OpenAI's
+    coordinates: int = 1 << 21  # of all their embeddings
     texts: int = 16  # n, best_of
     tokens: int = 1 << 20  # max_tokens that can be asked for; the context ends an answer earlier
     schema: int = 64 << 10  # characters of a grammar

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from likely.app.requests import Load, ModelFacts
-from likely.app.serve import openai_fields, openai_requests
+from likely.app.serve import openai_fields, openai_requests, openai_responses
+from likely.app.serve.bounds import BOUNDS
 from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.reading import PartedText
 from likely.app.serve.requests import (
@@ -27,6 +28,7 @@ from likely.app.serve.requests import (
 )
 from likely.engine.prompt import Prompt
 from likely.engine.thinking import Kind
+from likely.engine.trace.step import TokenStep
 
 Json = dict[str, Any]
 Parts = Sequence[tuple[Kind, str]]
@@ -51,7 +53,9 @@ NAMES = {  # of what OpenAI's wire format refuses
     "reasoning_effort": "think",
     **{theirs: f"options.{ours}" for ours, theirs in OPTIONS.items()},
 }
-PASSED_OVER = ("num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "main_gpu", "use_mmap")  # of the machine
+PASSED_OVER = (  # of the machine
+    "num_ctx", "num_batch", "num_gpu", "num_thread", "num_keep", "main_gpu", "use_mmap", "use_mlock", "low_vram", "numa"
+)  # fmt: skip
 COMMON = {
     "model": str,
     "stream?": (bool, None),
@@ -73,7 +77,7 @@ GENERATE = {
     "template?": (str, None),
     "context?": (list, None),
 }
-EMPTY = ("images", "suffix", "template", "context", "logprobs", "top_logprobs")  # taken where there is nothing in them
+EMPTY = ("images", "suffix", "template", "context")  # taken where there is nothing in them
 EMBED = {
     "model": str,
     "input": (str, [str]),
@@ -125,13 +129,15 @@ def _load(body: Json) -> Load:
 def embed(data: bytes) -> EmbeddingRequest:
     """The request of /api/embed."""
     body = openai_requests.read(data, EMBED)
-    return EmbeddingRequest(_without_tag(body["model"]), openai_requests.texts(body["input"], "input"))
+    texts = openai_requests.texts(body["input"], "input", BOUNDS.inputs)
+    return EmbeddingRequest(_without_tag(body["model"]), texts, truncate=body.get("truncate", True))
 
 
 def embed_prompt(data: bytes) -> EmbeddingRequest:
     """The request of /api/embeddings, its older form."""
     body = openai_requests.read(data, EMBED_PROMPT)
-    return EmbeddingRequest(_without_tag(body["model"]), openai_requests.texts(body["prompt"], "prompt"))
+    texts = openai_requests.texts(body["prompt"], "prompt")
+    return EmbeddingRequest(_without_tag(body["model"]), texts, truncate=True)
 
 
 def _message(turn: Json, i: int) -> Json:
@@ -157,6 +163,15 @@ def _chat_request(body: Json, messages: list[Json]) -> AnswerRequest:
             raise RequestRefused(f"options.{name[:60]} is not supported here: leave it out", f"options.{name[:60]}")
     if chat.get("max_tokens") in (-1, -2):  # as much as there is room for
         del chat["max_tokens"]
+    if chat.get("seed") == -1:  # one of its own each time
+        del chat["seed"]
+    match chat.get("repetition_context_size"):
+        case -1:  # as far back as there is anything
+            chat["repetition_context_size"] = BOUNDS.tokens
+        case 0:  # not at all
+            del chat["repetition_context_size"]
+            chat.pop("repetition_penalty", None)
+    chat |= {name: body[name] for name in ("logprobs", "top_logprobs") if name in body}
     form = body.get("format") or None
     if form == "json":
         chat["response_format"] = {"type": "json_object"}
@@ -195,6 +210,13 @@ def generate_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, 
     thought = _of(parts, "thought")
     more = {"thinking": thought} if thought else {}
     return {**_stamp(opened), "response": _of(parts, "said"), **more, **_figures(opened, ended, began)}
+
+
+def logprobs(request: AnswerRequest, opened: AnswerOpened, steps: Sequence[TokenStep]) -> Json:
+    """Log-probabilities for a line, where they were asked for: of each token, as OpenAI's chats have them."""
+    if (count := request.shown.logprobs) is None:
+        return {}
+    return {"logprobs": openai_responses.chat_logprobs(steps, count, opened.facts.vocabulary)["content"]}
 
 
 def _of(parts: Parts, kind: Kind) -> str:
@@ -287,7 +309,7 @@ def embedded(request: EmbeddingRequest, embeddings: Embedded, began: float) -> J
 
 def embedding(embeddings: Embedded) -> Json:
     """The body of /api/embeddings."""
-    return {"embedding": list(embeddings.rows[0])}
+    return {"embedding": np.asarray(embeddings.rows[0]).tolist()}
 
 
 def running(models: Sequence[tuple[ModelFacts, int]], on_disk: Mapping[str, ModelOnDisk]) -> Json:

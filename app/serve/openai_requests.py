@@ -143,10 +143,10 @@ def embeddings(body: Body) -> EmbeddingRequest:
     layer = body.get("likely", {}).get("layer")
     if layer is not None and not -(1 << 15) < layer < 1 << 15:
         raise RequestRefused(f"likely.layer must be the number of a layer, got {str(layer)[:40]}", "likely.layer")
-    return EmbeddingRequest(body.get("model", ""), texts(body["input"], "input"), layer)
+    return EmbeddingRequest(body.get("model", ""), texts(body["input"], "input", BOUNDS.inputs), layer)
 
 
-def texts(value: Any, name: str) -> tuple[Prompt, ...]:
+def texts(value: Any, name: str, most: int = BOUNDS.prompts) -> tuple[Prompt, ...]:
     """Prompts of a field that has a text, texts, ids, or lists of ids."""
     if isinstance(value, str):
         return (Prompt(parts=(value,)),)
@@ -154,8 +154,8 @@ def texts(value: Any, name: str) -> tuple[Prompt, ...]:
         raise RequestRefused(f"{name} must not be empty", name)
     if all(type(item) is int for item in value):
         return (Prompt(parts=(_ids(value, name),), whole=True),)
-    if len(value) > BOUNDS.prompts:
-        raise RequestRefused(f"{name} has at most {BOUNDS.prompts} texts, got {len(value)}", name)
+    if len(value) > most:
+        raise RequestRefused(f"{name} has at most {most:,} texts, got {len(value):,}", name)
     prompts = []
     for item in value:
         if isinstance(item, str):

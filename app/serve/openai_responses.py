@@ -270,8 +270,9 @@ def model(on_disk: ModelOnDisk) -> Json:
 def embeddings(embedded: Embedded, model: str, as_base64: bool) -> Json:
     """The body of /v1/embeddings, its numbers as base64 of float32 where that was asked for."""
 
-    def row(values: tuple[float, ...]) -> Any:
-        return base64.b64encode(np.array(values, "<f4").tobytes()).decode() if as_base64 else list(values)
+    def row(values: Sequence[float] | np.ndarray) -> Any:
+        found = np.asarray(values, "<f4")
+        return base64.b64encode(found.tobytes()).decode() if as_base64 else found.tolist()
 
     return {
         "object": "list",

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from likely.app.requests import ModelFacts
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
@@ -120,11 +122,12 @@ class EmbeddingRequest:
     model: str
     texts: tuple[Prompt, ...]
     layer: int | None = None
+    truncate: bool = False  # a text that is too long is read as far as there is room, else refused
 
     @property
     def brief(self) -> bool:
         """Whether it is little work, as of an answer."""
-        return _few(self.texts)
+        return len(self.texts) <= BRIEF and _few(self.texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,5 +156,5 @@ class ListModels:
 class Embedded:
     """Rows of C numbers, one a text, and the tokens read for them."""
 
-    rows: tuple[tuple[float, ...], ...]
+    rows: Sequence[Sequence[float] | np.ndarray]
     tokens: int

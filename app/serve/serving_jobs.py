@@ -244,9 +244,14 @@ class ServingJobs:
             rows, tokens = [], 0
             for prompt in request.texts:
                 ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
+                ids = ids[: model.facts.context] if request.truncate else ids
                 averages = averaging(session, ids, request.layer, session.pool.reading)
                 row = yield from self._line.read(averages)
-                rows.append(tuple(row.tolist()))
+                if (size := len(row) * len(request.texts)) > BOUNDS.coordinates:
+                    line = f"input: {len(request.texts):,} texts of {len(row):,} coordinates each are {size:,}"
+                    line += f", and a request has at most {BOUNDS.coordinates:,}: send fewer texts"
+                    raise RequestRefused(line, "input")
+                rows.append(row)
                 tokens += len(ids)
             yield Embedded(tuple(rows), tokens)
 

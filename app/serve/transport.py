@@ -34,6 +34,7 @@ from likely.app.serve.requests import (
     RequestRefused,
 )
 from likely.app.watch.lines import WATCH
+from likely.engine.trace.step import TokenStep
 from likely.metal import malloc
 
 Json = dict[str, Any]
@@ -368,13 +369,16 @@ class Endpoint:
         reader = self._reader(request, opened, exchange)
 
         async def lines() -> AsyncIterator[str]:
+            steps: list[TokenStep] = []  # that no line has told yet
             async for event in events:
                 for grown in reader.read(event):
                     self._first(exchange, grown)
-                    if any(text for _, text in grown.parts) and not grown.reason:
-                        yield json.dumps(line(opened, grown.parts, None, None)) + "\n"
-                    elif grown.reason:
-                        yield json.dumps(line(opened, grown.parts, reader.ended[-1], exchange.began)) + "\n"
+                    steps += grown.steps
+                    if any(text for _, text in grown.parts) or grown.reason:
+                        ended = (reader.ended[-1], exchange.began) if grown.reason else (None, None)
+                        told = line(opened, grown.parts, *ended) | ollama.logprobs(request, opened, steps)
+                        yield json.dumps(told) + "\n"
+                        steps = []
 
         if request.shown.stream:
             return Lines(lines(), "application/x-ndjson")
@@ -382,7 +386,8 @@ class Endpoint:
             for grown in reader.read(event):
                 self._first(exchange, grown)
         text = reader.ended[-1]
-        return line(opened, tuple(text.parts), text, exchange.began)
+        told = ollama.logprobs(request, opened, text.steps)
+        return line(opened, tuple(text.parts), text, exchange.began) | told
 
     async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
         name = await self._read(body, exchange, lambda: ollama.shown_name(body))

@@ -68,6 +68,7 @@ def test_a_chat_without_more_has_the_defaults() -> None:
     assert text[0] == replace(ask, prompt=Prompt(parts=("x",)), max_tokens=16, control=text[0].control)
     assert ask.drawn == 1 and replace(ask, best_of=3).drawn == 3 and replace(ask, n=4, best_of=3).drawn == 4
     assert embed() == EmbeddingRequest("", (Prompt(parts=("x",)),), None)
+    assert len(embed(input=["x"] * 2048).texts) == 2048 and not embed(input=["x"] * 2048).brief
 
 
 def test_a_seed_that_is_not_given_is_fresh() -> None:
@@ -253,7 +254,9 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (respond, {"text": {"format": {"type": "x"}}},
      "text.format.type must be text, json_object or json_schema, got x", "text.format.type"),
     (local, {"options": {"odd": 1}}, "options.odd is not supported here: leave it out", "options.odd"),
-    (local, {"options": {"seed": -1}}, "options.seed must be 0 to 4294967295, got -1", "options.seed"),
+    (local, {"options": {"seed": -2}}, "options.seed must be 0 to 4294967295, got -2", "options.seed"),
+    (local, {"top_logprobs": 2}, "top_logprobs goes with logprobs: true", "top_logprobs"),
+    (embed, {"input": ["x"] * 2049}, "input has at most 2,048 texts, got 2,049", "input"),
     (local, {"options": {"num_predict": -3}},
      "options.num_predict must be 1 to 1048576, got -3", "options.num_predict"),
     (local, {"format": "xml"}, "format must be json or a schema, got 'xml'", "format"),
@@ -454,6 +457,12 @@ def test_ollama_asks_by_other_names() -> None:
     assert [local(think=think).effort for think in (True, "low", None)] == ["medium", "low", ""]
     assert local().shown.stream and local(options={"num_predict": -1}).max_tokens == 2048
     assert local(options={"num_predict": -2}).max_tokens == 2048 and local().prompt.options == ()
+    assert len({local(options={"seed": -1}).seed for _ in range(9)}) > 1, "none is said by -1"
+    penalised = {"repeat_penalty": 1.5, "temperature": 0}
+    assert local(options=penalised | {"repeat_last_n": 0}).control.recipe == recipe({"temp": 0}, ORDERS["mlx-lm"])
+    (penalty,) = local(options=penalised | {"repeat_last_n": -1}).control.recipe.transforms
+    assert repr(penalty).startswith("RepetitionPenalty") and "1048576" in repr(penalty), "as far back as there is text"
+    assert local(logprobs=True, top_logprobs=3).shown.logprobs == 3 and local().shown.logprobs is None
     assert local(format="json").constraint == ("json", '{"type": "object"}') and local(format="").constraint is None
     assert local(format={"type": "null"}).constraint == ("json", '{"type": "null"}')
     call = {"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}

@@ -276,6 +276,10 @@ def test_clients_of_ollama_are_served(client: Client) -> None:
     np.testing.assert_allclose(found["embeddings"], [row / np.linalg.norm(row) for row in rows], atol=1e-6)
     (one,) = client.ask("/api/embed", {"model": "tiny", "input": "abab", "truncate": True})[1]["embeddings"]
     np.testing.assert_allclose(one, found["embeddings"][0], atol=1e-6)
+    long = {"model": "tiny", "input": ["z" * 2048, "z" * 2048 + "ab" * 1000]}
+    full, cut = client.ask("/api/embed", long)[1]["embeddings"]
+    np.testing.assert_allclose(cut, full, atol=1e-6)  # of as much as the context holds
+    assert client.ask("/api/embed", long | {"truncate": False})[0] == 400
     old = client.ask("/api/embeddings", {"model": "tiny", "prompt": "abab"})[1]["embedding"]
     np.testing.assert_allclose(old, rows[0], atol=1e-6)
     loaded = client.ask("/api/ps")[1]["models"]

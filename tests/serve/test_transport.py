@@ -216,6 +216,11 @@ async def test_lines_of_ollama() -> None:
                 assert found[-1]["done_reason"] == reason and found[-1]["eval_count"] == 4
                 assert found[-1]["eval_duration"] == 1_500_000_000 and found[-1]["prompt_eval_count"] == 5
                 assert found[-1]["total_duration"] >= 0 and found[-1]["created_at"].endswith("Z")
+    for path, ask in (("/api/chat", SAY | {"model": "m"}), ("/api/generate", {"model": "m", "prompt": "x"})):
+        whole, lines = await both(drawn(0, 2, 3), path, ask | {"logprobs": True, "top_logprobs": 1})
+        told = [token for line in lines for token in line["logprobs"]]
+        assert told == whole["logprobs"] and [bytes(t["bytes"]) for t in told] == [b"Hi", b"\xe2\x82", b"\xac"]
+        assert told[0]["top_logprobs"][0]["token"] == "Hi" and "logprobs" not in (await both(PLAIN, path, ask))[0]
     front = ScriptedFront()
     shown = (await Asked(front).send("/api/show", {"name": "m:latest"})).json
     assert (
