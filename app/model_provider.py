@@ -1,6 +1,7 @@
 """Provider of this machine's models. It imports mlx: imported in a worker's thread and nowhere else."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -17,9 +18,10 @@ from likely.engine.sources import store
 from likely.engine.sources.checkpoint import Checkpoint, loading
 from likely.engine.sources.fetch import catalogue
 from likely.engine.sources.fetch.progress import Report, silent
+from likely.engine.sources.gguf.header import read_header
 from likely.engine.sources.model_info import ModelInfo, modified
 from likely.engine.thinking import switch, thinking_of
-from likely.engine.tokenizer import Tokenizer
+from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.engine.tools.call_format import call_format
 from likely.models import Transformer
 from likely.models.native import NativeModel
@@ -68,24 +70,14 @@ class LoadedModel(Session):
         super().__init__(checkpoint, paced=True, **options)
         tokenizer, info = checkpoint.tokenizer, checkpoint.info
         diffusion = getattr(checkpoint.model.config, "diffusion", None)
-        self.facts = ModelFacts(
-            name=name,
+        self.facts = replace(
+            _facts(name, info, tokenizer, checkpoint.general),
             context=self.context,
             bounded=self.bounded,
             vocabulary=vocabulary or pieces(tokenizer),
-            chat=tokenizer.chat_template is not None,
-            nbytes=info.nbytes,
             title=" · ".join(filter(None, (_title(info), checkpoint.precision.rounding))),
-            family=info.family,
-            quantization=info.quantization,
-            digest=info.weights,
-            eos=frozenset(tokenizer.eos),
             mask=diffusion.mask if diffusion is not None else None,
             warning=room.warning(self),
-            calls=call_format(tokenizer) is not None,
-            sampling=recommended_in(checkpoint.general) if checkpoint.general else recommended(info.path),
-            thinks=frozenset(on for on in (True, False) if switch(tokenizer.template_reads, on) is not None),
-            apart=thinking.apart if (thinking := thinking_of(tokenizer)) is not None else (),
             activation_bits=checkpoint.precision.activation_bits if checkpoint.precision.rounding else None,
         )
 
@@ -244,6 +236,38 @@ def opening(
         checkpoint = yield from loading(path, progress, activation_bits=activation_bits)
     vocabulary = yield from awaited(begun(lambda: pieces(checkpoint.tokenizer)))
     return LoadedModel(name, checkpoint, vocabulary, **options)
+
+
+def unloaded(name: str, path: str, context: int | None = None) -> ModelFacts:
+    """Facts of a model by its files alone, but for its vocabulary; CheckpointError where they are not here."""
+    if (info := _here(path)) is None:
+        raise CheckpointError(f"the files of {name} are not on this machine")
+    if info.path.is_dir():
+        facts = _facts(name, info, from_folder(info.path), {})
+    else:
+        metadata = read_header(info.path).metadata
+        facts = _facts(name, info, from_gguf(metadata), metadata)
+    return facts if context is None else replace(facts, context=min(context, info.context or context))
+
+
+def _facts(name: str, info: ModelInfo, tokenizer: Tokenizer, general: Mapping[str, Any]) -> ModelFacts:
+    """Facts that are told by files; `general` are the keys of a GGUF file."""
+    thinking = thinking_of(tokenizer)
+    return ModelFacts(
+        name=name,
+        context=info.context,
+        vocabulary=(),
+        chat=tokenizer.chat_template is not None,
+        nbytes=info.nbytes,
+        family=info.family,
+        quantization=info.quantization,
+        digest=info.weights,
+        eos=frozenset(tokenizer.eos),
+        calls=call_format(tokenizer) is not None,
+        sampling=recommended_in(general) if general else recommended(info.path),
+        thinks=frozenset(on for on in (True, False) if switch(tokenizer.template_reads, on) is not None),
+        apart=thinking.apart if thinking is not None else (),
+    )
 
 
 def _of_same_weights(path: str) -> Checkpoint | None:

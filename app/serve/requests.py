@@ -153,6 +153,13 @@ class ListModels:
 
 
 @dataclass(frozen=True, slots=True)
+class DescribeModel:
+    """Facts of a model, loaded or not, by its name: its `ModelFacts`."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Embedded:
     """Rows of C numbers, one a text, and the tokens read for them."""
 

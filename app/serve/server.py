@@ -17,6 +17,7 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from likely.app import requests as r
 from likely.app.serve import on_disk
 from likely.app.serve.bounds import BOUNDS, Bounds
 from likely.app.serve.exchange import ServerState
@@ -144,11 +145,14 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
                 )
             )
 
+        def unloaded(name: str) -> r.ModelFacts:
+            return model_provider.unloaded(name, names.stands_for(name), options.context)
+
         adapters = {}
         for name, folder in _by_name(options.adapters, adapter_name, "adapters").items():
             base = read(made.place(folder)).model  # what is wrong with one is said before anybody asks for it
             adapters[name] = ServedAdapter(folder, served_name(base))
-        return ServingJobs(opening, names.names, options.memory or room.of_weights(), adapters)
+        return ServingJobs(opening, unloaded, names.names, options.memory or room.of_weights(), adapters)
 
     return make
 
@@ -257,8 +261,6 @@ async def _run(
 
 async def first(front: Front, names: Sequence[str], tell: Callable[[str], None]) -> None:
     """Load the models before anybody asks, the first last; what is wrong with one, or may be, is said at once."""
-    from likely.app import requests as r
-
     for name in reversed(names):
         async for event in front.events(r.Load(name)):
             if isinstance(event, r.Loaded) and event.facts.warning:

@@ -21,6 +21,7 @@ from likely.app.serve.requests import (
     TOO_LONG,
     AnswerOpened,
     AnswerRequest,
+    DescribeModel,
     Embedded,
     EmbeddingRequest,
     ListModels,
@@ -124,12 +125,14 @@ class ServingJobs:
     def __init__(
         self,
         opening: Callable[[str], Generator[Any, None, Any]],
+        unloaded: Callable[[str], r.ModelFacts],
         names: Callable[[], Sequence[str]],
         budget: int,
         adapters: dict[str, ServedAdapter],
     ) -> None:
-        """`opening` loads a model in pieces, `names` are those that may be asked for; `budget` are bytes of weights.
-        `adapters` are by the name that a request may say."""
+        """`opening` loads a model in pieces, `unloaded` says what it is without that; `names` are those that may be
+        asked for, `budget` are bytes of weights, and `adapters` are by the name that a request may say."""
+        self._unloaded = unloaded
         self._opening, self._names, self._budget, self._adapters = opening, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
         self._helper = Helper()
@@ -144,6 +147,10 @@ class ServingJobs:
                 yield from self._embed(request)
             case ListModels():
                 yield tuple((model.facts, model.session.nbytes) for model in self.models.values())
+            case DescribeModel(name):
+                (name,), _ = self._meant((name,), None)
+                loaded = self.models.get(name)
+                yield loaded.facts if loaded else (yield from self._helper.do(partial(self._unloaded, name)))
             case r.Load(name):
                 with ExitStack() as used:
                     (model,) = yield from self._ready((name,), used)
@@ -268,15 +275,7 @@ class ServingJobs:
         Who has to wait, for room or for those who draw with another adapter, has all who come later wait behind: else
         they might go on for ever.
         """
-        known = self._names()
-        names = [name or known[0] for name in names]
-        if (asked := self._adapters.get(names[0])) is not None:  # an adapter by its name is its base with it
-            adapter = adapter or (names[0], 1.0)
-            names[0] = asked.base if asked.base in known else known[0]
-        for name in names:
-            if name not in known:
-                line = f"there is no model {name[:80]!r} here: {', '.join(known)}"
-                raise RequestRefused(line, "model", 404, "model_not_found")
+        names, adapter = self._meant(names, adapter)
         place = object()
         self._queue.append(place)
         try:
@@ -287,6 +286,21 @@ class ServingJobs:
         for model in claimed:
             used.enter_context(model.used())
         return claimed
+
+    def _meant(
+        self, names: Sequence[str], adapter: tuple[str, float] | None
+    ) -> tuple[list[str], tuple[str, float] | None]:
+        """The models that are meant by these names, and the adapter of the first. RequestRefused for one unknown."""
+        known = self._names()
+        names = [name or known[0] for name in names]
+        if (asked := self._adapters.get(names[0])) is not None:  # an adapter by its name is its base with it
+            adapter = adapter or (names[0], 1.0)
+            names[0] = asked.base if asked.base in known else known[0]
+        for name in names:
+            if name not in known:
+                line = f"there is no model {name[:80]!r} here: {', '.join(known)}"
+                raise RequestRefused(line, "model", 404, "model_not_found")
+        return names, adapter
 
     def _claimed(
         self, names: Sequence[str], adapter: tuple[str, float] | None

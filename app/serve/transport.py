@@ -28,6 +28,7 @@ from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.serve.requests import (
     AnswerOpened,
     AnswerRequest,
+    DescribeModel,
     Embedded,
     EmbeddingRequest,
     ListModels,
@@ -391,11 +392,17 @@ class Endpoint:
 
     async def ollama_show(self, body: bytes, exchange: ServedExchange) -> Reply:
         name = await self._read(body, exchange, lambda: ollama.shown_name(body))
-        facts = await self._loaded(r.Load(name))
+        facts = await self._described(name)
         return ollama.shown(facts, (await self._on_disk()).get(facts.name) or ollama.gone(facts))
 
     async def _on_disk(self) -> dict[str, ModelOnDisk]:
         return {model.name: model for model in await asyncio.to_thread(self.on_disk)}
+
+    async def _described(self, name: str) -> r.ModelFacts:
+        async for event in self.state.front.events(DescribeModel(name)):
+            if isinstance(event, r.ModelFacts):
+                return event
+        raise RequestRefused("the request ended before it was answered", status=503, kind="server_error")
 
     async def _loaded(self, request: r.Load) -> r.ModelFacts:
         async for event in self.state.front.events(request):

@@ -14,7 +14,7 @@ from likely.app.serve.exchange import ServerState
 from likely.app.serve.guard import Guard
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.on_disk import ModelOnDisk
-from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, Embedded, EmbeddingRequest
 from likely.app.serve.transport import Endpoint
 from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
 from likely.engine.trace.step import Recipe, TokenStep
@@ -83,6 +83,8 @@ class ScriptedFront:
                 found = list(self.script(request))
             case EmbeddingRequest():
                 found = [(), Embedded(tuple((0.5 * i, -1.0) for i, _ in enumerate(request.texts)), 7)]
+            case DescribeModel():
+                found = [None, FACTS]
             case Load():
                 found = [None, Loaded(FACTS)]
             case _:

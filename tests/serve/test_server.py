@@ -21,9 +21,9 @@ from click.testing import CliRunner
 from uvicorn.server import ServerState
 
 from likely.app.cli import likely as program
-from likely.app.requests import Load, Loaded
+from likely.app.requests import Load, Loaded, ModelFacts
 from likely.app.serve.bounds import BOUNDS
-from likely.app.serve.requests import ListModels
+from likely.app.serve.requests import DescribeModel, ListModels
 from likely.app.serve.server import (
     ServedNames,
     ServeOptions,
@@ -90,6 +90,16 @@ def test_models_are_listed_as_their_files_are(tmp_path: Path) -> None:
     assert len(model.digest) == 64 and (model.family, model.format) == ("llama", "safetensors")
     assert (adapter.name, adapter.nbytes) == ("style", 5) and len(adapter.digest) == 64
     assert (gone.name, gone.nbytes) == ("lost", 0)
+
+
+def test_a_model_is_described_by_its_files_as_when_it_is_loaded(tmp_path: Path) -> None:
+    options = ServeOptions((str(write_model(tmp_path / "m")),), only=True, context=99)
+    jobs = executor(options, ServedNames(options))()
+    described = next(event for event in jobs.execute(DescribeModel("m"), print) if isinstance(event, ModelFacts))
+    assert described.context == 99 and not [models for models in jobs.execute(ListModels(), print) if models]
+    loaded = next(event.facts for event in jobs.execute(Load("m"), print) if isinstance(event, Loaded))
+    assert described == replace(loaded, vocabulary=(), title="", bounded=False)
+    jobs.close()
 
 
 def test_two_of_one_name_are_refused() -> None:

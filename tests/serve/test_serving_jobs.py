@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 
 from likely.app import requests as r
 from likely.app.serve import openai_requests
-from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, RequestRefused
 from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting
@@ -65,7 +65,10 @@ def jobs(*sessions: ScriptedSession, budget: int = 100) -> ServingJobs:
         yield None
         return by_name[name]
 
-    return ServingJobs(opening, lambda: list(by_name), budget, {"x": ServedAdapter("folder/x", "m")})
+    def unloaded(name: str) -> r.ModelFacts:
+        return replace(by_name[name].facts, nbytes=0)
+
+    return ServingJobs(opening, unloaded, lambda: list(by_name), budget, {"x": ServedAdapter("folder/x", "m")})
 
 
 def ask(text: str = "ab", **more: Any) -> AnswerRequest:
@@ -120,12 +123,20 @@ def test_a_thought_that_the_template_opened_is_seen_near_the_end() -> None:
         assert opened.opened is thinking, text
 
 
+def test_a_model_is_described_without_being_loaded() -> None:
+    executor = jobs(ScriptedSession("m", [END]))
+    assert [facts.nbytes for facts in executor.execute(DescribeModel("m"), print) if facts] == [0]
+    assert not executor.models and refused(executor, DescribeModel("z")).status == 404
+    run(executor, r.Load("m"))
+    assert [facts.nbytes for facts in executor.execute(DescribeModel("x"), print) if facts] == [10], "an adapter's base"
+
+
 def test_what_a_model_cannot_do_is_refused() -> None:
     executor = jobs(ScriptedSession("m", [END]))
     unknown = refused(executor, ask(adapter=("y" * 90, 1.0)))
     assert (unknown.status, unknown.field) == (404, "likely.adapter")
     assert str(unknown) == f"there is no adapter {'y' * 80!r} here: x"
-    none = refused(ServingJobs(lambda name: None, lambda: ["m"], 1, {}), ask(adapter=("y", 1.0)))
+    none = refused(ServingJobs(lambda name: None, lambda name: FACTS, lambda: ["m"], 1, {}), ask(adapter=("y", 1.0)))
     assert str(none).endswith("here: none")
     model = refused(executor, ask(model="z" * 90))
     assert (model.status, model.field, model.kind) == (404, "model", "model_not_found")
