@@ -334,6 +334,14 @@ def test_a_full_disk_loses_nothing(begin: Begin) -> None:
     assert trainer.step == 40
 
 
+def test_a_long_line_of_what_went_wrong_is_told_to_its_end_which_says_what_to_do(begin: Begin) -> None:
+    error = DataError("of 32 problems tried first " + "0 had answers of different worth, " * 4 + "--look-first 0 goes on")
+    screen = begin(ScriptedTrainer(fail={4: error}), size=(80, 24))
+    assert " ".join(str(error).split()) in " ".join(screen.text.split()) and "nothing is lost" in screen.text
+    screen.press("i")
+    assert "of 32 problems tried first" in screen.text
+
+
 @pytest.mark.slow(2)
 def test_a_bug_in_the_trainer_is_a_line_and_the_run_goes_on(begin: Begin) -> None:
     screen = begin(ScriptedTrainer(fail={4: RuntimeError("a bug")}))

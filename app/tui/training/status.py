@@ -91,9 +91,11 @@ def _ending(training: Training, course: TrainingHistory) -> list[str]:
 
 
 def told(training: Training, course: TrainingHistory) -> list[str]:
-    """All that is known of a run: what it has learned, once it is over, its plan, and the command that goes on."""
+    """All that is known of a run: why it failed, what it has learned, its plan, the command that goes on."""
     found = [] if training.verdict is None else [*lines(training.verdict), sentence(training.verdict), ""]
     if course.rewards is not None and (figures := course.rewards.lines()):
         found = [*figures, ""]
+    if training.failure is not None:
+        found = [training.failure.line, "", *found]
     plan = training.plan.lines if training.plan is not None else ()
     return [*found, *plan, "", training.again if training.resume else command(training.config)]
