@@ -269,8 +269,9 @@ def test_a_training_by_rewards_shows_its_rewards_its_warnings_and_what_is_said_t
         assert f"held out pass@1 {before:.2f} → {now:.2f} · ▲ wrong answers grow" in head(screen)
         drawn = [step for t in range(31, 41) for step in trainer.drawn(t) if isinstance(step, Rewarded)]
         wrong, mixed, right = np.mean([step.groups for step in drawn], axis=0) / 8
+        error = 0.2 / 2.3646 / math.sqrt(len(drawn))  # of eight problems a step; Student's t of 7, then of 70
         for words in (
-            f"REWARD  ─ {np.mean([step.reward for step in drawn]):.2f} ±",
+            f"REWARD  ─ {np.mean([step.reward for step in drawn]):.2f} ± {1.9944 * error:.2f}",
             f"all wrong {wrong:.0%}  ▒ mixed {mixed:.0%}  █ all right {right:.0%}",
             f"KL  {np.mean([step.kl for step in drawn]) / math.log(2):.2f} bits",
             f"PASS@K ─ now {now:.2f} ─ base {before:.2f} ─ expert {np.mean(EXPERT) / 8:.2f}",

@@ -6,6 +6,7 @@ KL and entropy in bits; of rewards the mean of the last steps, whose problems va
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from likely.app.tui.base.plot import Area, Curve, Mark, Picture
 from likely.app.units import bits
 from likely.engine.rewards.course import RewardCourse, RewardWarning
 from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, PassedAt, Rewarded, Rollout
+from likely.engine.statistics.estimates import student
 
 SMOOTH = 10  # steps that a mean looks back over, at most
 GROUPS = (("wrong", "░", "faint"), ("mixed", "▒", "bar"), ("right", "█", "better"))  # by the answers to a problem
@@ -76,7 +78,7 @@ class RewardHistory:
         """The reward with its 95 % interval, and the share of held-out problems that one answer solves."""
         xs, raw = _column(steps, lambda one: one.step), _column(steps, lambda one: one.reward)
         mean = smooth(raw)
-        half = half_width(_column(steps, lambda one: (one.high - one.low) / 2))
+        half = half_width(steps)
         parts: list[tuple[str, str]] = [("REWARD", "heading")]
         if len(mean):
             known = f" ± {half[-1]:.2f}" if np.isfinite(half[-1]) else ""
@@ -254,10 +256,20 @@ def smooth(ys: np.ndarray) -> np.ndarray:
     return found
 
 
-def half_width(halves: np.ndarray) -> np.ndarray:
-    """Half of the interval of such a mean, from the halves of its values', which vary by themselves."""
-    ends = np.arange(1, len(halves) + 1)
-    counts = np.minimum(ends, SMOOTH)
-    sums = np.array([float(np.square(halves[max(0, end - SMOOTH) : end]).sum()) for end in ends])
-    found: np.ndarray = np.sqrt(sums) / counts
-    return np.where(np.isfinite(found), found, np.nan)
+def half_width(steps: Sequence[Rewarded]) -> np.ndarray:
+    """Half of the 95 % interval of such a mean of the steps' rewards. Their problems vary by themselves and about alike
+    from step to step: degrees of freedom add up, where two problems of one step alone say next to nothing."""
+    df = np.array([sum(one.groups) - 1 for one in steps])
+    halves = [(one.high - one.low) / 2 for one in steps]
+    errors = np.array([half / _quantile(n) if n else np.inf for half, n in zip(halves, df.tolist(), strict=True)])
+    found = []
+    for end in range(1, len(steps) + 1):
+        back = slice(max(0, end - SMOOTH), end)
+        error, count = np.sqrt(np.square(errors[back]).sum()), len(errors[back])
+        found.append(_quantile(int(df[back].sum())) * error / count if np.isfinite(error) else np.nan)
+    return np.array(found)
+
+
+@cache
+def _quantile(df: int) -> float:
+    return student(df)
