@@ -206,9 +206,8 @@ def foretold_rows(report: LadderReport, rows: int) -> Sequence[Words]:
     """The largest runs, told from the smaller ones and then seen; residuals and what was left out."""
     lines: list[Words] = [((" FORETOLD, THEN SEEN", "heading"), ("  the largest decade, by the smaller runs", "faint"))]
     for run in report.foretold[-max(rows - 2, 0) :] if rows > 2 else ():
-        half = (run.high - run.low) / 2
         ink, word = ("better", "inside") if run.is_inside else ("alarm", "outside")
-        words = f" C {run.compute:<8.2g} told {run.told:.3f} ± {half:.3f}   seen {run.seen:.3f}   "
+        words = f" C {run.compute:<8.2g} told {run.told:.3f} [{run.low:.3f}, {run.high:.3f}]   seen {run.seen:.3f}   "
         lines.append(((words, "text"), (word, ink)))
     if not report.foretold:
         lines.append(((" too few smaller runs to tell the larger ones from", "cut"),))
