@@ -31,13 +31,17 @@ NAMED = dict.fromkeys(("before", "now", "next", "estimates", "cross_surprisal"),
 @click.argument("model_b", shell_complete=name_completion.both)
 @click.argument("text", required=False)
 @click.option("--chat", is_flag=True, help="TEXT is a question, by the chat template: compare what both answer.")
-@click.option("--top", default=3, show_default=True, type=click.IntRange(1, 50), help="Tokens that rose and fell.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Also js, tv or another; repeatable.")
+@click.option(
+    "--top", default=3, show_default=True, type=click.IntRange(1, 50), help="How many tokens that rose or fell."
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Show js, tv or another measure too; repeatable."
+)
 @click.option(
     "--answers",
     metavar="TOKENS",
     type=click.IntRange(1, 100_000),
-    help=f"Of each answer with --chat, the likeliest each time, at most; says --chat itself. Default: {MOST}.",
+    help=f"Longest answer with --chat, in tokens, each the likeliest; implies --chat. Default: {MOST}.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def command(

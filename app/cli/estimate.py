@@ -44,10 +44,10 @@ class Numbers(click.ParamType):
 training = options(  # of every verb of trainings
     click.option(
         "--config", "-c", type=click.Path(path_type=Path, dir_okay=False),
-        help="Options of the trainings, those of likely tune, from a TOML file.",
+        help="Options of the trainings, as likely tune has them, from a TOML file.",
     ),
     map_option,
-    click.option("--out", default="estimate", show_default=True, help="The folder of the journal."),
+    click.option("--out", default="estimate", show_default=True, help="Folder of the trainings."),
     click.option("--dry-run", is_flag=True, help="Say how many trainings that is and what they cost, and stop."),
     click.option("--json", "as_json", is_flag=True, help="One object an event on stdout."),
 )  # fmt: skip
@@ -55,18 +55,23 @@ training = options(  # of every verb of trainings
 
 @click.group(cls=VerbGroup)
 def command() -> None:
-    """Say what few rows are worth: curves, transfer, starts, bounds."""
+    """Say what a few rows are worth: learning curves, transfer, starts, bounds."""
 
 
 @command.command()
 @click.argument("data")
-@click.option("--model", "-M", help="In the place of the options' model.")
+@click.option("--model", "-M", help="The base model, in place of the one in --config.")
 @click.option(
-    "--sizes", type=Numbers(), default=(), help="Amounts of rows; left out: all, a half, a quarter ... of all."
+    "--sizes", type=Numbers(), default=(), help="Numbers of rows. Default: all, a half, a quarter ... of all."
 )
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each amount.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each size.")
 @click.option(
-    "--next", "more", default=100, show_default=True, type=click.IntRange(1), help="Rows, to tell the value of."
+    "--next",
+    "more",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Worth of so many more rows.",
 )
 @training
 def curve(
@@ -114,7 +119,7 @@ def curve(
 @click.argument("data")
 @click.option("--model", "-M", "models", multiple=True, help="A base; repeatable.")
 @click.option("--layers", type=Numbers(), default=(), help="How many of the last layers are adapted, -1 all.")
-@click.option("--sizes", type=Numbers(), default=(), help="Amounts of rows; 0 is the base itself.")
+@click.option("--sizes", type=Numbers(), default=(), help="Numbers of rows; 0 is the base itself.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1, 100), help="Trainings of each.")
 @training
 def transfer(
@@ -141,16 +146,22 @@ def transfer(
 
 @command.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--held-out", "held", required=True, metavar="TASK", help="The task that no round sees.")
-@click.option("--model", "-M", help="In the place of the options' model.")
+@click.option("--held-out", "held", required=True, metavar="TASK", help="The task in FOLDER that no round sees.")
+@click.option("--model", "-M", help="The base model, in place of the one in --config.")
 @click.option("--method", default="reptile", show_default=True, type=click.Choice(("reptile", "fomaml")))
-@click.option("--rounds", default=100, show_default=True, type=click.IntRange(1), help="Tasks that are drawn.")
+@click.option(
+    "--rounds", default=100, show_default=True, type=click.IntRange(1), help="Rounds, each of one task drawn at random."
+)
 @click.option("--rows", default=10, show_default=True, type=click.IntRange(1), help="Rows of a task in a round.")
 @click.option(
-    "--rate", default=0.5, show_default=True, type=click.FloatRange(0), help="Of the first move, falling to 0."
+    "--rate",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="How far a round moves the start; falls to 0.",
 )
-@click.option("--sizes", type=Numbers(), default=(), help="Amounts of rows of the held-out task.")
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each amount.")
+@click.option("--sizes", type=Numbers(), default=(), help="Numbers of rows of the held-out task.")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 100), help="Trainings of each size.")
 @training
 def meta(
     folder: Path, held: str, model: str | None, method: str, rounds: int, rows: int, rate: float,
@@ -200,9 +211,9 @@ def meta(
     "--posterior",
     "stored",
     is_flag=True,
-    help="The variances of the posterior that likely posterior fitted, else three widths are tried.",
+    help="Take the variances that likely posterior fitted; without it three widths are tried.",
 )
-@click.option("--draws", default=20, show_default=True, type=click.IntRange(1), help="Of the posterior.")
+@click.option("--draws", default=20, show_default=True, type=click.IntRange(1), help="Models drawn from the posterior.")
 @click.option(
     "--delta",
     default=0.05,

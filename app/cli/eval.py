@@ -136,7 +136,7 @@ def command(
     likely eval --text book.txt --window 512          perplexity and bits a byte
     likely eval judged.jsonl -M judge                 rows of prompt, answer_a and answer_b, judged both ways round
     likely eval coherence:essays.jsonl -M judge       stand-ins: fluency:, coherence:, relevance:, meaning:, probes:
-    likely eval choices.jsonl --vary typos            how far a score moves where items are asked otherwise
+    likely eval questions.jsonl --vary typos          how far a score moves where items are asked otherwise
     likely eval --generated a.jsonl --reference b.jsonl   texts against texts; -M names the model of the features
     likely eval --compare --report evaluations.html   what was measured before
     """

@@ -50,7 +50,7 @@ BEFORE = 4  # tokens of the past that a factor spells
     "--samples",
     type=click.IntRange(FEWEST, MOST),
     metavar="M",
-    help="Of an adapter's posterior, as rows of one batch. Default: an ensemble's members, else 8.",
+    help="Models drawn from the adapter's posterior. Default: an ensemble's members, else 8.",
 )
 @click.option("--attention", "attended", is_flag=True, help="Also: what each head attends to.")
 @click.option("--formula", is_flag=True, help="Write the text's probability as a product, with its numbers.")

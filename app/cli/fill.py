@@ -68,10 +68,10 @@ def command(
     With --nbest or --mcmc by an autoregressive one, which draws from left to right and cannot see what follows.
 
     \b
-    likely fill "The [MASK:8] of France" -M mine
+    likely fill "The[MASK:8] of France" -M mine
     likely fill "12+[MASK:2]=046" -M mine --temp 0 --steps 1 --whole
     likely fill "[MASK:32]" -M mine --block 8 --threshold 0.9 --revise 2
-    likely fill "The [MASK:3] of France" -M smollm2 --mcmc 50
+    likely fill "The[MASK:3] of France" -M smollm2 --mcmc 50
     """
     how = unmasking(values)
     ordered = nbest is not None or mcmc is not None

@@ -35,7 +35,7 @@ class Head(click.ParamType):
 @click.option("--chat", is_flag=True, help="TEXT is a question: put it through the chat template.")
 @click.option("--raw", is_flag=True, expose_value=False, help="TEXT is read as it is (the default).")
 @click.option("--lens", is_flag=True, help="What the model would say next after each layer (the default).")
-@click.option("--tuned", is_flag=True, help="By the tuned lens that is kept for this model.")
+@click.option("--tuned", is_flag=True, help="Use the tuned lens that is kept for this model.")
 @click.option(
     "--tune-lens",
     type=click.Path(path_type=Path),
@@ -54,7 +54,7 @@ class Head(click.ParamType):
     "--against",
     type=int,
     metavar="ID",
-    help="Of an attribution: as a difference to this token. Of a patch: the token that is not the answer.",
+    help="The token that an attribution is the difference to; of a patch, the one that is not the answer.",
 )
 @click.option(
     "--target", metavar="WORD", help="Why WORD comes next: rank by layer, what wrote it, earlier words it needs; bits."

@@ -47,15 +47,15 @@ adapter_option = click.option(
 rope_option = click.option(
     "--rope",
     metavar="KIND:FACTOR",
-    help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It has a "
-    "price: likely eval --text measures it, and the chat before it is taken.",
+    help="A longer context than the model was made for, by scaling its RoPE: yarn:2, ntk:2 or linear:2. It costs "
+    "accuracy: likely eval --text measures how much, and so does the chat before it is taken.",
 )
 
 context_option = click.option(
     "--context",
     type=click.IntRange(min=1),
     metavar="N",
-    help="At most so many tokens in a text, prompt and answer: fewer than the model reads, for less memory.",
+    help="At most N tokens of prompt and answer together: fewer than the model reads, for less memory.",
 )
 
 system_option = click.option(
@@ -66,7 +66,7 @@ activation_option = click.option(
     "--activation-bits",
     type=click.Choice(["8"]),
     callback=lambda ctx, option, value: None if value is None else int(value),
-    help="Round activations of packed products, measured ones too: faster with several answers, less exact (likely "
+    help="Round activations to 8 bits, measured ones too: faster with several answers, less exact (likely "
     "doctor says how much).",
 )
 

@@ -21,19 +21,19 @@ adapter_argument = click.argument("adapter", type=AdapterPlace(), shell_complete
 
 base_options = options(
     click.option("--json", "as_json", is_flag=True, help="One object on stdout."),
-    click.option("--model", "-M", default="", help="Its base, if not the one that its directory names."),
+    click.option("--model", "-M", default="", help="Its base model, if not the one that its folder names."),
 )
 fitting_options = options(  # of fits that read rows
-    click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of what is drawn."),
+    click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of what is drawn."),
     map_option,
-    click.option("--data", default="", help="Its rows, if not those that its directory names."),
+    click.option("--data", default="", help="The rows it was trained on, if not those that its folder names."),
     base_options,
 )
 
 
 @click.group(cls=VerbGroup)
 def command() -> None:
-    """Fit a posterior over an adapter's weights: how far its answers hang on the few rows it saw.
+    """Fit a posterior over an adapter's weights: how much its answers depend on the few rows it saw.
 
     It is kept in the adapter's folder; `likely explain -A ADAPTER` and the chat show "±" where it is there.
     """
@@ -49,9 +49,11 @@ def command() -> None:
     help="The last layer alone, by one forward pass, or every layer, by a pass forward and back.",
 )
 @click.option(
-    "--prior-precision", type=ABOVE_0, metavar="NUMBER", help="Of the weights; if left out, that of the most evidence."
+    "--prior-precision", type=ABOVE_0, metavar="NUMBER", help="Of the prior; if left out, that of the most evidence."
 )
-@click.option("--draws", default=1, show_default=True, type=click.IntRange(1, 100), help="Tokens drawn at each target.")
+@click.option(
+    "--draws", default=1, show_default=True, type=click.IntRange(1, 100), help="Tokens drawn at each trained position."
+)
 @fitting_options
 def laplace(
     adapter: Path,
@@ -64,7 +66,7 @@ def laplace(
     seed: int,
     as_json: bool,
 ) -> None:
-    """A Gaussian about the trained weights, from the curvature of the loss on the rows (Kronecker-factored).
+    """Fit a Gaussian about the trained weights, from the curvature of the loss on the rows (Kronecker-factored).
 
     \b
     likely posterior laplace my-adapter
@@ -89,7 +91,7 @@ def laplace(
 
 @command.command()
 @adapter_argument
-@click.option("--steps", default=100, show_default=True, type=click.IntRange(2), help="Of training on.")
+@click.option("--steps", default=100, show_default=True, type=click.IntRange(2), help="Further steps of training.")
 @click.option("--rate", type=ABOVE_0, metavar="NUMBER", help="Learning rate; if left out, half of the adapter's own.")
 @fitting_options
 def swag(
@@ -102,7 +104,7 @@ def swag(
     seed: int,
     as_json: bool,
 ) -> None:
-    """A Gaussian of the weights that training on at a constant rate goes through; the adapter stays as it is.
+    """Fit a Gaussian to the weights that further training at a constant rate goes through; the adapter is not changed.
 
     \b
     likely posterior swag my-adapter --steps 200

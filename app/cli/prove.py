@@ -13,12 +13,14 @@ TEXT = "The capital of France is"
 
 @click.command()
 @click.argument("name", default="")
-@click.option("--draws", default=2000, show_default=True, type=click.IntRange(200, 1_000_000), help="Of each law.")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 1_000_000), help="Of the draws.")
 @click.option(
-    "--model", "-M", default="", metavar="MODEL", help="Of this one: all laws of tiny-bigram, else mode, martingale."
+    "--draws", default=2000, show_default=True, type=click.IntRange(200, 1_000_000), help="Draws for each law."
 )
-@click.option("--text", default=TEXT, show_default=True, help="What such a model goes on from.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 1_000_000), help="Seed of the draws.")
+@click.option(
+    "--model", "-M", default="", metavar="MODEL", help="On this model: all laws on tiny-bigram, else mode, martingale."
+)
+@click.option("--text", default=TEXT, show_default=True, help="The text that --model continues.")
 @click.option("--with-fault", "fault", default="", metavar="FAULT", help="Plant a fault in its law, which has to fail.")
 @click.option("--screen", is_flag=True, help="Draw for it on the full screen, exact upward and drawn downward.")
 @click.option("--json", "as_json", is_flag=True, help="One object a law on stdout.")

@@ -38,7 +38,7 @@ PLAIN = ("F64", "F32", "F16", "BF16", "none")  # forms of weights that nobody ha
 @click.option(
     "--bits",
     type=click.Choice(["2", "3", "4", "5", "6", "8", "all"]),
-    help="Of a weight. Default: 4. all: a table of what each would take and cost; nothing is written.",
+    help="Bits a weight. Default: 4. all: a table of what each would take and cost; nothing is written.",
 )
 @click.option("--group", type=int, help="Weights that share a scale: 32, 64 or 128. Default: 64.")
 @click.option("--mode", type=click.Choice(["affine", "mxfp4", "nvfp4", "mxfp8"]), default="affine", show_default=True)

@@ -125,7 +125,7 @@ def command(
     likely run "Where is Rome?" --beam 4 -n 2
     likely run "Tea?" --choice yes --choice no     drawn by p(text) among the choices
     likely run "When?" --regex "[0-9]{4}" -n 16 --resample
-    likely run -M diffusion "Where is Rome?" --steps 16 -m 64
+    likely run -M mine "Where is Rome?" --steps 16 -m 64    a diffusion model of yours (docs/diffusion.md)
     likely run "Say hi" --save run.jsonl && likely run --replay run.jsonl --temp 2
     likely run "What is 17 * 23?" --tools calculator    each call waits for a yes (docs/tools.md)
     mlx.launch -n 2 -- likely run "Say hi"    two processes share the model (docs/distributed.md)

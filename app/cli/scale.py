@@ -46,7 +46,7 @@ class Compute(click.ParamType):
 
 @click.group(cls=VerbGroup)
 def command() -> None:
-    """Laws of scale: how loss falls with parameters, tokens and compute, from runs that are made here or elsewhere."""
+    """Scaling laws: how loss falls with parameters, tokens and compute, from runs that are made here or elsewhere."""
 
 
 command.add_command(scale_runs.plan)
@@ -61,9 +61,13 @@ command.add_command(scale_toy.toy)
 @click.option("--keep-all", is_flag=True, help="Leave no run out; a run that cannot be fitted is then an error.")
 @click.option("--budget", "budgets", multiple=True, type=Compute(), help="What this much compute buys; repeatable.")
 @click.option(
-    "--refits", default=2000, show_default=True, type=click.IntRange(100, 100_000), help="That intervals are of."
+    "--refits",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(100, 100_000),
+    help="Refits that the intervals are made of.",
 )
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of the refits.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Seed of the refits.")
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")
 def fit(
     runs: Path,

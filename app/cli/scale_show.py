@@ -42,7 +42,7 @@ mapped_option = click.option(
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="A page with the pictures and numbers.")
 @mapped_option
 @click.option("--rate", type=Speed(), help="FLOP a second that hours are of, in a file; default: by the runs' seconds.")
-@click.option("--seed", default=0, type=click.IntRange(0), help="Of the refits, in a file.")
+@click.option("--seed", default=0, type=click.IntRange(0), help="Seed of the refits, in a file.")
 def show(
     runs: Path, svg: Path | None, png: Path | None, html: Path | None, mapped: tuple[str, ...], rate: float | None,
     seed: int,

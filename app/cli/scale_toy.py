@@ -21,7 +21,7 @@ WITH_ALPHA = ("quanta", "features")
 @click.option(
     "--text",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Of bigrams; Python's own help if none.",
+    help="The text of bigrams. Default: Python's own help.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object a scale on stdout.")
 def toy(name: str, seeds: int, alpha: float | None, text: Path | None, as_json: bool) -> None:

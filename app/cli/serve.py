@@ -29,7 +29,7 @@ from likely.engine.errors import ParameterError
     multiple=True,
     metavar="MODEL",
     shell_complete=name_completion.models,
-    help="A model to serve, loaded at the start; several, the first of which is meant where a request names none.",
+    help="A model to load at the start; repeatable. A request that names none means the first.",
 )
 @rope_option
 @context_option
@@ -41,17 +41,17 @@ from likely.engine.errors import ParameterError
     type=click.Path(exists=True, file_okay=False),
     help="An adapter that requests may name, as its folder is called.",
 )
-@click.option("--only", is_flag=True, help="Serve no other models of this machine than these.")
+@click.option("--only", is_flag=True, help="Serve these models alone, not the others on this machine.")
 @click.option(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on; others than this machine's own want a key.",
+    help="Address to listen on; any but this machine's own needs --api-key.",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
 )
-@click.option("--api-key", envvar="LIKELY_API_KEY", metavar="KEY", help="Serve only who brings this key.")
+@click.option("--api-key", envvar="LIKELY_API_KEY", metavar="KEY", help="Answer only requests with this key.")
 @click.option(
     "--memory",
     type=click.FloatRange(min=0, min_open=True),
@@ -65,7 +65,7 @@ from likely.engine.errors import ParameterError
     "--waiting", type=click.IntRange(0, 4096), default=BOUNDS.waiting, show_default=True, help="Requests that may wait."
 )
 @activation_option
-@click.option("--quiet", "-q", is_flag=True, help="No line for each request.")
+@click.option("--quiet", "-q", is_flag=True, help="Print no line for each request.")
 def command(
     models: tuple[str, ...],
     rope: str | None,

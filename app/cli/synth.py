@@ -25,17 +25,19 @@ NEIGHBOURS = "neighbours.jsonl"  # of the made rows among the real ones
 
 @click.command("synth", cls=RuledCommand)
 @click.argument("pipeline", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", "-M", metavar="MODEL", help="In the place of generate.model.")
-@click.option("--out", metavar="FOLDER", help="In the place of out.")
-@click.option("--seed", type=click.IntRange(0), help="In the place of seed.")
+@click.option("--model", "-M", metavar="MODEL", help="The model, in place of the pipeline's generate.model.")
+@click.option("--out", metavar="FOLDER", help="The folder, in place of the pipeline's out.")
+@click.option("--seed", type=click.IntRange(0), help="The seed, in place of the pipeline's seed.")
 @map_option
-@click.option("--report", "reported", is_flag=True, help="Then set the rows against real ones: [report].")
-@click.option("--effect", is_flag=True, help="Then train on real rows, on made ones and on both, and compare: [train].")
+@click.option("--report", "reported", is_flag=True, help="Then compare the rows with real ones, as [report] says.")
+@click.option(
+    "--effect", is_flag=True, help="Then train on real rows, made ones and both, and compare, as [train] says."
+)
 @click.option(
     "--generations",
     type=click.IntRange(1),
     metavar="N",
-    help="Make no rows: learn from rows and draw them N times over, replacing and accumulating: [collapse].",
+    help="Make no rows: learn from rows and draw them N times over, replacing and accumulating, as [collapse] says.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object an event on stdout.")
 def command(

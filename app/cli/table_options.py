@@ -35,7 +35,7 @@ class AdapterPlace(click.ParamType):
 
 
 map_option = click.option(
-    "--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="A column of the rows by its name here; repeatable."
+    "--map", "mapped", multiple=True, metavar="THEIRS=OURS", help="Read their column THEIRS as OURS; repeatable."
 )
 
 

@@ -50,7 +50,7 @@ def command(
 
     \b
     likely tune rows.jsonl --dry-run                 what would be trained, for how long, in how much memory
-    likely tune rows.jsonl --out my-adapter          LoRA on every product of every layer
+    likely tune rows.jsonl --out my-adapter          an adapter (LoRA); rank, rate and steps chosen by the data
     likely tune rows.jsonl --screen                  curves, answers, and what moved, on the full screen
     likely tune rows.jsonl -c tune.toml --rank 16    options from a file, and over them from flags
     likely tune --out my-adapter --resume            go on where a run was stopped or killed, with its options

@@ -35,7 +35,7 @@ class Config:
     data: str = option("", "a file, a folder, or the id of a hub data set; of rewards a task, too")
     out: str = option("adapter", "the directory that the adapter is written to")
 
-    map: tuple[str, ...] = option((), "a column of the data by its name here, THEIRS=OURS; repeatable")
+    map: tuple[str, ...] = option((), "read the column THEIRS as OURS, THEIRS=OURS; repeatable")
     valid: float = option(0.05, "share of the rows set aside where there is no validation file", low=0, high=0.9)
     test: str = option("", "rows that are not trained on: how many are given back, before and after")
     duplicates: bool = option(True, "keep rows that are there twice")
@@ -51,10 +51,10 @@ class Config:
     answers: int = option(8, "answers drawn to each problem", low=2, high=256)
     tokens: int = option(256, "longest answer that is drawn, in tokens", low=1)
     advantage: str = option(
-        "others", "of a reward: less the others' mean, over the spread too, or itself", choices=ADVANTAGES
+        "others", "reward less the others' mean, that over their spread, or the reward itself", choices=ADVANTAGES
     )
     share: str = option(
-        "answers", "by what an answer's tokens count: the step's answers, its tokens, each length", choices=SHARES
+        "answers", "what a token is divided by: the step's answers, its tokens, or each answer's length", choices=SHARES
     )
     reuse: int = option(
         1, "updates by each step's answers; those after the first by ratios, clipped to 0.8 and 1.28", low=1, high=16
@@ -73,22 +73,24 @@ class Config:
     alpha: float = option(0.0, "scale = alpha / rank, or alpha / sqrt(rank) with rslora; 0: 2 x rank", low=0)
     scale: float = option(0.0, "the multiplier itself, as in mlx-lm; 0: by alpha", low=0)
     rslora: bool = option(False, "scale by the root of the rank (arXiv:2312.03732)")
-    warm_start: str = option("", "an adapter to begin at, as likely estimate meta makes")
-    init: str = option("zero", "of A: random, the largest directions of W, or what sets the rows apart", choices=INITS)
+    warm_start: str = option("", "an adapter to start from, such as likely estimate meta makes")
+    init: str = option(
+        "zero", "start of A: random, the largest directions of W, or what sets the rows apart", choices=INITS
+    )
     layers: int = option(0, "adapt the last so many layers; -1: all; 0: by the data, all, 3 of 5, a third", low=-1)
     modules: tuple[str, ...] = option(("*",), "which products, by name pattern such as q_proj or mlp.*; repeatable")
     dropout: float = option(0.0, "share of an adapter's inputs that is left out", low=0, high=0.95)
     quantize: int = option(0, "keep the base in so many bits (QLoRA); 0: as it is loaded", low=0, high=8)
-    group_size: int = option(64, "of the quantised base", low=32, high=128)
+    group_size: int = option(64, "weights that share a scale in the quantised base", low=32, high=128)
 
     optimiser: str = option("adamw", "how weights follow gradients", choices=OPTIMISERS)
     rate: float = option(0.0, "peak learning rate; 0: by the data, 0.0002 to 0.001", low=0)
     lora_plus_ratio: float = option(1.0, "LoRA+: how many times faster B learns than A (arXiv:2402.12354)", low=0)
-    schedule: str = option("cosine", "of the learning rate", choices=SCHEDULES)
+    schedule: str = option("cosine", "how the learning rate changes", choices=SCHEDULES)
     warmup: int = option(0, "steps of linear warm-up", low=0)
     floor: float = option(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
     epochs: float = option(0.0, "passes over the data; 0: by the data, 100 steps at least", low=0)
-    steps: int = option(0, "steps in all; 0: by epochs, of rewards 100", low=0)
+    steps: int = option(0, "steps in all; 0: by epochs, or 100 with rewards", low=0)
     batch: int = option(0, "samples a batch; 0: by the data, 4 at most", low=0)
     accumulate: int = option(1, "batches a step", low=1)
     clip: float = option(1.0, "largest norm of the gradient; 0: no limit", low=0)
@@ -96,18 +98,16 @@ class Config:
     l1: float = option(0.0, "L1 on trained matrices, by proximal steps: exact zeros", low=0)
     l2_sp: float = option(0.0, "L2 to the start (L2-SP): half |w - w0|^2, of an adapter half |BA|_F^2", low=0)
     label_smoothing: float = option(0.0, "share of each target spread over the vocabulary", low=0, high=0.99)
-    kl: float = option(
-        0.0, "pull of the distribution towards the base: nats of KL a token, of rewards an answer", low=0
-    )
+    kl: float = option(0.0, "weight of the KL to the base (nats a token; with rewards, an answer)", low=0)
     kl_data: str = option("", "rows on which the KL is taken, at every token; default: the trained tokens")
     rehearsal: float = option(
-        -1.0, "pull to the base's own answers to general questions: nats of KL a token; -1: by the data", low=-1
+        -1.0, "weight of the KL on the base's answers to general questions (nats a token); -1: by the data", low=-1
     )
     reword: float = option(
         -1.0, "share of a question's words left out or said otherwise at a step; -1: by the data", low=-1, high=0.9
     )
     checkpointing: bool = option(False, "compute activations again going back: less memory, more time")
-    seed: int = option(0, "of the start, the order and dropout", low=0, high=SEEDS)
+    seed: int = option(0, "seed of the start, the order and dropout", low=0, high=SEEDS)
 
     eval_every: int = option(50, "steps between looks at what is held out; 0: only at the end", low=0)
     eval_rows: int = option(200, "validation rows at most, from everywhere; 0: all", low=0)

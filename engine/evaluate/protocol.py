@@ -19,7 +19,7 @@ class Protocol:
     """How items are asked: with a task's identity and a model's, all that a score depends on."""
 
     prefix: str = option(
-        "default", "what stands before a text that nothing precedes", flag="--prefix-token", metavar="none|ID",
+        "default", "token put before a text that nothing precedes", flag="--prefix-token", metavar="none|ID",
         usual="BOS, else EOS",
     )  # fmt: skip
     window: int = option(
@@ -33,8 +33,8 @@ class Protocol:
     chat: bool = option(False, "put contexts and texts through the chat template")
     strategy: str = option("", "how answers are drawn, as in `likely run`; of a search, the best", metavar="NAME")
     samples: int = option(1, "answers a question: adds pass@k and maj@k", low=1, high=256)
-    temperature: float = option(0.0, "of answers; 0: the likeliest token", flag="--temp", low=0)
-    seed: int = option(0, "of answers that are drawn", low=0)
+    temperature: float = option(0.0, "temperature of answers; 0: the likeliest token", flag="--temp", low=0)
+    seed: int = option(0, "seed of answers that are drawn", low=0)
     unconditional: bool = True  # also the choices' probabilities without their context
     draws: int = option(  # 0: of a model that is none
         0, "masks of each text by a diffusion model, whose likelihoods are bounds", low=16, usual=str(DRAWS)

@@ -1,4 +1,4 @@
-"""Forms that laws of scale take: the log of a loss by a few free numbers, with its gradient, at given runs.
+"""Forms that scaling laws take: the log of a loss by a few free numbers, with its gradient, at given runs.
 
 All are sums of terms that are powers, so a log-loss is a log-sum-exp of lines and its gradient has their shares in it.
 Logarithms of the runs are centred, which takes most of the tie between a factor and its exponent away. Knows nothing of

@@ -46,7 +46,9 @@ def read(path: Path) -> dict[str, bool]:
             try:
                 entry = json_reader.parse(line, SCHEMA)
             except ValueError as error:
-                raise DataError(f"{path}:{number}: a choice of a row expected: {error}; mend or remove it") from None
+                raise DataError(
+                    f"{path}:{number}: a choice of a row expected: {error}; mend it, or call a file of yours otherwise"
+                ) from None
             by_row[entry["row"]] = entry["keep"]
     return by_row
 

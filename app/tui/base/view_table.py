@@ -55,7 +55,7 @@ VIEWS: dict[str, ViewEntry] = {
         "",
         "likely.app.tui.views.ladders:LaddersScreen",
         "ladders",
-        "laws of scale: what more compute would give",
+        "scaling laws: what more compute would give",
         within="runs",
     ),
     "watch": ViewEntry(
