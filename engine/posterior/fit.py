@@ -25,6 +25,7 @@ from likely.engine.posterior.moments import Moments
 from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
 from likely.engine.posterior.uncertainty import FEWEST, MOST
 from likely.engine.rows.training_row import check_map, read_map
+from likely.engine.session import Session
 from likely.engine.sources.checkpoint import Checkpoint, load
 from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import data, samples
@@ -180,7 +181,8 @@ def fit_swag(
     )
     check_ranges(config)
     with tempfile.TemporaryDirectory() as folder:
-        run = prepare(opened.model, config, Set(rows.samples), Path(folder))
+        run = prepare(opened.checkpoint.model, config, Set(rows.samples), Path(folder))
+        run.session = Session(opened.checkpoint, reload=False)  # which rehearses and rewords, as it was trained
         for event in train(run):
             if isinstance(event, Stepped):
                 progress("training on", event.step, event.steps)

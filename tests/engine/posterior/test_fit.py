@@ -150,6 +150,14 @@ def test_swag_trains_on_from_the_adapter_and_keeps_moments_along_the_way(
     assert (facts.kind, facts.rows, facts.tokens, facts.precision) == ("swag", 10, targets, None)
 
 
+def test_swag_rehearses_where_the_adapter_was_trained_so(opened: FittedAdapter) -> None:
+    """The loss that it goes on by is the adapter's own, of which answers of the base are a part."""
+    told = set[str]()
+    rehearsed = replace(opened, config=replace(opened.config, rehearsal=1.0))
+    facts = fit_swag(rehearsed, read_rows(opened, "", (), silent), steps=2, progress=lambda *said: told.add(said[0]))
+    assert facts.kind == "swag" and "training on" in told
+
+
 def test_a_training_that_fails_is_said_and_one_step_has_no_variance(opened: FittedAdapter) -> None:
     rows = read_rows(opened, "", (), silent)
     with pytest.raises(ParameterError, match="steps must be 2 or more"):
