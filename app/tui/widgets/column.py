@@ -209,7 +209,7 @@ class Column(Vertical):
         """There is more to be said below a column."""
 
     class Resized(Message):
-        """What is said above and below a column has another room."""
+        """A column, and so what is said above and below it, has another width."""
 
     def on_resize(self) -> None:
         self.post_message(self.Resized())
