@@ -12,6 +12,7 @@ import likely.models as models
 from likely.engine import machine, room
 from likely.engine.decode.control import RunControl
 from likely.engine.session import Session
+from likely.engine.sources.gguf.precision import available_memory
 from likely.metal import memory, mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import FakeCheckpoint
@@ -101,6 +102,17 @@ def test_a_model_that_leaves_little_of_the_gpus_memory_says_for_how_long(monkeyp
     assert words is not None and 1000 < int(words[1].replace(",", "")) <= (2 << 20) // 512
     assert told(0).startswith("slow from the first token on: sudo")
     assert told(0, 2 << 30).endswith("holds well; a model in fewer bits is smaller")
+
+
+def test_a_training_on_a_gpu_has_what_is_recommended_but_for_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIKELY_METAL")
+    monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: {"max_recommended_working_set_size": 12 << 30})
+    held = mx.zeros((1 << 20,))
+    mx.eval(held)
+    assert available_memory() == (12 << 30) - mx.get_active_memory() <= (12 << 30) - held.nbytes
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: {"max_recommended_working_set_size": 1})
+    assert available_memory() == 0
 
 
 @pytest.fixture

@@ -50,7 +50,10 @@ def choose(parameters: int, family: str, stored: mx.Dtype | None = None) -> Prec
 
 
 def available_memory() -> int:
-    """Bytes that can be had without swapping; all of the memory where the system does not say."""
+    """Bytes that can be had without swapping: of a GPU what is recommended, but for what is held already; all of the
+    memory where the system does not say."""
+    if most := device().working_set:
+        return max(0, most - mx.get_active_memory())
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
