@@ -52,7 +52,7 @@ class OutOfMemory(LikelyError):
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """What mlx says where a GPU's memory is full, as an error that a person can act on; None for any other error."""
+    """The error that a person can act on where mlx says that a GPU's memory is full; None for any other error."""
     told = str(error)
     if not isinstance(error, RuntimeError) or not any(words in told for words in _FULL):
         return None
