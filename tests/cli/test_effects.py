@@ -67,7 +67,7 @@ CALLS: dict[str, list[str]] = {  # what each option is added to
 }
 QUESTION = ["hello", *DRAWN, "-n", "3", "--extract", "line", "--json"]
 MASKED = ["hello", "-M", "masked", *DRAWN, "--json"]
-TEXT, CHOSEN, ASKED = ["--text", "text.txt", "--json"], ["t.jsonl", "--json"], ["q.jsonl", "--json"]
+TEXT, CHOSEN, ASKED = ["--text", "text.txt", "--json"], ["t.jsonl", "--json"], ["q.toml", "--json"]
 WAYS: dict[tuple[str, str], list[str]] = {  # the call of an option that has no place in the verb's own
     ("run", "as_json"): ["hello", *DRAWN],
     ("run", "quiet"): ["hello", *DRAWN],
@@ -271,12 +271,13 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "chats": [{"messages": [{"role": r, "content": f"{r} {i}"} for r in ("user", "assistant")]} for i in range(24)],
     }.items():  # fmt: skip
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
-    (folder / "text.txt").write_text("".join(f"It was day {i * i}.\n\n" for i in range(200)))
+    (folder / "text.txt").write_text("".join(f"It was day {i * i}.\n\n" for i in range(80)))
     texts.words(folder)
     (folder / "line.txt").write_text("a line")
     (folder / "options.toml").write_text("seed = 5\n")
     (folder / "grid.toml").write_text("folds = 2\n[grid]\nrank = [1, 2]\n")
-    (folder / "asked.toml").write_text('data = "q.jsonl"\njudge = "{prompt}{first}{second}"\n')
+    (folder / "q.toml").write_text('data = "q.jsonl"\nmax_tokens = 12\n')
+    (folder / "asked.toml").write_text('max_tokens = 12\ndata = "q.jsonl"\njudge = "{prompt}{first}{second}"\n')
     (folder / "synth.toml").write_text(
         'out = "made"\n[generate]\nmethod = "augment"\ndata = "rows.jsonl"\nrate = 0.5\n'
     )
