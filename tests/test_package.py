@@ -44,9 +44,9 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
         capture_output=True, text=True, check=True, cwd=tmp_path, env=environment,
     ).stdout  # fmt: skip
     assert str(ROOT) not in where.replace(str(tmp_path), "")
-    if sys.platform == "linux":
-        assert "OpenBLAS" in run("doctor") and "sgemv" in run("doctor")
-    assert "nothing to mend" in run("doctor") or "slow:" in run("doctor")
+    doctor = run("doctor")
+    assert sys.platform != "linux" or ("OpenBLAS" in doctor and "sgemv" in doctor)
+    assert "nothing to mend" in doctor or "slow:" in doctor
     (tmp_path / "json.py").write_text("raise SystemExit('of a stranger')")  # of the folder that all of this stands in
     render = "ChatTemplate('{{ messages }}!').render([], generation_prompt=True)"
     code = f"from likely.engine.tokenizer.template import ChatTemplate\nprint({render})"

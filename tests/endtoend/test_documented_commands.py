@@ -25,7 +25,7 @@ SEVERAL = "several processes or machines"
 THINKS = "needs a model whose chat template can be told to think"
 TOOLS = "waits for a yes, or for a model with room for what is said of tools: test_tools.py, test_tool_questions.py"
 OUTSIDE = "installs or fetches"
-SHORTER = "takes seven to twelve seconds: test_contracts.py and test_tune.py run it with fewer steps"
+SHORTER = "takes seven to twelve seconds: test_contracts.py and test_tune.py run it with less to do"
 NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "make chat": SCREEN,
     "make test": MINUTES,
@@ -45,6 +45,8 @@ NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "likely scale toy": MINUTES,
     "likely estimate curve rows.jsonl": SHORTER,
     "likely tune table.csv --map": SHORTER,
+    "likely quantize one --bits all": SHORTER,
+    "likely tune rows.jsonl --test held.jsonl": SHORTER,
     "likely bench": MINUTES,
     "likely pull": OUTSIDE,
     "mlx.launch": SEVERAL,

@@ -282,8 +282,8 @@ def test_tuning_under_mlx_launch(files: dict[str, Path], tmp_path: Path) -> None
 
 
 @pytest.mark.real
-@pytest.mark.slow
-@pytest.mark.parametrize("temp", [pytest.param("0", marks=pytest.mark.soak), "0.8"])
+@pytest.mark.soak
+@pytest.mark.parametrize("temp", ["0", "0.8"])
 def test_three_ranks_speak_as_smollm2_does(temp: str, tmp_path: Path) -> None:
     """Nine heads and three key/value heads on three processes."""
     words = ["run", "Name three birds.", "--temp", temp, "--seed", "5", "--max-tokens", "10"]

@@ -1,5 +1,7 @@
 """The figures that the kernels have to reach, counted in the simulator beside MLX's own kernels."""
 
+from typing import Any
+
 import pytest
 
 from likely.metal.counts import Target, Total, cases, table, total
@@ -8,9 +10,14 @@ from likely.metal.simulator import DispatchReport, Traffic
 QUICK = (
     "decode D=64 g=3 T=1024", "cascade N=8 P=1024 S=128 g=2", "vocabulary V=49152", "qkv_prepare 8-bit",
 )  # fmt: skip
+LONG = ("prefill float32 D=128 T=1024", "prefill window 256 D=64 T=2048")  # 14 s, and shorter ones stand beside them
 
 
-@pytest.mark.parametrize("case", [c if c in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in cases()])
+def marked(case: str) -> Any:
+    return case if case in QUICK else pytest.param(case, marks=pytest.mark.soak if case in LONG else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("case", [marked(case) for case in cases()])
 def test_targets_are_reached(case: str) -> None:
     (row,) = table(case)
     assert row.targets

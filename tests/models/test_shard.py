@@ -20,6 +20,7 @@ from tests.processes import finish, start
 from tests.support.everyday import everyday
 
 NORMED_ACROSS = ("olmo 2", "olmo 2 biased")  # what tensor parallelism cannot split
+TURNS = (pytest.mark.slow(5), pytest.mark.soak, pytest.mark.soak, pytest.mark.slow(5))  # one way of each family here
 
 
 def check(ranks: int, folder: Path, way: str, names: list[str]) -> None:
@@ -32,10 +33,15 @@ def check(ranks: int, folder: Path, way: str, names: list[str]) -> None:
             assert one["alike"] and one["off"] <= 2e-5, one
 
 
-@pytest.mark.slow(9)
-@pytest.mark.parametrize("way", ["tensor", "pipeline"])
-def test_two_ranks_are_one_model_in_every_family(way: str, tmp_path: Path) -> None:
-    check(2, tmp_path, way, [name for name in CASES if way == "pipeline" or name not in NORMED_ACROSS])
+@pytest.mark.parametrize(
+    ("way", "part"),
+    [
+        pytest.param(*case, marks=marks)
+        for case, marks in zip(product(("tensor", "pipeline"), (0, 1)), TURNS, strict=True)
+    ],
+)
+def test_two_ranks_are_one_model_in_every_family(way: str, part: int, tmp_path: Path) -> None:
+    check(2, tmp_path, way, [name for name in list(CASES)[part::2] if way == "pipeline" or name not in NORMED_ACROSS])
 
 
 @pytest.mark.slow
