@@ -150,6 +150,4 @@ def _tell(adapter: Path, facts: "FitFacts", as_json: bool) -> None:
     if facts.log_evidence is not None:
         parts.append(f"log evidence {bits(facts.log_evidence):.1f} bits")
     click.echo(one_line(" · ".join(parts)))
-    click.echo(
-        one_line(f"likely explain -A {adapter} TEXT shows what hangs on it, --chat QUESTION how sure the answer is")
-    )
+    click.echo(one_line(f'likely explain -A {adapter} TEXT shows its "±", --chat QUESTION how sure the answer is'))
