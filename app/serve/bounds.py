@@ -23,6 +23,7 @@ class Bounds:
     tools: int = 64
     running: int = 16  # requests that are drawn at once
     brief: int = 4  # and so many beside them that are little work
+    connections: int = 512
     waiting: int = 64  # behind them; the next is told to come back
     numbers: int = 600_000  # log-probabilities of all tokens and alternatives that one request may have to be told
     messages: int = 1 << 14

@@ -203,9 +203,11 @@ def text_choices(
 # -- streams ---------------------------------------------------------------------------------------------------------
 
 
-def chat_chunk(request: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequence[bytes]) -> Json | None:
-    """A chunk for what is new of a text; None where nothing is to be said."""
-    delta: Json = {}
+def chat_chunk(
+    request: AnswerRequest, grown: TextDelta, head: Json, pieces: Sequence[bytes], cut: str = ""
+) -> Json | None:
+    """A chunk for what is new of a text; None where nothing is to be said. `cut` is a call that has come to no end."""
+    delta: Json = {"content": cut} if cut else {}
     for kind, name in (("said", "content"), ("thought", "reasoning_content")):
         new = "".join(text for k, text in grown.parts if k == kind)
         if new and not (request.called and kind == "said"):  # a call comes whole, at the end

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -248,6 +249,7 @@ async def _run(
         server_header=False,
         h11_max_incomplete_event_size=16 << 10,
         timeout_graceful_shutdown=2,
+        backlog=max(1, most_connections() // 8),  # as many are taken in at once, before there is a look at how many
     )
     front.start()
     try:
@@ -267,9 +269,16 @@ async def first(front: Front, names: Sequence[str], tell: Callable[[str], None])
                 tell(f"{name}: {event.facts.warning}")
 
 
+def most_connections() -> int:
+    """Connections that there may be: half of the files that a process may open, where those are few."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return min(BOUNDS.connections, files // 2) if files > 0 else BOUNDS.connections
+
+
 class TimedProtocol(H11Protocol):
     """A connection that is closed when the head of a request, once begun, does not come in time, or when what waits to
-    be read is not taken."""
+    be read is not taken; and where there are too many, one that says nothing, else the newest: a process that can
+    open no more files tries to in vain as fast as it can, and does nothing else."""
 
     late: asyncio.TimerHandle | None = None
     unread: asyncio.TimerHandle | None = None
@@ -277,6 +286,10 @@ class TimedProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._expect()
+        if len(self.connections) > most_connections():
+            others = (each for each in self.connections if isinstance(each, TimedProtocol) and each is not self)
+            silent = (each for each in others if each.late is not None and not each.transport.is_closing())
+            next(silent, self).transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

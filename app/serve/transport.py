@@ -206,9 +206,11 @@ class Endpoint:
         def chunks(event: Any) -> Iterator[Json]:
             for grown in reader.read(event):
                 self._first(exchange, grown)
-                calls = openai_responses.message(request, reader.texts[grown.number])[1] if grown.reason else []
+                text = reader.texts[grown.number]
+                calls = openai_responses.message(request, text)[1] if grown.reason else []
+                cut = text.of("said") if grown.reason and request.called and not calls else ""
                 delta = replace(grown, reason="") if calls else grown  # what was held back comes before them
-                if (chunk := openai_responses.chat_chunk(request, delta, head, pieces)) is not None:
+                if (chunk := openai_responses.chat_chunk(request, delta, head, pieces, cut)) is not None:
                     yield chunk
                 if calls:
                     yield openai_responses.calls_chunk(grown.number, calls, head)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import shutil
 import socket
 import stat
@@ -204,13 +205,13 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\
 class Connection(asyncio.Transport):
     """A connection whose other end is the test, and the loop's clock."""
 
-    def __init__(self, waits: Sequence[int] = ()) -> None:
+    def __init__(self, waits: Sequence[int] = (), state: ServerState | None = None) -> None:
         super().__init__({"peername": ("127.0.0.1", 5), "sockname": ("127.0.0.1", 8080)})
         self.waits, self.calls, self.end = iter(waits), list[Any](), ""
         loop: Any = SimpleNamespace(call_later=self.call_later, create_task=self.task, time=lambda: 0.0)
         config = uvicorn.Config(lambda *_: None, lifespan="off", log_level="critical")  # type: ignore[arg-type]
         config.load()
-        self.protocol = TimedProtocol(config, ServerState(), {}, loop)
+        self.protocol = TimedProtocol(config, state or ServerState(), {}, loop)
         self.protocol.connection_made(self)
 
     def task(self, work: Any) -> Any:
@@ -240,6 +241,19 @@ class Connection(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return next(self.waits)
+
+
+def test_where_connections_are_too_many_one_that_says_nothing_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (8, 8))  # half of these files
+    state = ServerState()
+    busy = [Connection(state=state) for _ in range(3)]
+    for each in busy:
+        each.protocol.data_received(HEAD)
+    silent, new = Connection(state=state), Connection(state=state)
+    assert (silent.end, new.end) == ("cut", "") and not any(each.end for each in busy)
+    silent.protocol.connection_lost(None)
+    new.protocol.data_received(HEAD)
+    assert Connection(state=state).end == "cut", "all others are at work"
 
 
 def test_a_head_has_its_time_from_the_first_on_and_a_body_has_another() -> None:

@@ -20,6 +20,7 @@ CHAT, TEXT, RESPONSE, MESSAGES = "/v1/chat/completions", "/v1/completions", "/v1
 PLAIN = drawn(0, 1, 4)  # "Hi there", and an end that is not said
 THOUGHT = drawn(6, 7, 0, reason="length", thinking=True)  # "so" in a thought, then "Hi"
 CALLED = drawn(rest='{"name": "f", "arguments": {"é": 1}}')
+CUT = drawn(rest='{"name": "f"', reason="length")
 MARKED = drawn(0, rest='<tool_call>{"name": "f"}</tool_call>')
 MUST = {"tools": [{"type": "function", "name": "f"}], "tool_choice": "required"}
 
@@ -56,6 +57,7 @@ async def both(script: Any, path: str, body: Any) -> tuple[Any, list[Any]]:
         (THOUGHT, {}, "Hi", "so", "length"),
         (MARKED, {"tools": [CALL]}, "Hi", None, "tool_calls"),
         (CALLED, {"tools": [CALL], "tool_choice": "required"}, None, None, "tool_calls"),
+        (CUT, {"tools": [CALL], "tool_choice": "required"}, '{"name": "f"', None, "length"),
     ],
 )
 async def test_chats(script: Any, more: dict[str, Any], said: str, thought: str | None, reason: str) -> None:
