@@ -25,7 +25,7 @@ SEVERAL = "several processes or machines"
 THINKS = "needs a model whose chat template can be told to think"
 TOOLS = "waits for a yes, or for a model with room for what is said of tools: test_tools.py, test_tool_questions.py"
 OUTSIDE = "installs or fetches"
-SHORTER = "takes seven to twelve seconds: test_contracts.py and test_tune.py run it with less to do"
+SHORTER = "takes seven to twelve seconds: test_contracts.py, test_effects.py and test_tune.py run it with less to do"
 NOT_HERE = {  # what a command begins with -> why it does not run in this test
     "make chat": SCREEN,
     "make test": MINUTES,
