@@ -51,12 +51,16 @@ class OutOfMemory(LikelyError):
     """Needs more memory than this machine has."""
 
 
-def out_of_memory(error: BaseException) -> OutOfMemory | None:
+class DeviceFull(OutOfMemory):
+    """A GPU has no memory for it now, and may have when others have ended."""
+
+
+def out_of_memory(error: BaseException) -> DeviceFull | None:
     """The error that a person can act on where mlx says that a GPU's memory is full; None for any other error."""
     told = str(error)
     if not isinstance(error, RuntimeError) or not any(words in told for words in _FULL):
         return None
-    return OutOfMemory(
+    return DeviceFull(
         "the GPU has not enough memory for this: end other programs, or take a shorter text, fewer answers at once or "
         f"a model in fewer bits; mlx says {told}"
     )

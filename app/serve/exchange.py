@@ -25,7 +25,7 @@ from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.reading import AnswerReader
 from likely.app.serve.requests import TOO_LONG, RequestRefused
 from likely.app.watch.lines import WATCH
-from likely.engine.errors import ContextOverflow, LikelyError
+from likely.engine.errors import ContextOverflow, DeviceFull, LikelyError
 
 SSE = "text/event-stream"
 PART = 64 << 10  # bytes of a body that are sent at once
@@ -140,6 +140,9 @@ class LoggedResponse(Response):
                 await self._refuse(error, scope, receive, told, exchange, sent)
             except ContextOverflow as error:
                 await self._refuse(RequestRefused(str(error), kind=TOO_LONG), scope, receive, told, exchange, sent)
+            except DeviceFull as error:  # nothing is wrong with the request
+                full = RequestRefused(str(error), status=503, kind="server_error")
+                await self._refuse(full, scope, receive, told, exchange, sent)
             except LikelyError as error:
                 await self._refuse(RequestRefused(str(error)), scope, receive, told, exchange, sent)
             except asyncio.CancelledError:

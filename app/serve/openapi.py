@@ -40,7 +40,7 @@ REFUSALS = {
     "408": "The body did not come.",
     "413": "The body is too long.",
     "429": "Too many requests wait: Retry-After says when to come back.",
-    "503": "The server is ending.",
+    "503": "The server is ending, or the GPU has no memory left.",
 }
 
 

@@ -16,7 +16,7 @@ from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.requests import RequestRefused, refused_as
 from likely.app.watch.lines import WATCH
-from likely.engine.errors import LikelyError, ParameterError
+from likely.engine.errors import DeviceFull, LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
@@ -60,6 +60,7 @@ async def test_a_server_that_is_quiet_writes_no_line_and_nobody_logs_its_health(
         (RequestRefused("no"), 400, "invalid_request_error", None, 1),
         (ParameterError("no"), 400, "invalid_request_error", None, 1),
         (LikelyError("no"), 400, "invalid_request_error", None, 1),
+        (DeviceFull("no"), 503, "server_error", None, 1),
         (WorkerFault("no", "its trace"), 500, "server_error", None, 2),
         (ValueError("no"), 500, "server_error", None, 2),
     ],
@@ -76,7 +77,8 @@ async def test_a_failure_is_a_status_before_anything_is_sent(
         if path == CHAT:
             assert answer.json == {"error": {"message": line, "type": kind, "param": param, "code": None}}
         elif path == MESSAGES:
-            named = {404: "not_found_error", 500: "api_error"}.get(status, "invalid_request_error")
+            names = {404: "not_found_error", 500: "api_error", 503: "overloaded_error"}
+            named = names.get(status, "invalid_request_error")
             assert answer.json == {"type": "error", "error": {"type": named, "message": line}}
         else:
             assert answer.json == {"error": line}
