@@ -98,7 +98,8 @@ class ServedNames:
         self._only = options.only
         self._names: tuple[str, ...] = ()
         self._here: dict[str, ModelInfo] = {}
-        self._until = 0.0
+        self._files: list[ModelOnDisk] = []
+        self._until = self._read = 0.0
 
     def names(self) -> Sequence[str]:
         if time.monotonic() > self._until:
@@ -111,7 +112,10 @@ class ServedNames:
 
     def on_disk(self) -> Sequence[ModelOnDisk]:
         """The files behind each name: no more than the name where there are none any longer."""
-        return [self._on_disk(name) for name in self.names()]
+        names = self.names()
+        if self._read != self._until:  # no file is read again before the names are
+            self._files, self._read = [self._on_disk(name) for name in names], self._until
+        return self._files
 
     def _on_disk(self, name: str) -> ModelOnDisk:
         from likely.engine.sources import store
