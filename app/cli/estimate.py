@@ -8,6 +8,7 @@ import click
 
 from likely.app.cli import estimate_text as text
 from likely.app.cli import name_completion
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import Progress, RuledCommand, VerbGroup
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
@@ -157,7 +158,7 @@ def transfer(
     "--rate",
     default=0.5,
     show_default=True,
-    type=click.FloatRange(0),
+    type=FloatRange(0),
     help="How far a round moves the start; falls to 0.",
 )
 @click.option("--sizes", type=Numbers(), default=(), help="Numbers of rows of the held-out task.")
@@ -218,7 +219,7 @@ def meta(
     "--delta",
     default=0.05,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FloatRange(0, 1, min_open=True, max_open=True),
     help="How often a bound may fail.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One object on stdout.")

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from likely.app.cli import eval_further, eval_variations, name_completion
 from likely.app.cli.eval_output import number, say, show, span
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import (
     Progress,
     RuledCommand,
@@ -70,7 +71,7 @@ SHOWN_S = 1.0  # the line of progress changes that often
 @click.option("--by", "column", metavar="COLUMN", help="Also the figures of each value in this column: of each domain.")
 @click.option("--positions", is_flag=True, help="Also perplexity by how many tokens stood before, of texts.")
 @click.option(
-    "--difference", type=click.FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
+    "--difference", type=FloatRange(0, min_open=True), help="Say how many items it takes to see one as large."
 )
 @click.option(
     "--vary",

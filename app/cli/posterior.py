@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from likely.app.cli import name_completion
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import Progress, VerbGroup
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.heat import one_line
@@ -15,7 +16,7 @@ from likely.app.units import NATS, bits, json_line
 if TYPE_CHECKING:
     from likely.engine.posterior.stored import FitFacts
 
-ABOVE_0 = click.FloatRange(0, min_open=True)
+ABOVE_0 = FloatRange(0, min_open=True)
 adapter_argument = click.argument("adapter", type=AdapterPlace(), shell_complete=name_completion.adapters)
 
 

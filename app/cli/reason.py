@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import RuledCommand, adapter_option, model_option, open_session, read_prompt
 from likely.app.cli.sampling import read_recipe, sampling_options
 from likely.app.cli.table_options import map_option
@@ -61,12 +62,12 @@ BAR = 24  # cells of a full one
 @click.option("--timeout", type=float, default=10.0, show_default=True, help="Seconds that a verifier may take.")
 @click.option(
     "--confidence",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FloatRange(0, 1, min_open=True),
     help="Stop once the vote is decided with this probability, such as 0.95.",
 )
 @click.option(
     "--hopeless",
-    type=click.FloatRange(0, 1),
+    type=FloatRange(0, 1),
     metavar="SHARE",
     help="Draw half of a vote, then give up paths that become less confident than this share of it was, such as 0.1.",
 )

@@ -9,6 +9,7 @@ import click
 
 from likely.app import units
 from likely.app.awake import kept_awake
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import Progress
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.tables import Columns
@@ -54,7 +55,7 @@ def plan(ladder: Path, as_json: bool) -> None:
     "--within",
     default=24.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=FloatRange(0, min_open=True),
     metavar="HOURS",
     help="Do not begin what takes longer on one machine like this.",
 )

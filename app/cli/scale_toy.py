@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from likely.app.cli.float_range import FloatRange
+
 if TYPE_CHECKING:
     from likely.engine.scaling.toys import Toy
 
@@ -17,7 +19,7 @@ WITH_ALPHA = ("quanta", "features")
 @click.command()
 @click.argument("name", type=click.Choice(NAMES))
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(2, 1000), help="Trainings of each size.")
-@click.option("--alpha", type=click.FloatRange(0.2, 1.5), help="The exponent that is planted: quanta, features.")
+@click.option("--alpha", type=FloatRange(0.2, 1.5), help="The exponent that is planted: quanta, features.")
 @click.option(
     "--text",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import click
 
 from likely.app.cli import name_completion
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.opening import (
     RuledCommand,
     activation_option,
@@ -54,7 +55,7 @@ from likely.engine.errors import ParameterError
 @click.option("--api-key", envvar="LIKELY_API_KEY", metavar="KEY", help="Answer only requests with this key.")
 @click.option(
     "--memory",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FloatRange(min=0, min_open=True),
     metavar="GB",
     help="Most that loaded models may take. Default: what a GPU holds well, else half of the memory.",
 )

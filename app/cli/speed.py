@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from likely.app.cli.float_range import FloatRange
 from likely.app.cli.table_options import options
 from likely.engine.decode.strategies import forms, parse
 from likely.engine.decode.strategy import Strategy
@@ -30,7 +31,7 @@ speed_options = options(
     click.option("--kv-bits", type=click.Choice(["4", "8"]), help="Pack the cache's older keys and values."),
     click.option(
         "--kv-budget",
-        type=click.FloatRange(min=0, min_open=True),
+        type=FloatRange(min=0, min_open=True),
         metavar="MB",
         help="Most that keys and values may take: an answer ends before the next would not fit.",
     ),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_type_hints
 import click
 
 from likely.app.cli import name_completion
+from likely.app.cli.float_range import FloatRange
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -74,7 +75,7 @@ def _option(f: "Field[Any]", kind: Any, need: str, *, ranged: bool) -> Callable[
     elif meta["choices"]:
         settings["type"] = click.Choice(meta["choices"])
     elif ranged and meta["low"] is not None:
-        settings["type"] = (click.IntRange if kind is int else click.FloatRange)(meta["low"], meta["high"])
+        settings["type"] = (click.IntRange if kind is int else FloatRange)(meta["low"], meta["high"])
     text += "" if shown == "" else f" [default: {shown}]"
     names = [flag, "-M"] if f.name == "model" else [flag]
     if f.name == "model":

@@ -30,7 +30,7 @@ quantize: m --gguf f16 !--bits 3 | m --gguf f16 !--awq | m --gguf f16 !--recipe 
 reason: q !--beams 3 | q !--alpha 2 | q !--bits 2 | q !--scorer p-true | q !--timeout 3 | q !--verifier v
 reason: q !--limit 3 | q !--analyse | q --method best --verifier v !--scorer s | q --method reflect !--scorer s
 reason: q --method best !--confidence 0.5 | q -n 1 !--hopeless 0.5 | --file f !--confidence 0.5
-reason: q --raw !--template plain | q !--step-end x
+reason: q --raw !--template plain | q !--step-end x | q !--hopeless nan | q !--confidence nan
 models: --known !--default d | --known !--add .
 tune: d --screen !--json | d --screen !--dry-run | d --search S !--resume | d --search S !--screen
 pretrain: d --screen !--json | d --screen !--dry-run
@@ -45,7 +45,7 @@ synth: S --generations 1 !--report | S --generations 1 !--effect
 bench: kernels !--rounds 3 | !--case c | model !--case c | kernels !--against mlx-lm | kernels !--answers 2
 bench: kernels !--tokens 2 | !--contexts 0 | !--rounds 1 | !--tokens 1
 posterior: laplace a !--draws 0 | laplace a !--draws 101 | laplace a !--prior-precision 0 | laplace a !--seed -1
-posterior: swag a !--steps 1 | swag a !--rate 0
+posterior: swag a !--steps 1 | swag a !--rate 0 | laplace a !--prior-precision nan
 estimate: curve f !--seeds 0 | curve f !--seeds 101 | curve f !--next 0 | bound . --trained f !--delta 1
 estimate: bound . --trained f !--draws 0
 scale: fit f !--refits 99 | show f --svg s !--rate 0 | run f !--within 0 | toy quanta !--seeds 1
