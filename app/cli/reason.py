@@ -179,12 +179,13 @@ def _show_path(path: ReasoningPath, place: int) -> None:
 def _show_verdict(verdict: VoteOutcome, *, sampled: bool) -> None:
     """The votes as bars, with 95 % intervals of their shares where paths are a sample; the answer; what was spent."""
     whole = sum(path.whole for path in verdict.paths)
+    voting = whole - verdict.unanswered
     total = sum(verdict.votes.values())
     width = min(max((len(answer) for answer in verdict.votes), default=0), 40)
     click.echo()
     for answer, weight in verdict.votes.items():
         share = weight / total if total else 0.0
-        low, high = interval(share * whole, whole)
+        low, high = interval(share * voting, voting)
         bar = "█" * round(BAR * share)
         between = f"  [{low:.0%}, {high:.0%}]" if sampled else ""
         click.echo(f"{visible(answer[:40]):{width}}  {bar:{BAR}} {share:4.0%}{between}")

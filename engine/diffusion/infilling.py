@@ -71,8 +71,8 @@ def pieces(text: str) -> Iterator[str | int]:
             continue
         if not (hole[2].isascii() and hole[2].isdigit() and len(hole[2]) < 8 and 0 < int(hole[2]) <= MOST):
             raise ParameterError(
-                f"[MASK:N] stands for N tokens, a whole number from 1 to {MOST:,}, got {hole[0]}: write \\{hole[0]} for "
-                "the text"
+                f"[MASK:N] stands for N tokens, a whole number from 1 to {MOST:,}, got {hole[0]}: write \\{hole[0]} "
+                "for the text"
             )
         if literal:
             yield literal
