@@ -1,6 +1,5 @@
 """`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, Anthropic's and Ollama's."""
 
-import math
 import os
 from dataclasses import replace
 
@@ -91,8 +90,6 @@ def command(
     """
     from likely.app.serve.server import ServeOptions, serve
 
-    if memory is not None and not math.isfinite(memory):
-        raise click.UsageError(f"--memory must be a number of GB, got {memory:g}")
     if api_key is not None and not api_key.strip():
         raise ParameterError("--api-key is empty, so that anybody would be served: give a key, or leave it out")
     options = ServeOptions(

@@ -1,6 +1,5 @@
 """Options that change how fast an answer comes and what it holds in memory: speculation and the cache's precision."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,8 +39,6 @@ speed_options = options(
 
 def cache_options(kv_bits: str | None, kv_budget: float | None, prefix_cache: bool) -> dict[str, Any]:
     """Keyword arguments of the session and its caches."""
-    if kv_budget is not None and not math.isfinite(kv_budget):
-        raise click.UsageError(f"--kv-budget must be a number of MB, got {kv_budget:g}")
     flags = {"bits": kv_bits and int(kv_bits), "kv_budget": kv_budget and int(kv_budget * 1e6)}
     return {"keep_prefix": prefix_cache} | {name: value for name, value in flags.items() if value is not None}
 

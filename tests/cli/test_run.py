@@ -283,7 +283,7 @@ def test_plain_chat_talks_line_by_line(likely: Likely) -> None:
         (["run", "hi", "--logit-bias", "99999999999999999999=1"], 1, "the id of a token"),
         (["run", "hi", "--kv-budget", "nan"], 2, "--kv-budget"),
         (["run", "hi", "--kv-budget", "inf"], 2, "--kv-budget"),
-        (["serve", "--memory", "inf"], 2, "--memory must be a number of GB"),
+        (["serve", "--memory", "inf"], 2, "takes a finite number, got inf"),
         (["explain", ""], 1, "empty"),
         (["explain", "--file", "/nowhere/at/all"], 1, "cannot read"),
         (["nonsense"], 2, "The commands are"),
