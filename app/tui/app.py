@@ -27,6 +27,7 @@ from likely.app.interruption import heard
 from likely.app.local import local_evaluator, local_trainer
 from likely.app.tui.base import keys, theme
 from likely.app.tui.base.key_queue import HangUp, KeyQueue, Typed
+from likely.app.tui.base.mouse import in_vain
 from likely.app.tui.base.terminal import TerminalDriver
 from likely.app.tui.base.terminal_codes import notice
 from likely.app.tui.base.view_table import VIEWS, view_bindings
@@ -179,12 +180,12 @@ class LikelyApp(App[str]):
 
     async def on_event(self, event: Event) -> None:
         """Queue what is typed; before there is a view, show it in the prompt of the opening screen."""
-        if not isinstance(event, Typed) or event.is_forwarded:
+        if isinstance(event, Typed) and not event.is_forwarded:
+            self._typed.put(event)
+            if isinstance(self.screen, Opening) and not isinstance(event, HangUp):
+                self.screen.show(event)
+        elif not in_vain(event, self):
             await super().on_event(event)
-            return
-        self._typed.put(event)
-        if isinstance(self.screen, Opening) and not isinstance(event, HangUp):
-            self.screen.show(event)
 
     @property
     def store(self) -> Store | None:
@@ -431,8 +432,7 @@ class LikelyApp(App[str]):
     def copy(self, text: str, what: str) -> None:
         from likely.app.tui.base.clipboard import copy
 
-        driver = self._driver
-        how = copy(text, driver.write if driver is not None else lambda _: None, self.environ)
+        how = copy(text, self._driver.write if self._driver is not None else lambda _: None, self.environ)
         self._clipboard = text
         self.say(f"{what} {how}")
 

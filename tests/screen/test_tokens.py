@@ -99,6 +99,15 @@ def test_a_token_that_was_drawn_a_moment_ago_is_branched_at(tmp_path: Path, key:
         assert "branch 2/2" in screen.text and [fork.at for fork in screen.kept[0].forks()] == [49]
 
 
+def test_a_mouse_is_pressed_on_an_editor_that_was_left_a_moment_ago(screen: Screen) -> None:
+    say(screen).press("tab", "e")
+    screen.terminal.press("escape")
+    screen.wait(0)
+    assert f"│ {ASK}" in screen.text  # it is seen still
+    screen.click(f"│ {ASK}")
+    assert screen.running and screen.said == [ASK, SKY]
+
+
 def test_a_token_is_forced_and_another_banned_while_the_answer_is_drawn(screen: Screen) -> None:
     screen.hold(after=3)
     say(screen).click("TOKEN 3/3")
