@@ -143,7 +143,7 @@ class Sliders(LineWidget, can_focus=True):
         self.top = min(max(self.top, at - room + 1), at) if self.has_focus else 0
         self.top = min(self.top, max(len(rows) - room, 0))
         searches = self.strategy.SEARCHES
-        parts = [f"{self.strategy.TITLE} draws nothing"] if searches else []
+        parts = [self.strategy.TITLE, "p as it is"] if searches else []
         self._name = self._called()
         parts = parts or [part for part in (self._name, f"{self.sampling.order_name} order") if part]
         while parts and cells.width("  " + f" {self.glyphs.dot} ".join(parts)) > width - 7:
