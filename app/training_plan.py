@@ -20,8 +20,9 @@ STILL = 1e-3  # nats a token: a model that moved less answers as it did
 
 
 def describe(opened: "Tuning") -> Iterator[str]:
-    """Rows, tokens, parameters and steps, and what time and memory they should take."""
+    """The model, rows, tokens, parameters and steps, and what time and memory they should take."""
     rows, plan, c = opened.data, opened.plan, opened.run.config
+    yield f"model     {c.model}, {'trained into' if c.kind == 'full' else 'an adapter in'} {c.out}"
     forms = ", ".join(f"{count:,} {form}" for form, count in rows.forms.items())
     split = f" (set aside by hash, {c.valid:.0%})" if rows.split else ""
     yield f"rows      {forms}; {len(rows.train):,} train, {len(rows.valid):,} valid{split}, {len(rows.test):,} test"

@@ -9,7 +9,7 @@ import click
 from likely.app.cli import estimate_text as text
 from likely.app.cli import name_completion
 from likely.app.cli.float_range import FloatRange
-from likely.app.cli.opening import Progress, RuledCommand, VerbGroup
+from likely.app.cli.opening import Progress, RuledCommand, VerbGroup, chosen_model
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
@@ -61,7 +61,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("data")
-@click.option("--model", "-M", help="The base model, in place of the one in --config.")
+@click.option("--model", "-M", help="The base model, over --config; if left out, the one chosen last.")
 @click.option(
     "--sizes", type=Numbers(), default=(), help="Numbers of rows. Default: all, a half, a quarter ... of all."
 )
@@ -148,7 +148,7 @@ def transfer(
 @command.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--held-out", "held", required=True, metavar="TASK", help="The task in FOLDER that no round sees.")
-@click.option("--model", "-M", help="The base model, in place of the one in --config.")
+@click.option("--model", "-M", help="The base model, over --config; if left out, the one chosen last.")
 @click.option("--method", default="reptile", show_default=True, type=click.Choice(("reptile", "fomaml")))
 @click.option(
     "--rounds", default=100, show_default=True, type=click.IntRange(1), help="Rounds, each of one task drawn at random."
@@ -254,6 +254,7 @@ def bound(
 
 def _settings(config: Path | None, data: str, out: str, model: str | None, mapped: Sequence[str]) -> Config:
     from_file = read_toml(config) if config is not None else {}
+    model = model or ("" if "model" in from_file else chosen_model())
     named = {**({"model": model} if model else {}), **({"map": mapped} if mapped else {})}
     return configure({"valid": HELD, **from_file, **named, "data": data, "out": out})
 

@@ -8,7 +8,7 @@ import click
 ENVIRONMENT = {
     "LIKELY_HOME": "The folder of conversations, settings and models that were fetched.",
     "LIKELY_MODELS": "More folders with models, separated as in PATH.",
-    "LIKELY_MODEL": "The model, where --model is left out; `tune` and `estimate` take smollm2 there.",
+    "LIKELY_MODEL": "The model, where --model is left out.",
     "LIKELY_API_KEY, LIKELY_SERVER_KEY": "The key that `likely serve` asks for; that `likely chat --server` brings.",
     "LIKELY_METAL": "0 leaves the GPU alone.",
     "LIKELY_COMPILE": "0 runs steps uncompiled.",

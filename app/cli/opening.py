@@ -250,6 +250,13 @@ def default_model() -> str:
     return ask()
 
 
+def chosen_model() -> str:
+    """LIKELY_MODEL, else the model that was chosen last or is the only one here; "" where there is none."""
+    from likely.engine.sources import store
+
+    return os.environ.get("LIKELY_MODEL") or (info.name if (info := store.default()) else "")
+
+
 def weighed_adapter(text: str) -> tuple[str, float]:
     """The directory and the weight of FOLDER[=WEIGHT]."""
     folder, sign, weight = text.rpartition("=")

@@ -13,7 +13,7 @@ import click
 
 from likely.app import heat, rewards
 from likely.app.awake import kept_awake
-from likely.app.cli.opening import Progress, RuledCommand
+from likely.app.cli.opening import Progress, RuledCommand, chosen_model
 from likely.app.cli.table_options import table_options
 from likely.app.cli.training import follow, leave, sign_of, training_options, watch
 from likely.app.interruption import stopped_by_signals
@@ -59,6 +59,8 @@ def command(
     flags = {name: value for name, value in values.items() if value is not None and value != ()}
     from_file = read_toml(config) if config is not None else {}
     named = {**flags, **({"data": data} if data else {})}
+    if not (resume or "model" in flags or "model" in from_file) and (model := chosen_model()):
+        named["model"] = model
     settings = options_of(TUNE, named, from_file, resume=resume)
     assert isinstance(settings, Config)
     if screen:
@@ -177,6 +179,7 @@ def _painted(opened: "Tuning", sample: "TrainingSample") -> str:
 def _object(opened: "Tuning") -> dict[str, Any]:
     rows = opened.data
     return {
+        "model": opened.run.config.model,
         "forms": dict(rows.forms),
         "rows": {"train": len(rows.train), "valid": len(rows.valid), "test": len(rows.test)},
         "duplicates": rows.duplicates,

@@ -31,7 +31,9 @@ SCHEDULES = ("constant", "linear", "cosine", "wsd")
 class Config:
     """Options of a fine-tuning: what is trained, on what, and how."""
 
-    model: str = option("smollm2", "an alias, a hub repository, a folder or a .gguf file")
+    model: str = option(
+        "smollm2", "an alias, a hub repository, a folder or a .gguf file", usual="the model chosen last, else smollm2"
+    )
     data: str = option("", "a file, a folder, or the id of a hub data set; of rewards a task, too")
     out: str = option("adapter", "the directory that the adapter is written to")
 

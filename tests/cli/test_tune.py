@@ -92,6 +92,26 @@ def test_a_dry_run_shows_what_is_trained(likely: Likely, model: Path, rows: Path
     assert found["forms"] == {"prompt": 30} and 0 < found["trained"] < found["tokens"] and found["memory"]["base"] > 0
 
 
+@pytest.mark.slow
+def test_where_no_model_is_named_the_one_chosen_last_is_trained(
+    likely: Likely, model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, toml = random_model(tmp_path / "other", 1), tmp_path / "tune.toml"
+    toml.write_text(f'model = "{model}"\n')
+
+    def trained(*words: object) -> object:
+        code, out, err = likely("tune", rows, "--dry-run", "--json", "--length", 64, *words)
+        assert code == 0, err
+        return json.loads(out)["model"]
+
+    monkeypatch.delenv("LIKELY_MODEL")
+    assert likely("models", "--default", other).code == 0
+    assert trained() == str(other)
+    assert trained("-c", toml) == str(model)
+    monkeypatch.setenv("LIKELY_MODEL", str(model))
+    assert trained() == str(model) and trained("-M", other) == str(other)
+
+
 def test_a_data_set_smaller_than_a_batch_is_trained_on_whole_and_says_so(
     likely: Likely, model: Path, tmp_path: Path
 ) -> None:
