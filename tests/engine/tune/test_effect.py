@@ -26,15 +26,10 @@ def swapped(a: int, b: int) -> TrainingSample:
 
 
 def exact(m: Transformer, rows: list[TrainingSample]) -> float:
-    """The share of rows that are continued without a fault, greedily."""
-    right = 0
-    for row in rows:
-        known = row.trained.index(True)
-        ids = list(row.ids[:known])
-        while len(ids) < len(row.ids):
-            ids.append(int(mx.argmax(m(mx.array([ids]))[0, -1])))
-        right += ids == list(row.ids)
-    return right / len(rows)
+    """The share of rows, equally long, that are continued without a fault, greedily: where each argmax is the row's."""
+    ids, trained = np.array([row.ids for row in rows]), np.array([row.trained for row in rows])[:, 1:]
+    said = np.array(mx.argmax(m(mx.array(ids)), axis=-1))[:, :-1]
+    return float(((said == ids[:, 1:]) | ~trained).all(axis=1).mean())
 
 
 @pytest.mark.slow(15)
