@@ -26,6 +26,11 @@ UNITS: Mapping[str, str] = (
 )
 
 
+def many(count: int, noun: str) -> str:
+    """`1 path`, `3 paths`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def bits(nats: float) -> float:
     """Nats as bits; a rounded zero has no sign."""
     return nats / LN2 + 0.0
@@ -55,7 +60,7 @@ def _searched(name: str, value: float) -> str:
 def predicted(scored: int, tokens: int) -> str:
     """How many tokens of a text have a distribution, the ones that a perplexity is of: the first has none
     where nothing stands before it."""
-    return f"predicted {scored:,} of {tokens:,} token{'' if tokens == 1 else 's'}"
+    return f"predicted {scored:,} of {many(tokens, 'token')}"
 
 
 def finite(x: float) -> float | None:

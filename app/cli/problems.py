@@ -11,6 +11,7 @@ import click
 
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
 from likely.app.tables import Columns
+from likely.app.units import many
 from likely.engine.answers.vote import interval
 from likely.engine.decode.control import RunControl
 from likely.engine.reason import chains, problems
@@ -88,7 +89,7 @@ def _object(estimate: Estimate) -> dict[str, Any]:
 def _show(gain: problems.Gain, way: "Reasoning") -> None:
     click.echo()
     click.echo(f"greedy  {_share(gain.greedy)}  {gain.greedy_tokens:8.1f} tokens a problem")
-    click.echo(f"{way.method:7} {_share(gain.method)}  {gain.tokens:8.1f} tokens a problem · {way.n} paths")
+    click.echo(f"{way.method:7} {_share(gain.method)}  {gain.tokens:8.1f} tokens a problem · {many(way.n, 'path')}")
     change, low, high = (min(max(x, -1.0), 1.0) for x in (gain.change.estimate.mean, *gain.change.estimate.interval))
     interval = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if gain.p > 1 else ""
     click.echo(f"{way.method} over greedy, paired: {100 * change:+.1f} points{interval}, {gain.change.verdict()}")
@@ -100,7 +101,7 @@ def _show(gain: problems.Gain, way: "Reasoning") -> None:
     if gain.flips is not None:
         lost, won = gain.flips.right_to_wrong, gain.flips.wrong_to_right
         click.echo(f"from the first answer to the last: {lost} right to wrong, {won} wrong to right")
-    none = f" · {gain.unanswered} paths without an answer" if gain.unanswered else ""
+    none = f" · {many(gain.unanswered, 'path')} without an answer" if gain.unanswered else ""
     if gain.curve:
         click.echo(f"in {gain.plurality:.0%} of {gain.p} problems most paths are right: what a vote tends to{none}")
 

@@ -14,7 +14,7 @@ from likely.app.cli.table_options import map_option
 from likely.app.cli.walks import walk_lines
 from likely.app.heat import one_line, visible
 from likely.app.interruption import INTERRUPTED, stopped_by_signals
-from likely.app.units import bits, json_line
+from likely.app.units import bits, json_line, many
 from likely.engine.answers.extraction import Extraction
 from likely.engine.answers.program import Verifier
 from likely.engine.answers.vote import interval
@@ -167,10 +167,10 @@ def verdict_object(verdict: VoteOutcome) -> dict[str, Any]:
 
 
 def _show_path(path: ReasoningPath, place: int) -> None:
-    answer = path.answer if path.answer is not None else "stopped" if not path.whole else "no answer"
-    click.echo(
-        click.style(f"[{place}] {path.tokens} tokens · {bits(-path.logprob):.1f} bits · {one_line(answer)}", bold=True)
-    )
+    answer = path.answer if path.answer is not None else "no answer" if path.whole else "stopped"
+    cut = " · cut at --max-tokens" if path.cut else ""
+    spent = f"{path.tokens} tokens · {bits(-path.logprob):.1f} bits{cut}"
+    click.echo(click.style(f"[{place}] {spent} · {one_line(answer)}", bold=True))
     click.echo(visible(path.text.strip()))
     for line in walk_lines(path.figures, path.scores, path.tokens):
         click.echo(line, err=True)
@@ -190,10 +190,12 @@ def _show_verdict(verdict: VoteOutcome, *, sampled: bool) -> None:
         between = f"  [{low:.0%}, {high:.0%}]" if sampled else ""
         click.echo(f"{visible(answer[:40]):{width}}  {bar:{BAR}} {share:4.0%}{between}")
     if verdict.unanswered:
-        click.echo(f"{verdict.unanswered} of {whole} paths gave no answer that the rule finds")
+        click.echo(f"{verdict.unanswered} of {many(whole, 'path')} gave no answer that the rule finds")
     if verdict.answer is None:
         judged = " that was judged" if verdict.scores and verdict.votes else ""
         click.echo(f"no path has an answer{judged}: try another --extract, or more --max-tokens")
     else:
         click.echo(f"answer: {one_line(verdict.answer)}")
-    click.echo(f"{len(verdict.paths)} paths, {whole} whole · {verdict.tokens} tokens", err=True)
+    cut = sum(path.cut for path in verdict.paths)
+    ends = f"{whole - cut} whole" + (f", {cut} cut at --max-tokens" if cut else "")
+    click.echo(f"{many(len(verdict.paths), 'path')}, {ends} · {verdict.tokens} tokens", err=True)

@@ -52,6 +52,11 @@ class ReasoningPath:
         """Whether it was gone to its end, or to the end of what was allowed."""
         return self.finish != "cancelled"
 
+    @property
+    def cut(self) -> bool:
+        """Whether it was what is allowed that ended it."""
+        return self.finish == "length"
+
 
 @frozen
 class VoteOutcome:

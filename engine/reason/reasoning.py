@@ -75,7 +75,14 @@ class Reasoning:
         return self.asks.ask(question, chat=session.tokenizer.chat_template is not None).ids(session.tokenizer)
 
     def _search(self) -> StepBeam:
-        return StepBeam(self.beams, max(self.n // max(self.beams, 1), 1), self.step_end, self.max_tokens, self.stop)
+        ways, rest = divmod(self.n, max(self.beams, 1))
+        search = StepBeam(self.beams, max(ways, 1), self.step_end, self.max_tokens, self.stop)
+        if ways < 2 or rest:  # of one way each nothing is chosen
+            raise ParameterError(
+                f"a search by steps tries as many ways from each of its beams, 2 or more: expected --paths that are a "
+                f"multiple of --beams {self.beams}, such as {self.beams * max(2, ways)}, got {self.n}"
+            )
+        return search
 
     def draw(
         self, session: "Session", ids: Sequence[int], control: RunControl, seed: int, question: str = ""

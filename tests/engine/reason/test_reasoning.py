@@ -28,7 +28,7 @@ class Plain(ByteTokenizer):
     chat_template = None
 
 
-def way(method: str = "vote", n: int = 2, **more: Any) -> Reasoning:
+def way(method: str = "vote", n: int = 8, **more: Any) -> Reasoning:
     return Reasoning(Thought(), more.pop("extract", Extraction("number")), method, n, **more)
 
 
@@ -37,6 +37,8 @@ def test_settings_out_of_range_are_refused() -> None:
         ({"n": 0}, r"in \[1, 256\], got 0"), ({"n": 257}, "got 257"), ({"method": "power", "alpha": 0.0}, "alpha"),
         ({"method": "entropy", "bits": 65.0}, "entropy"), ({"method": "steps", "beams": 0}, "beams and ways"),
         ({"method": "steps", "step_end": ""}, "a step must end"),
+        ({"method": "steps", "n": 4}, "--beams 4, such as 8, got 4"),  # one way each chooses nothing
+        ({"method": "steps", "n": 10, "beams": 3}, "--beams 3, such as 9, got 10"),
         ({"method": "reflect", "n": 1}, "2 answers or more, got 1"),
         ({"method": "reflect", "raw": True}, "drop --raw"),
     ):  # fmt: skip
