@@ -198,8 +198,11 @@ def _other_forms(report: "LadderReport") -> Iterator[str]:
             words = "none within these runs"
         yield f"With a break, along the envelope: {words}"
     if (again := report.repeated) is not None:
-        worth = f"R* {again.half_life:.3g} repetitions; alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}"
-        yield f"Tokens read again, each repetition worth less: {worth}, objective {again.objective:.6g}"
+        worth = f"each repetition worth less: R* {again.half_life:.3g} repetitions"
+        if not again.worn:
+            worth = f"nothing shows wear, by up to {again.repetitions:.3g} repetitions"
+        rest = f"alpha {again.law.alpha:.4f}, beta {again.law.beta:.4f}, objective {again.objective:.6g}"
+        yield f"Tokens read again, {worth}; {rest}"
 
 
 def _purchases(report: "LadderReport") -> Iterator[str]:

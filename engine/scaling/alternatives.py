@@ -13,19 +13,28 @@ from likely.engine.scaling.fitted import FittedLaw
 from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
 from likely.engine.scaling.frontier import envelope
 from likely.engine.scaling.ladder import Ladder
-from likely.engine.scaling.law import Law
+from likely.engine.scaling.law import Law, effective
 
 HALF_LIVES = (1.0, 5.0, 15.0, 50.0, 200.0)  # repetitions to start from
 POINTS = 8  # of the envelope that a break takes
+WORN = 0.01  # of the worth of the run that read the most again: less is lost where nothing is worn
 
 
 @dataclass(frozen=True, slots=True)
 class RepetitionLaw:
-    """The law in effective tokens, how many repetitions take 1 - 1/e of the worth away, and its objective."""
+    """The law in effective tokens, how many repetitions take 1 - 1/e of the worth away, and its objective;
+    `repetitions` are those of the run that read the most again."""
 
     law: Law
     half_life: float
     objective: float
+    repetitions: float
+
+    @property
+    def worn(self) -> bool:
+        """Whether tokens are worth less by it in any run: else the half life is any number that is large enough."""
+        tokens = np.array([1.0 + self.repetitions])
+        return bool(effective(tokens, np.ones(1), self.half_life)[0] < (1 - WORN) * tokens[0])
 
 
 def repeated(fitted: FittedLaw) -> RepetitionLaw | None:
@@ -39,7 +48,9 @@ def repeated(fitted: FittedLaw) -> RepetitionLaw | None:
     theta, objective = descend(form, starts, np.log(runs.loss))
     best = int(objective.argmin())
     law = PowerLaws(runs.parameters, once).law(theta[best, :5])
-    return RepetitionLaw(law, float(np.exp(theta[best, 5])), float(objective[best]))
+    return RepetitionLaw(
+        law, float(np.exp(theta[best, 5])), float(objective[best]), float((runs.tokens / once).max() - 1)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ REPORT = LadderReport(
     by_envelope=Estimate(0.45, 0.05, bounds=(0.35, 0.55), n=3),
     foretold=[RunForecast(8, 4.8e9, 2.29, 2.2, 2.38, 2.30), RunForecast(9, 4.8e9, 2.2, 2.16, 2.24, 2.14)],
     broken=BrokenFit(0.12, 0.08, 1e9, 0.001, (), 0.0),
-    repeated=RepetitionLaw(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011),
+    repeated=RepetitionLaw(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011, 4.0),
     without_embedding=replace(FITTED, law=Law(1.5, 40.0, 60.0, 0.48, 0.52)),
     purchases=[
         Purchase(

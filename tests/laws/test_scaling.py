@@ -130,6 +130,8 @@ def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
     again = repeated(found)
     assert again is not None and again.objective < 1e-15 < found.objective
     np.testing.assert_allclose([*astuple(again.law), again.half_life], [*astuple(LAW), 15.0], rtol=1e-4)
+    fresh = repeated(fitted.fit(Ladder(n, tokens, LAW.loss(n, tokens), np.arange(len(n)), unique)))
+    assert again.worn and fresh is not None and not fresh.worn and fresh.repetitions == pytest.approx(89)
     assert repeated(fitted.fit(ladder(4, 5))) is None
 
 
