@@ -1,20 +1,25 @@
 """Learning from rewards in words: a step's answers; base and policy on held-out problems. KL and entropy in bits."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from likely.app.units import bits, finite
-from likely.engine.rewards.course import RewardWarning
+from likely.engine.rewards.course import SPAN, RewardWarning, recent
 from likely.engine.rewards.figures import ExpertIteration, HeldOut, PassedAt, Rewarded
 
 
-def rewarded(event: Rewarded) -> str:
-    """The answers of a step, in a line."""
+def rewarded(steps: Sequence[Rewarded]) -> str:
+    """The answers of the last of the steps, in a line, and the mean reward of the last ten."""
+    event, found = steps[-1], recent(steps)
+    low, high = found.interval
+    known = f" [{low:.2f}, {high:.2f}]" if 0 < found.error < math.inf else ""
+    mean = f", of the last {min(len(steps), SPAN)} steps {found.mean:.2f}" if len(steps) > 1 else ""
     wrong, mixed, right = event.groups
     groups = f"{wrong} all wrong, {mixed} mixed, {right} all right"
     missing = f" · {event.missing} without a verdict" if event.missing else ""
     return (
-        f"reward {event.reward:.2f} [{event.low:.2f}, {event.high:.2f}] · {groups} · "
+        f"reward {event.reward:.2f}{mean}{known} · {groups} · "
         f"KL {round(bits(event.kl), 2) + 0.0:.2f} bits an answer · entropy {bits(event.entropy):.2f} bits a token · "
         f"{lengths(event)} · {event.cut:.0%} cut{missing}"
     )

@@ -124,10 +124,15 @@ def pace(opened: "Tuning | Pretraining") -> tuple[str, ...]:
     return cost, rows, f"a step takes about {f'{a_step:.1f} s' if a_step < 10 else duration(a_step)}"
 
 
-def outcome(moved: float | None, steps: int, rate: float, words: Sequence[str]) -> Iterator[str]:
-    """Outcome of a run that has ended, and where it did little the command that would do more. `words`: of this one."""
+def outcome(
+    moved: float | None, steps: int, rate: float, words: Sequence[str], *, learned: bool = False
+) -> Iterator[str]:
+    """Outcome of a run that has ended, and where it did little the command that would do more: not where its rows are
+    `learned`, by the verdict. `words`: of this one."""
     if moved is not None:
         yield f"moved {bits(moved):.4f} bits a token from the base (KL, on rows of the data)"
+    if learned:
+        return
     if steps < FEW:
         yield f"{steps} step{'s teach' if steps > 1 else ' teaches'} little: {resumed(words)} --steps {FLOOR}"
     elif moved is not None and moved < STILL:

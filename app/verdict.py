@@ -27,6 +27,11 @@ def sentence(verdict: TrainingVerdict) -> str:
     return "; ".join(parts)
 
 
+def has_learned(verdict: TrainingVerdict) -> bool:
+    """Whether the sentence says of most rows that they are learned, however few the steps; of texts it does not."""
+    return verdict.trained.form != TEXTS and verdict.trained.learned
+
+
 def _learned(rows: RowChange) -> str:
     verb = {TEXTS: "reads its rows at", PAIRS: "ranks"}.get(rows.form, "learned")
     sample = f" (a sample of {rows.of:,})" if rows.of > rows.right.n else ""
@@ -84,7 +89,7 @@ def _range(estimate: Estimate, scale: float, form: str = ".0f") -> str:
 def advice(verdict: TrainingVerdict, config: Config, words: Sequence[str]) -> Iterator[str]:
     """Changes that would help where little was learned or much forgotten: each a command. `words`: of this one."""
     rows, held, others = verdict.trained, verdict.held, verdict.others
-    if verdict.step < FEW:  # `outcome` says it
+    if verdict.step < FEW and not has_learned(verdict):  # `outcome` says it
         return
     if not rows.learned:
         if not rows.begun:

@@ -63,6 +63,7 @@ def follow(
     from likely.engine.tune.verdict import TrainingVerdict
 
     article = "an" if per == "answer" else "a"
+    drawn = list[Rewarded]()
     done, valid, left, losses = (
         False,
         "",
@@ -98,17 +99,17 @@ def follow(
         elif leads and as_json:
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Rewarded):
-            progress.show(f"step {event.step} · {rewards.rewarded(event)}{left}", event.step, event.step)
-        elif leads and isinstance(event, Stepped) and per == "answer":
-            done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
-            left = f" · {duration(rest)} left"
+            drawn.append(event)
+            progress.show(f"step {event.step} · {rewards.rewarded(drawn)}{left}", event.step, event.step)
         elif leads and isinstance(event, Stepped):
             done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
+            left = "" if done else f" · {duration(rest)} left"  # after the last step there is what is no step
             line = (
                 f"loss {bits(event.smooth):.3f}{valid or unit} · {event.tokens_per_s:,.0f} tokens/s · "
-                f"{event.memory / 1e9:.2f} GB · {duration(rest)} left"
+                f"{event.memory / 1e9:.2f} GB{left}"
             )
-            progress.show(f"step {event.step} · {line}", event.step, event.steps)
+            if per != "answer":  # of which the rewards are told
+                progress.show(f"step {event.step} · {line}", event.step, event.steps)
         elif leads and isinstance(event, Saved):
             progress.show("looking at what it has learned" if done else "saved", 0, 0)
         elif isinstance(event, Validated):

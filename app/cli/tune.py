@@ -21,7 +21,7 @@ from likely.app.training_command import command as command_of
 from likely.app.training_kind import TUNE, options_of
 from likely.app.training_plan import describe, outcome
 from likely.app.units import PER_TOKEN, json_line, plain
-from likely.app.verdict import advice, lines, sentence
+from likely.app.verdict import advice, has_learned, lines, sentence
 from likely.engine import made
 from likely.engine.adapters.config import NEEDS, RENAMED, Config
 from likely.engine.options import read_toml
@@ -152,7 +152,8 @@ def _ended(
         said = (*lines(verdict), sentence(verdict)) if verdict is not None else ()
         said = (*said, *rewards.lines(passed)) if passed is not None else said
         said = (*said, *rewards.expert_lines(expert)) if expert is not None else said
-        came = list(outcome(far, event.step, run.config.rate, words))
+        learned = verdict is not None and has_learned(verdict)
+        came = list(outcome(far, event.step, run.config.rate, words, learned=learned))
         enough = len(came) == (far is not None)  # nothing is to be changed for having done next to nothing
         changes = advice(verdict, run.config, words) if verdict is not None and enough else ()
         for line in (*said, *came, *changes):

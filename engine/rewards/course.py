@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from likely.engine.answers.vote import pass_at
 from likely.engine.rewards.figures import HeldOut, Rewarded
-from likely.engine.statistics.estimates import Estimate, compare, mean
+from likely.engine.statistics.estimates import Estimate, compare, mean, student
 from likely.metal.frozen import frozen
 
 SPAN = 10  # steps whose mean is "at first" and "now"; of a shorter run a half, and
@@ -63,6 +63,22 @@ def _put(known: list[Timed], event: Timed) -> None:
     while known and known[-1].step >= event.step:
         known.pop()
     known.append(event)
+
+
+def recent(steps: Sequence[Rewarded]) -> Estimate:
+    """The mean reward of the last ten steps. The error of one problem is infinite.
+
+    Problems vary by themselves and about alike from step to step: degrees of freedom add up, where two problems of one
+    step alone say next to nothing.
+    """
+    last = [one for one in steps[-SPAN:] if math.isfinite(one.reward)]
+    if not last:
+        return Estimate(math.nan, math.nan)
+    df = [sum(one.groups) - 1 for one in last]
+    errors = [(one.high - one.low) / 2 / student(n) if n else math.inf for one, n in zip(last, df, strict=True)]
+    middle = math.fsum(one.reward for one in last) / len(last)
+    found = Estimate(middle, math.hypot(*errors) / len(last), max(1, sum(df)), n=sum(df) + len(last))
+    return found.within(0.0, 1.0) if all(one.shares for one in last) else found
 
 
 def warnings(steps: Sequence[Rewarded], looks: Sequence[HeldOut]) -> list[RewardWarning]:

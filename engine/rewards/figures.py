@@ -49,6 +49,7 @@ class Rewarded:
     drawn_s: float
     verified_s: float = 0.0
     updated_s: float = 0.0  # all else of the step
+    shares: bool = False  # whether all rewards were in [0, 1], as of right and wrong
 
 
 def summary(
@@ -70,7 +71,7 @@ def summary(
         of_right,
         of_wrong,
         sum(one.cut for one in every) / len(every), sum(one.reward is None for one in every), drawn_s,
-        verified_s,
+        verified_s, shares=all(0.0 <= reward <= 1.0 for reward, _ in judged),
     )  # fmt: skip
 
 

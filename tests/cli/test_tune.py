@@ -450,6 +450,7 @@ def test_a_run_that_did_little_says_what_would_do_more() -> None:
         f"19 steps teach little: likely tune --out x --resume --steps {FLOOR}"
     ]
     assert next(outcome(None, 1, 0.1, words)).startswith("1 step teaches little: likely tune --out x")
+    assert len(list(outcome(0.0009, 8, 0.1, words, learned=True))) == 1  # as the verdict above it says
     moved, little = outcome(0.0009, 20, 0.1, words)
     assert (
         moved.startswith("moved 0.0013") and little == "that is next to nothing: likely tune 'a b' --rate 1 --out x-2"
@@ -490,6 +491,8 @@ def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
         ("", 0, 0),
     ]
     assert capsys.readouterr().err == f"step 3{valid} · <= 1.250 bits a byte · best\nstep 3{valid}\n"
+    list(follow([replace(STEPPED, step=9)], True, False, shown))
+    assert shown.lines[-1][0].endswith(" · 2.25 GB")  # what comes after the last step is no 0 s
 
 
 def test_a_run_that_was_stopped_says_how_to_go_on(capsys: Captured) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from likely.engine.rewards.advantages import advantages, clipped, weights
-from likely.engine.rewards.course import RewardCourse, RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded, held_out
+from likely.engine.rewards.course import RewardCourse, RewardWarning, recent
+from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out, summary
 
 END, PREFIXES = 2, [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
 LOGITS = np.array([[np.sin(1 + 1.7 * s + 2.3 * v) for v in range(3)] for s in range(7)])
@@ -175,6 +175,27 @@ def course(steps: int = 40, **figures: Callable[[int], float]) -> list[Rewarded]
     """Steps whose figures follow from their number; what is not named stays as it is."""
     calm = Rewarded(0, 0.5, 0.4, 0.6, (1, 2, 1), 0.1, 1.0, 30.0, 30.0, 0.0, 0, 1.0)
     return [replace(calm, step=t, **{name: f(t) for name, f in figures.items()}) for t in range(1, steps + 1)]
+
+
+def test_the_mean_reward_of_ten_steps_has_the_interval_of_all_their_problems() -> None:
+    """Two problems a step: simulated steps hold their mean 93 to 97 % of the time, and no share leaves [0, 1]."""
+    random, inside, worlds = np.random.default_rng(5), 0, 1000
+    for _ in range(worlds):
+        steps = []
+        for t in range(1, 13):
+            problems = [random.binomial(8, p) for p in random.choice([0.2, 0.6, 0.9], 2)]
+            steps.append(summary(t, [answers(right, 8) for right in problems], [0.0], 1.0))
+        found = recent(steps)
+        low, high = found.interval
+        assert found.mean == pytest.approx(np.mean([one.reward for one in steps[-10:]])) and 0 <= low <= high <= 1
+        inside += low <= (0.2 + 0.6 + 0.9) / 3 <= high
+    assert 0.93 <= inside / worlds <= 0.97
+    alone = recent([summary(1, [answers(8, 8), answers(6, 8)], [0.0], 1.0)])  # by Student's t from -0.71 to 2.46
+    assert alone.mean == 0.875 and alone.interval == (0.0, 1.0)
+
+
+def answers(right: int, of: int) -> list[Rollout]:
+    return [Rollout("p", (1,), "", float(i < right), -1.0, 1.0, False) for i in range(of)]
 
 
 RISING, NOISE = (lambda t: 0.4 + t / 100), (lambda t: 30 + 9 * np.sin(12.9898 * t))

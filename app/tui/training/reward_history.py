@@ -6,7 +6,6 @@ KL and entropy in bits; of rewards the mean of the last steps, whose problems va
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
 import numpy as np
 
@@ -15,11 +14,10 @@ from likely.app.tui.base.block import MessageBlock, words
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.plot import Area, Curve, Mark, Picture
 from likely.app.units import bits
-from likely.engine.rewards.course import RewardCourse, RewardWarning
+from likely.engine.rewards.course import SPAN, RewardCourse, RewardWarning, recent
 from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, PassedAt, Rewarded, Rollout
 from likely.engine.statistics.estimates import student
 
-SMOOTH = 10  # steps that a mean looks back over, at most
 GROUPS = (("wrong", "░", "faint"), ("mixed", "▒", "bar"), ("right", "█", "better"))  # by the answers to a problem
 
 WRONG = {
@@ -78,16 +76,19 @@ class RewardHistory:
         """The reward with its 95 % interval, and the share of held-out problems that one answer solves."""
         xs, raw = _column(steps, lambda one: one.step), _column(steps, lambda one: one.reward)
         mean = smooth(raw)
-        half = half_width(steps)
+        means = [recent(steps[:end]) for end in range(1, len(steps) + 1)]
+        bounds = np.array([one.interval for one in means], float).reshape(-1, 2)
+        bounds[~np.isfinite([one.error for one in means])] = np.nan  # nothing is known of them
         parts: list[tuple[str, str]] = [("REWARD", "heading")]
         if len(mean):
-            known = f" ± {half[-1]:.2f}" if np.isfinite(half[-1]) else ""
+            half = student(means[-1].df) * means[-1].error
+            known = f" ± {half:.2f}" if np.isfinite(half) else ""
             parts.append((f"  ─ {mean[-1]:.2f}{known}", "bar"))
         looks = [look for look in self.course.looks if look.step >= left]
         marks = [_mark(look.step, look.passed[0]) for look in looks]
         curves = [
             Curve(xs, raw, "bar_cut", loose=True),
-            *(Curve(xs, mean + sign * half, "faint", loose=True, dotted=True) for sign in (1, -1)),
+            *(Curve(xs, bounds[:, side], "faint", loose=True, dotted=True) for side in (1, 0)),
             Curve([m.x for m in marks], [m.y for m in marks], "chosen", dotted=True),
             Curve(xs, mean, "bar"),
         ]
@@ -250,26 +251,7 @@ def smooth(ys: np.ndarray) -> np.ndarray:
     known = np.isfinite(ys)
     sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(known, ys, 0.0), known))
     ends = np.arange(1, len(ys) + 1)
-    starts = np.maximum(0, ends - SMOOTH)
+    starts = np.maximum(0, ends - SPAN)
     with np.errstate(invalid="ignore", divide="ignore"):
         found: np.ndarray = (sums[ends] - sums[starts]) / (counts[ends] - counts[starts])
     return found
-
-
-def half_width(steps: Sequence[Rewarded]) -> np.ndarray:
-    """Half of the 95 % interval of such a mean of the steps' rewards. Their problems vary by themselves and about alike
-    from step to step: degrees of freedom add up, where two problems of one step alone say next to nothing."""
-    df = np.array([sum(one.groups) - 1 for one in steps])
-    halves = [(one.high - one.low) / 2 for one in steps]
-    errors = np.array([half / _quantile(n) if n else np.inf for half, n in zip(halves, df.tolist(), strict=True)])
-    found = []
-    for end in range(1, len(steps) + 1):
-        back = slice(max(0, end - SMOOTH), end)
-        error, count = np.sqrt(np.square(errors[back]).sum()), len(errors[back])
-        found.append(_quantile(int(df[back].sum())) * error / count if np.isfinite(error) else np.nan)
-    return np.array(found)
-
-
-@cache
-def _quantile(df: int) -> float:
-    return student(df)

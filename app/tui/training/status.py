@@ -42,7 +42,7 @@ def standing(training: Training, course: TrainingHistory, stage: str, glyphs: Gl
         "training": f"{glyphs.held} pausing after this step · " if training.control.paused else f"{glyphs.live} ",
     }
     held = f"{glyphs.held} pausing after this · " if training.control.paused else f"{glyphs.live} "
-    rest = f"{duration(course.left_s)} left" if course.left_s is not None else ""
+    rest = f"{duration(course.left_s)} left" if course.left_s is not None and course.step < steps else ""
     if course.last is None and training.state == "training":  # a step may take long: what it is, and since when
         since = f" · {duration(waited)}" if waited >= 1 else ""
         done, count = training.control.reading
