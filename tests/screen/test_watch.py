@@ -118,6 +118,18 @@ def test_of_several_texts_another_is_chosen(screen: Screen, server: ScriptedServ
     assert "red glow" in screen.text
 
 
+def test_why_a_server_is_out_of_sight_is_told_to_its_end_which_says_what_to_do(
+    tmp_path: Path, server: ScriptedServer
+) -> None:
+    with Screen(tmp_path, server=server, size=(80, 24)) as screen:
+        server.asked(1, "Name a bird.")
+        server.lose("no key, as there is none in " + "a-long-folder/" * 8 + ": start likely serve, or name its key")
+        screen.wait()
+        assert "or name its key" in " ".join(screen.text.split())
+        screen.press("enter")
+        assert "or name its key" in " ".join(screen.text.split()) and "Name a bird." in screen.text
+
+
 def test_a_server_that_goes_is_one_line_and_is_found_again(screen: Screen, server: ScriptedServer) -> None:
     server.asked(1, "Name a bird.")
     server.says(1, " light")

@@ -212,7 +212,7 @@ class ChatScreen(View, Steering):
         if news and not (news == self._told and self.hints.news):  # trouble that lasts hides no other line
             self.hints.say(news, alarm=True)
         self._told = news
-        if self.host.training is not None and self.is_current:
+        if self.is_current:  # the top line tells of a training, and no longer of one that could not begin
             self.status()
 
     def rename(self, title: str) -> None:

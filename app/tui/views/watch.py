@@ -8,10 +8,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input
+from textual.widgets import Input, Label
 
 from likely.app.heat import BITS, HEATS
-from likely.app.tui.base import keys
+from likely.app.tui.base import cells, keys
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.layout import TokenPlace
@@ -84,6 +84,7 @@ class WatchScreen(View):
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME, id="top")
         yield Caption(id="watch-line")
+        yield Label(id="watch-news", markup=False)
         yield Input(placeholder="http://127.0.0.1:8080, and a key's file where it is another's", id="watch-address")
         yield RequestTable(id="requests")
         with Horizontal(id="body"):
@@ -353,9 +354,11 @@ class WatchScreen(View):
         self.top.show(name, (*counts, version) if version else ())
         heat = row.session.transcript if row is not None and row.session is not None else None
         self.top.tint(heat.heat if heat is not None else "off", heat.least if heat is not None else BITS[0])
+        told, news = self.query_one("#watch-line", Caption), self.query_one("#watch-news", Label)
+        told.display, news.display = row is not None or not self.news, bool(self.news)
+        news.update(cells.clean(self.news))
         if row is None:
-            line = self.news or (f" requests of {self.address}, as they run" if self.address is not None else "")
-            self.query_one("#watch-line", Caption).show(((f" {line.strip()}", "alarm" if self.news else "faint"),))
+            told.show(((f" requests of {self.address}, as they run" if self.address is not None else "", "faint"),))
             waiting = ("nothing was asked yet",) if self.version else ()
             self.table.show(requests.rows, waiting if self.address is not None else NOTHING)
             self.hints.show((("⏎", "Open"), ("n", "Server"), ("esc", "Chat"), (keys.help_key(), "Keys")))
@@ -370,9 +373,7 @@ class WatchScreen(View):
             "from its middle on" if row.request.late else "",
         ]
         words = " · ".join(figure for figure in figures if figure)
-        self.query_one("#watch-line", Caption).show(
-            ((f" {words}", "alarm" if row.why else "faint"), (f"  {self.news}", "alarm"))
-        )
+        told.show(((f" {words}", "alarm" if row.why else "faint"),))
         self.hints.show(
             (("←→", "Token"), ("⏎", "Candidates"), ("^g", "Sampler"), ("esc", "List"), (keys.help_key(), "Keys"))
         )

@@ -1,7 +1,7 @@
 """A run of training from a few fields: what, on which model, to where, and the options that matter most."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar, get_type_hints
 
 from textual.app import ComposeResult
@@ -65,6 +65,7 @@ class TuneForm(VerticalScroll):
 
     kind: TrainingKind = TUNE
     base: TrainingConfig = TUNE.default
+    _line = ""  # a mistake, or what is being done
 
     def compose(self) -> ComposeResult:
         yield Label("", classes="sheet-title", id="form-title")
@@ -76,8 +77,8 @@ class TuneForm(VerticalScroll):
                 yield Input(id=f"field-{name}", suggester=suggester, classes="wide" if name in WIDE else "short")
                 yield Label("", classes="field-about faint", markup=False)
             if name == "data":
-                yield Label("", id="form-columns", classes="faint", markup=False)
-                yield Label("", id="form-cost", classes="faint", markup=False)
+                yield Label("", id="form-columns", classes="faint field-told", markup=False)
+                yield Label("", id="form-cost", classes="faint field-told", markup=False)
         yield Label("", id="form-line", markup=False)
 
     def on_mount(self) -> None:
@@ -118,9 +119,11 @@ class TuneForm(VerticalScroll):
             self.field("data").focus()
 
     def fill(self, config: TrainingConfig) -> None:
-        """Put the options of a run in, those of no field too: they stand under what is typed from now on."""
-        self.base = config
-        self.choose(kind_of(config))
+        """Put the options of a run in, those of no field too: they stand under what is typed from now on. A field that
+        is emptied stands for what is usual, as it says then, and not for what it held."""
+        kind = kind_of(config)
+        self.base = replace(config, **{name: getattr(kind.default, name) for name in kind.fields})
+        self.choose(kind)
         with self.prevent(Input.Changed):
             for name in self.kind.fields:
                 self.field(name).value = words(self.kind, name, config)
@@ -131,7 +134,17 @@ class TuneForm(VerticalScroll):
 
     def say(self, line: str) -> None:
         """The line below: a mistake, or what is being done."""
-        self.query_one("#form-line", Label).update(cells.clean(line))
+        self._line = cells.clean(line)
+        self._show_line()
+        self.call_after_refresh(self.query_one("#form-line").scroll_visible, animate=False)
+
+    def _show_line(self) -> None:
+        """Say it below, or mark it where it stands at the data already: there are few rows for both."""
+        told = [label for label in self.query(".field-told").results(Label) if label.display]
+        for label in told:
+            label.set_class(label.content == self._line, "-refused")
+        stands = any(label.has_class("-refused") for label in told)
+        self.query_one("#form-line", Label).update("" if stands else self._line)
 
     def read(self, resume: bool = False) -> TrainingConfig:
         """The options: those of the run before, over them the file's, over them the fields'; to `resume`, first of all
@@ -186,6 +199,7 @@ class TuneForm(VerticalScroll):
         label = self.query_one("#form-cost", Label)
         label.display = bool(words)
         label.update(cells.clean(words))
+        self._show_line()
 
     # -- what the data are -------------------------------------------------------------------------------------------
 
