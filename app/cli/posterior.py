@@ -133,7 +133,10 @@ def ensemble(adapter: Path, others: tuple[Path, ...], model: str, as_json: bool)
     from likely.engine.posterior import fit
 
     with Progress() as progress:
-        posterior = fit.join(fit.open_adapter(adapter, model, progress.show), others)
+        opened, differing = fit.open_adapter(adapter, model, progress.show), list[str]()
+        posterior = fit.join(opened, others, differing.append)
+    for line in differing:
+        click.echo(one_line(f"likely: {line}"), err=True)
     _tell(adapter, posterior, as_json)
 
 

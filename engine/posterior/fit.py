@@ -5,7 +5,7 @@ Each writes `posterior.safetensors` beside the adapter, which stays as it is. Pr
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -14,7 +14,7 @@ import numpy as np
 
 from likely.engine.adapters import adapters, full, lora, sites
 from likely.engine.adapters.config import Config
-from likely.engine.adapters.stored import digest
+from likely.engine.adapters.stored import digest, read_config
 from likely.engine.errors import CheckpointError, DataError, ParameterError
 from likely.engine.lock import claimed
 from likely.engine.options import check_ranges
@@ -38,6 +38,10 @@ from likely.models import Transformer
 ROWS = 10  # at least: a posterior of fewer is its prior
 COLLECTED = 40  # weights that SWAG's moments are of, where there are as many steps
 KEPT = 20  # deviations (arXiv:1902.02476, section 4)
+OTHERWISE = {  # options by which members may differ, or that make no other weights
+    "model", "out", "seed", "test", "checkpointing", "timeout", "look_first", "eval_answers", "eval_every", "eval_rows",
+    "expert", "save_every", "keep_state", "verdict", "tensorboard",
+}  # fmt: skip
 Options = ParamSpec("Options")
 
 
@@ -194,12 +198,24 @@ def fit_swag(
 
 
 @_alone
-def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
-    """The ensemble of an adapter and others, trained alike from other seeds; ParameterError where they differ."""
+def join(
+    opened: FittedAdapter, others: Sequence[Path], complain: Callable[[str], None] = lambda line: None
+) -> stored.FitFacts:
+    """The ensemble of an adapter and others, trained alike from other seeds. ParameterError where their shapes differ,
+    or two are one draw; `complain` hears what else they were trained by."""
     if not FEWEST <= len(others) + 1 <= MOST:
         raise ParameterError(f"an ensemble has {FEWEST} to {MOST} members, got {len(others) + 1}")
     own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
     members, digests = [own], {digest(opened.folder): opened.folder}
+    recipe, draws = _trained_by(opened.folder), dict[Any, Path]()
+    for folder in (opened.folder, *others):
+        if (theirs := _trained_by(folder)) and recipe:
+            draw = theirs["seed"], theirs["data"]
+            if (twin := draws.setdefault(draw, folder)) != folder:
+                raise ParameterError(
+                    f"{folder} and {twin} were both trained with --seed {draw[0]} on {draw[1]}, the same start and "
+                    "order, and are one draw: members are trained with their own --seed"
+                )
     for folder in others:
         placed = adapters.build(opened.model, adapters.read(folder), str(folder))
         if not isinstance(placed, lora.Adapter):
@@ -211,8 +227,25 @@ def join(opened: FittedAdapter, others: Sequence[Path]) -> stored.FitFacts:
         if (twin := digests.setdefault(digest(folder), folder)) != folder or folder == opened.folder:
             raise ParameterError(f"{folder} and {twin} are the same adapter: members are trained with their own --seed")
         members.append(theirs)
+        if differing := _differing(recipe, _trained_by(folder)):
+            complain(f"{folder} was not trained as {opened.folder} was ({differing}): they differ by more than a seed")
     stacked = {name: np.stack([np.asarray(m[name].astype(mx.float32)) for m in members]) for name in own}
     return _written(opened, Ensemble(stacked), None, 0)
+
+
+def _trained_by(folder: Path) -> dict[str, Any]:
+    """The options that an adapter was trained by, and the step that it is of; none where another program made it."""
+    given, ours = adapters.options(folder)
+    step = read_config(folder, {"step?": int}).get("step")
+    return {**asdict(Config()), **given, "step": step} if ours else {}
+
+
+def _differing(own: dict[str, Any], theirs: dict[str, Any]) -> str:
+    """The options that make other weights and differ, with both values."""
+    names = [name for name in theirs if name in own and name not in OTHERWISE and theirs[name] != own[name]]
+    if {"steps", "epochs"} & {*names}:  # which the step follows from
+        names = [name for name in names if name != "step"]
+    return "; ".join(f"{name} {theirs[name]}, there {own[name]}" for name in names)
 
 
 def _written(

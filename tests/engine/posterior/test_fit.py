@@ -184,3 +184,22 @@ def test_members_are_trained_alike_and_apart(home: Path, opened: FittedAdapter) 
     ):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             join(opened, others)
+
+
+def test_members_that_differ_by_more_than_a_seed_are_told_and_one_draw_is_no_ensemble(
+    home: Path, tmp_path: Path
+) -> None:
+    model, rows = load(str(home / "base")).model, str(home / "rows.jsonl")
+    said: dict[str, dict[str, Any]] = {
+        "own": {}, "alike": {"seed": 1, "out": "x", "verdict": False}, "longer": {"seed": 2, "steps": 40, "step": 40},
+        "twin": {"seed": 0, "rate": 0.01}, "bagged": {"seed": 0, "data": "others.jsonl"},
+    }  # fmt: skip
+    for i, (name, options) in enumerate(said.items()):
+        folder = adapter_on(model, tmp_path / name, i, model=str(home / "base"), data=rows)
+        config = json.loads((folder / adapters.CONFIG).read_text())
+        (folder / adapters.CONFIG).write_text(json.dumps({**config, "seed": 0, "steps": 20, "step": 20, **options}))
+    own, heard = open_adapter(tmp_path / "own"), list[str]()
+    join(own, [tmp_path / name for name in ("alike", "longer", "bagged")], heard.append)
+    assert len(heard) == 2 and "(steps 40, there 20)" in heard[0] and "(data others.jsonl, there" in heard[1]
+    with pytest.raises(ParameterError, match=r"twin and .*own were both trained with --seed 0 on .*are one draw"):
+        join(own, [tmp_path / "alike", tmp_path / "twin"])
