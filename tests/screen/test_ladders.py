@@ -65,5 +65,13 @@ def test_a_table_that_is_none_is_one_line_and_another_is_asked_for(tmp_path: Pat
         screen.press("n")
         screen.say("bad.csv")
         assert "bad.csv" in screen.text and screen.running
-        screen.press("e")
+        screen.type("x")
+        assert "bad.csvx" in screen.text  # the field stays, with what is in it
+        screen.press("backspace", "escape", "e")
         assert "there is no law here yet" in screen.text
+        runs = ladder(5, 6, 0.005)
+        rows = zip(runs.parameters, runs.tokens, runs.loss, strict=True)
+        (tmp_path / "bad.csv2").write_text("parameters,tokens,loss\n" + "".join(f"{n},{d},{y}\n" for n, d, y in rows))
+        screen.press("n", "end", "2", "enter")  # the path stands there to be mended
+        screen.wait(1)
+        assert "30 runs" in screen.text and "bad.csv2  " in screen.text

@@ -133,6 +133,7 @@ class LaddersScreen(View):
             case LadderRead() if job == self._reading:
                 self.read, self._reading = event, -1
                 self.chosen = len(ladder.budgets(event)) // 2 - 1
+                self._close()
                 self.reshow()
             case Failed(line):
                 if job == self._reading:
@@ -148,10 +149,16 @@ class LaddersScreen(View):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self._path.display = False
-        self.set_focus(None)
-        if event.value.strip():
+        if event.value.strip():  # the field stays until it is read: a path that is none is mended there
             self.read_table(expanded(event.value.strip()))
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        """Close the field of the path."""
+        if self._path.display:
+            self._path.display = False
+            self.set_focus(None)
 
     # -- keys --------------------------------------------------------------------------------------------------------
 
@@ -189,8 +196,7 @@ class LaddersScreen(View):
 
     def action_back(self) -> None:
         if self._path.display:
-            self._path.display = False
-            self.set_focus(None)
+            self._close()
         elif self.room.width < WIDE and self.part != "loss":
             self._show_part("loss")
         else:
