@@ -80,6 +80,7 @@ def command(
 
     with Progress() as progress:
         opened = open_run(settings, progress.show, resume=resume, read=read)
+        plan = opened.plan  # of rewards it draws
     if dry_run:
         if as_json:
             click.echo(json.dumps(_object(opened), default=plain))
@@ -89,7 +90,7 @@ def command(
             for sample in examples(opened.run.rows.train):
                 click.echo(_painted(opened, sample))
         return
-    refuse_if_too_large(opened.plan, opened.run.config)
+    refuse_if_too_large(plan, opened.run.config)
     if as_json and opened.run.leads:
         click.echo(json.dumps({"event": "prepared", **_object(opened)}, default=plain))
     elif opened.run.leads:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from likely.engine.pace import now, since
+from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.tune import batch_losses, examination, first_draw, passed, rehearsal, report, rollouts
 from likely.engine.tune.probes import said
 from likely.engine.tune.run import TrainingRun
@@ -16,7 +17,8 @@ from likely.engine.tune.validation import drawn
 from likely.engine.tune.verdict import WORDS
 
 TRIED = 2  # answers that are drawn, of the base's own
-GROUPS = 4  # of rewards: problems to which answers are drawn
+GROUPS = 4  # of rewards: problems to which answers are drawn, at most
+GROUP, LEAST = 2048, 16  # tokens of the answers to one, as far as each may have LEAST; more is reckoned from these
 TEACHING = 0.5  # of a run's problems, whose answers are of different worth: all at first, and few in the end
 TRIAL = 1 << 28  # in the place of a step in the key of what is drawn: no step comes so far
 PIECE_S = 1e-5  # seconds a token of the vocabulary, whose piece is spelled and compared where questions are reworded
@@ -49,30 +51,47 @@ def beside(run: TrainingRun, drawing: Drawing | None = None) -> Beside:
     return Beside(first_draw.count(run) * run.config.answers * drawing.answer_s, _passing_s(run, drawing))
 
 
-def drawing(run: TrainingRun) -> Drawing:
-    """Forecast of the steps of a run by rewards. Draws a few groups, which are measured."""
+def drawing(run: TrainingRun, progress: Report = silent) -> Drawing:
+    """Forecast of the steps of a run by rewards. Draws a few groups, which are measured: their beginnings, where whole
+    ones would take long."""
     c, plain, tried = run.config, replace(run.config, kl=0.0), list[list[int]]()
     rows = [row for row in run.rows.train[:GROUPS] if isinstance(row, TrainingSample)]
     problems = [rollouts.problem(run, row) for row in rows]
     said(run, problems[0].ids, 1)  # the first pass makes what later ones find
     drawn_s = learned_s = 0.0
+    begun, left = min(c.tokens, max(GROUP // c.answers, LEAST)), GROUPS * GROUP
     for i, each in enumerate(problems):
+        if left <= 0:
+            break
+        progress("drawing answers, to see how long they take", i, len(problems))
         began = now()
-        group = rollouts.said(run, each, c.answers, (TRIAL, i))
-        drawn_s += since(began)
-        prompt, lengths = len(each.ids), [len(one.ids) for one in group]
+        group = rollouts.said(run, each, c.answers, (TRIAL, i), tokens=begun)
+        took_s, known = since(began), [len(one.ids) for one in group]
+        prompt, lengths = len(each.ids), whole(known, [one.reason == "length" for one in group], c.tokens)
+        left -= sum(known)
+        drawn_s += took_s * sum(lengths) / max(1, sum(known))
         some = lengths[:: 1 if c.kl else rollouts.SHOWN]  # that the base reads, too
         learned_s += report.reading_s(run.model, plain, [prompt, *some], sum(some))
         lowest = max(0, run.trained.lowest)
         update_s = report.seconds(run.model, plain, [prompt, *lengths], sum(lengths), lowest)
         learned_s += TEACHING * c.reuse * update_s
         tried.append([prompt, *lengths])
-    share = c.batch * c.accumulate / run.place[1] / len(tried)
+    together = min(c.batch, len(run.rows.train))  # problems a batch
+    share = together * c.accumulate / run.place[1] / len(tried)
     most = max(tried, key=sum)
-    at_once = min(c.batch, max(1, c.batch * c.length // sum(most)))
+    at_once = min(together, max(1, c.batch * c.length // sum(most)))
     return Drawing(
         share * (drawn_s + learned_s), drawn_s / c.answers / len(tried), most * at_once, sum(most[1:]) * at_once
     )
+
+
+def whole(lengths: Sequence[int], cut: Sequence[bool], limit: int) -> list[int]:
+    """The lengths of texts of which some were cut before the limit: these go on as long as a text does that ends with
+    each token as often as these did."""
+    ends = (len(cut) - sum(cut)) / max(1, sum(lengths))
+    room = [limit - length for length in lengths]
+    more = [(1 - (1 - ends) ** tokens) / ends if ends else tokens for tokens in room]
+    return [n + round(rest) if short else n for n, rest, short in zip(lengths, more, cut, strict=True)]
 
 
 def _asking_s(run: TrainingRun) -> float:

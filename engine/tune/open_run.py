@@ -44,6 +44,7 @@ class Tuning:
     train: samples.Samples
     valid: samples.Samples
     adapts: bool = False  # an autoregressive model becomes one of masked diffusion
+    progress: Report = silent  # of what a forecast draws
 
     @cached_property
     def plan(self) -> TrainingPlan:
@@ -57,7 +58,7 @@ class Tuning:
     @cached_property
     def drawing(self) -> forecast.Drawing | None:
         """Forecast of steps that draw, where they do."""
-        return forecast.drawing(self.run) if self.run.config.goal.drawn else None
+        return forecast.drawing(self.run, self.progress) if self.run.config.goal.drawn else None
 
     @cached_property
     def beside(self) -> forecast.Beside:
@@ -119,7 +120,7 @@ def open_run(
     context = checkpoint.model.config.context
     if config.length > context:
         config = replace(config, length=context)
-    opened = assemble(checkpoint, config, dataset, anchors, resume=resume)
+    opened = assemble(checkpoint, config, dataset, anchors, resume=resume, progress=progress)
     opened.run.made_as = made.PRETRAINED if opened.adapts else made.ADAPTER
     return opened
 
@@ -202,4 +203,4 @@ def assemble(
         rewording.check(run)
     if run.config.goal.drawn:
         rollouts.check(run)
-    return Tuning(run, checkpoint, dataset, train, valid, adapts)
+    return Tuning(run, checkpoint, dataset, train, valid, adapts, progress)

@@ -40,6 +40,11 @@ def check(run: TrainingRun) -> None:
     """ParameterError for a run that rewards cannot be learned in."""
     if run.session is None:
         raise ParameterError("objective = reward draws answers, which needs a tokenizer: give the run a session")
+    if run.config.tokens >= (context := run.session.context):
+        raise ParameterError(
+            f"tokens are those of an answer, which stands behind its problem in a context of {context:,}: expected "
+            f"fewer, got {run.config.tokens:,}"
+        )
     if run.config.expert and run.group is not None:
         raise ParameterError("expert iteration runs in one process, not under mlx.launch: leave expert out")
     if run.config.expert and not (run.rows.test or run.rows.valid):
@@ -104,11 +109,14 @@ def draw(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, b
     return judged(run, each, said(run, each, n, key, base=base))
 
 
-def said(run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False) -> list[GrownText]:
-    """n answers to a problem, by the model as it is now, or as it was before training."""
+def said(
+    run: TrainingRun, each: RewardProblem, n: int, key: Sequence[int], *, base: bool = False, tokens: int = 0
+) -> list[GrownText]:
+    """n answers to a problem, by the model as it is now, or as it was before training; of so many `tokens` at most, if
+    not of as many as the run's."""
     seed = int(np.random.SeedSequence([run.config.seed, *key]).generate_state(1)[0])
     stop = run.rows.judging.stop if run.rows.judging is not None else ()
-    return texts(run, each.ids, run.config.tokens, n=n, recipe=Recipe(), seed=seed, base=base, stop=stop)
+    return texts(run, each.ids, tokens or run.config.tokens, n=n, recipe=Recipe(), seed=seed, base=base, stop=stop)
 
 
 def judged(run: TrainingRun, each: RewardProblem, drawn: Sequence[GrownText]) -> list[Rollout]:

@@ -29,6 +29,7 @@ from likely.engine.tune import rollouts
 from likely.engine.tune.begun import options
 from likely.engine.tune.control import Ended
 from likely.engine.tune.data import read as read_rows
+from likely.engine.tune.forecast import whole
 from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.row_scores import target_losses
@@ -325,11 +326,21 @@ def test_what_is_tried_first_says_whether_there_is_something_to_learn(
         ({"expert": 2}, "expert is compared on held-out problems: give test, or valid above 0"),
         ({"verifier": "/none/check"}, "cannot start the verifier /none/check: there is no such program"),
         ({"label_smoothing": 0.1}, "label_smoothing goes with objective = sft"),
+        ({"tokens": 99_999_999}, "stands behind its problem in a context of .*: expected fewer, got 99,999,999"),
     ],
 )
 def test_what_rewards_cannot_honour_is_refused(options: dict[str, Any], line: str, model: Path, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=line):
         opened(tmp_path, model, **options)
+
+
+def test_the_length_of_whole_answers_is_told_by_their_beginnings() -> None:
+    random, limit, begun = np.random.default_rng(3), 400, 40
+    ends = random.geometric(1 / 100, 20_000)
+    lengths, cut = np.minimum(ends, begun), ends > begun
+    told = whole(lengths.tolist(), cut.tolist(), limit)
+    assert np.mean(told) == pytest.approx(np.minimum(ends, limit).mean(), rel=0.02)
+    assert whole([5, 8], [False, False], 8) == [5, 8] and whole([4, 4], [True, True], 9) == [9, 9]
 
 
 @pytest.mark.slow(2)
