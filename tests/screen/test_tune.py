@@ -366,6 +366,8 @@ def test_what_cannot_begin_leads_back_to_the_form_with_everything_in_it(tmp_path
     with Screen(tmp_path, trainer=trainer, tune=config) as screen:
         assert screen.text.count(str(error)) == 1 and "rows.jsonl" in screen.text
         trainer.refuse = None
+        screen.press("backspace")  # it is mended at its end
+        assert "rows.json " in screen.text
         screen.press("home", "ctrl+k", "enter")  # what is emptied does not stand for what it held
         assert "data: give a file" in screen.text
         screen.say("other.jsonl")

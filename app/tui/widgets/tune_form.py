@@ -74,7 +74,13 @@ class TuneForm(VerticalScroll):
             with Horizontal(classes="field", id=f"row-{name}"):
                 yield Label("", classes="field-name")
                 suggester = Paths(use_cache=False) if name in ("data", "test", OPTIONS) else None
-                yield Input(id=f"field-{name}", suggester=suggester, classes="wide" if name in WIDE else "short")
+                wide = name in WIDE  # a path is mended, a number is replaced: what is typed first leaves no path lost
+                yield Input(
+                    id=f"field-{name}",
+                    suggester=suggester,
+                    select_on_focus=not wide,
+                    classes="wide" if wide else "short",
+                )
                 yield Label("", classes="field-about faint", markup=False)
             if name == "data":
                 yield Label("", id="form-columns", classes="faint field-told", markup=False)
