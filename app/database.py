@@ -147,8 +147,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def write_ahead(db: sqlite3.Connection) -> None:
-    """Give a database a write-ahead log, if it has none. Another program that does so, too, is waited for here: sqlite
-    says at once that it is locked, since both have read it and each would wait for the other."""
+    """Give a database a write-ahead log, if it has none, that no power cut damages (docs/decisions/mac.md).
+
+    Another program that does so, too, is waited for here: sqlite says at once that it is locked, since both have read
+    it and each would wait for the other.
+    """
+    db.execute("PRAGMA checkpoint_fullfsync = ON")
     until = time.monotonic() + BUSY_S
     while True:
         try:

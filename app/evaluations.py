@@ -242,6 +242,7 @@ def _opened(place: str) -> sqlite3.Connection:
         if version not in (0, VERSION):
             raise DataError(f"it was written by another version, {version}")
         write_ahead(db)
+        db.execute("PRAGMA fullfsync = ON")
         db.executescript(SCHEMA)
         db.execute(f"PRAGMA user_version = {VERSION}")
     except BaseException:

@@ -15,6 +15,7 @@ from typing import IO, Any
 from likely.engine import json_reader, ranks
 from likely.engine.errors import DataError
 from likely.engine.whole_file import refuse_pipe
+from likely.metal import durable
 
 
 class Journal:
@@ -77,7 +78,7 @@ class Journal:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
-            os.fsync(self._file.fileno())
+            durable.sync(self._file.fileno())
         except OSError as error:
             self._file.truncate(start)
             raise DataError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from likely.engine.errors import DataError
+from likely.metal import durable
 
 LARGEST = 1 << 28  # bytes of a text that is read whole: it takes up to five times as much memory
 ROWS = 1 << 32  # of a file that is read a row at a time
@@ -106,11 +107,7 @@ def put_whole(path: Path, write: Callable[[Path], Any]) -> None:
         partial.unlink(missing_ok=True)  # whatever it is: through a link of that name another file would be written
         try:
             write(partial)
-            descriptor = os.open(partial, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            durable.sync(partial)
             os.replace(partial, target)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from likely.metal import kernel, lock
+from likely.metal import durable, kernel, lock
 from likely.metal.device import device
 
 HOST = Path(__file__).parent  # the Python that chooses variants, grids and splits: what was measured holds for it only
@@ -80,7 +80,7 @@ def save(record: Record) -> None:
             with scratch.open("w") as file:
                 json.dump(asdict(record), file, indent=1)
                 file.flush()
-                os.fsync(file.fileno())
+                durable.sync(file.fileno())
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from likely.engine.sources.fetch.catalogue import CatalogueEntry, Hub, ModelMake
 from likely.engine.sources.fetch.progress import Report, disk_errors, silent
 from likely.engine.sources.gguf.mapping import runs as runs_gguf
 from likely.engine.sources.model_info import ModelInfo, describe
+from likely.metal import durable
 from likely.models.families import FAMILIES
 from likely.models.rope_scaling import apart
 
@@ -316,22 +317,14 @@ def _land(staging: Path, info: ModelInfo) -> ModelInfo:
     record = {**info.as_dict(), "path": str(inside)}
     (staging / MANIFEST).write_text(json.dumps(record, indent=1), encoding="utf-8")
     for path in (*staging.rglob("*"), staging):
-        _sync(path)
+        durable.sync(path)
     target = _models() / _slug(info.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():  # what is left of an entry whose record does not read
         shutil.rmtree(target)
     staging.rename(target)
-    _sync(target.parent)
+    durable.sync(target.parent)
     return replace(info, path=target / inside)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _model_at(path: Path) -> Path:
