@@ -164,7 +164,7 @@ class Session:
             ids, n, seed, max_tokens = self.ranks.broadcast([list(ids), n, seed, max_tokens])
             run = Lockstep(self.ranks, strategy, control)
             control = RunControl(control.recipe, control.forced)  # cancelled when all are, and no branch alone
-        self._check(ids)
+        self.check(ids)
         budget = self.pool.token_budget(len(ids), strategy.width(n))
         budget = budget if max_tokens is None else min(max_tokens, budget)
         thought = ThoughtSpan(opens(end_of(ids, self.tokenizer.piece))) if stop and not stops_thought else None
@@ -313,7 +313,7 @@ class Session:
 
     def read(self, ids: Sequence[int]) -> Generator[int]:
         """Read a text, so that what is asked of it next is found; how many tokens it has so far, after each piece."""
-        self._check(ids)
+        self.check(ids)
         pool = self.measured if self.pool.find(ids) is None else self.pool
         with pool.held(ids) as branches:
             for _ in branches.read(ids[branches.length :]):
@@ -348,7 +348,7 @@ class Session:
     def logits_along(self, ids: Sequence[int], start: int) -> Iterator[np.ndarray | None]:
         """The raw logits [n, V] after each position of a text from `start` on, `GIVEN_AT_ONCE` positions at a time;
         None after a piece of the text that was read."""
-        self._check(ids)
+        self.check(ids)
         while start < len(ids):
             with self.measured.held(ids) as branches:
                 for _ in branches.read(ids[branches.length :]):
@@ -381,7 +381,8 @@ class Session:
         if self.pool.prefixes is not None:
             self.pool.prefixes.adapter = adapter
 
-    def _check(self, ids: Sequence[int]) -> None:
+    def check(self, ids: Sequence[int]) -> None:
+        """ContextOverflow if a prompt leaves no room for a token, ParameterError if there is nothing to continue."""
         if not ids:
             raise ParameterError("there is nothing to continue: give a prompt of at least one token")
         if len(ids) >= self.context:

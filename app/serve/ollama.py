@@ -111,7 +111,7 @@ def generate(data: bytes) -> AnswerRequest | Load:
     if not body.get("prompt"):
         return _load(body)
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
-    request = _chat_request(body, [*system, {"role": "user", "content": body["prompt"]}])
+    request = replace(_chat_request(body, [*system, {"role": "user", "content": body["prompt"]}]), field="prompt")
     if not body.get("raw"):
         return request
     if system:
@@ -137,7 +137,7 @@ def embed_prompt(data: bytes) -> EmbeddingRequest:
     """The request of /api/embeddings, its older form."""
     body = openai_requests.read(data, EMBED_PROMPT)
     texts = openai_requests.texts(body["prompt"], "prompt")
-    return EmbeddingRequest(_without_tag(body["model"]), texts, truncate=True)
+    return EmbeddingRequest(_without_tag(body["model"]), texts, truncate=True, field="prompt")
 
 
 def _message(turn: Json, i: int) -> Json:

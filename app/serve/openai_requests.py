@@ -4,6 +4,7 @@ Fields that this server cannot honour are refused; those that can change no answ
 and named. Ours stand under `likely`. Knows no transport and no model.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ TEXT_TOKENS = 16  # a completion, as OpenAI's
 PASSED_OVER = (  # of who asks, of what it costs, and of how text is kept: nothing that an answer hangs on
     "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "modalities"
 )  # fmt: skip
+LIKELIEST = 1e-30  # of p: the mass that any token has alone, for a client's top_p of 0
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 GIVEN = ("messages", "tools", "generation_prompt", "add_generation_prompt", "self")  # of a template, not its options
 
@@ -131,7 +133,7 @@ def completions(body: Body) -> tuple[AnswerRequest, ...]:
     limit = within("max_tokens", limit, 0 if body.get("echo") else 1, BOUNDS.tokens)
     prompts = texts(body["prompt"], "prompt")
     return tuple(
-        replace(_drawn(body, prompt, limit, logprobs, None, best_of=best_of), together=len(prompts))
+        replace(_drawn(body, prompt, limit, logprobs, None, best_of=best_of), together=len(prompts), field="prompt")
         for prompt in prompts
     )
 
@@ -239,7 +241,10 @@ def _drawn(
 ) -> AnswerRequest:
     """The request of either kind of completion, once its prompt and its constraint are known."""
     ours = body.get("likely", {})
-    values = {mine: body[name] for name, mine in SAMPLED.items() if name in body} | ours.get("sampling", {})
+    values = {mine: body[name] for name, mine in SAMPLED.items() if name in body}
+    if values.get("top_p") == 0:
+        values["top_p"] = LIKELIEST
+    values |= ours.get("sampling", {})
     n = within("n", body.get("n", 1), 1, BOUNDS.texts)
     constrained = constraint is not None or "regex" in ours or "choices" in ours
     strategy = _strategy(body, ours, n, constrained=constrained)
@@ -270,9 +275,6 @@ def _drawn(
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     if len(stop) > BOUNDS.stops or any(not 0 < len(text) <= BOUNDS.stop for text in stop):
         raise RequestRefused(f"stop is at most {BOUNDS.stops} texts of 1 to {BOUNDS.stop} characters", "stop")
-    seed = body.get("seed")
-    if seed is not None and not 0 <= seed < 1 << 32:
-        raise RequestRefused(f"seed must be 0 to {(1 << 32) - 1}, got {str(seed)[:40]}", "seed")
     adapter = (ours["adapter"], float(ours.get("weight", 1.0))) if "adapter" in ours else None
     if "weight" in ours and adapter is None:
         raise RequestRefused("likely.weight is of an adapter: name it as likely.adapter", "likely.weight")
@@ -280,7 +282,7 @@ def _drawn(
         model=body.get("model", ""),
         prompt=prompt,
         control=RunControl(recipe_),
-        seed=int.from_bytes(os.urandom(4), "little") if seed is None else seed,
+        seed=_seed(body.get("seed")),
         n=n,
         best_of=best_of,
         max_tokens=limit,
@@ -304,6 +306,18 @@ def _drawn(
             bool(ours.get("snapshot")),
         ),
     )
+
+
+def _seed(asked: int | None) -> int:
+    """Ours, which have 32 bits, for one of 64: those that are ours stay, others are spread over all. None: a fresh
+    one."""
+    if asked is None:
+        return int.from_bytes(os.urandom(4), "little")
+    if not -(1 << 63) <= asked < 1 << 63:
+        raise RequestRefused(f"seed must be {-(1 << 63)} to {(1 << 63) - 1}, got {str(asked)[:40]}", "seed")
+    if 0 <= asked < 1 << 32:
+        return asked
+    return int.from_bytes(hashlib.blake2b(asked.to_bytes(8, "little", signed=True), digest_size=4).digest(), "little")
 
 
 def _effort(body: Body) -> str:

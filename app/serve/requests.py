@@ -16,7 +16,7 @@ from likely.app.requests import ModelFacts
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import LikelyError
+from likely.engine.errors import ContextOverflow, DataError, LikelyError
 from likely.engine.prompt import Prompt
 from likely.engine.thinking import THINK, Thinking
 from likely.engine.tools.call_format import JSON, CallFormat
@@ -42,6 +42,17 @@ class RequestRefused(LikelyError):
         super().__init__(line)
         self.field, self.status, self.kind = field, status, kind
         self.headers = {**HEADERS.get(status, {}), **(headers or {})}
+
+
+@contextmanager
+def refused_by(field: str, *kinds: type[LikelyError]) -> Iterator[None]:
+    """What the engine finds wrong with a prompt, and errors of these kinds, are refused by the name of a field."""
+    try:
+        yield
+    except ContextOverflow as error:
+        raise RequestRefused(f"{field}: {error}", field, kind=TOO_LONG) from None
+    except (DataError, *kinds) as error:
+        raise RequestRefused(f"{field}: {error}", field) from None
 
 
 @contextmanager
@@ -101,6 +112,7 @@ class AnswerRequest:
     ignored: tuple[str, ...] = ()  # fields that change no answer
     shown: ResponseShape = field(default_factory=ResponseShape)
     together: int = 1  # requests that came as one
+    field: str = "messages"  # that its prompt came in
 
     @property
     def drawn(self) -> int:
@@ -123,6 +135,7 @@ class EmbeddingRequest:
     texts: tuple[Prompt, ...]
     layer: int | None = None
     truncate: bool = False  # a text that is too long is read as far as there is room, else refused
+    field: str = "input"  # that they came in
 
     @property
     def brief(self) -> bool:

@@ -5,6 +5,7 @@ What would need a memory of earlier ones (`previous_response_id`, `conversation`
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from likely.app.serve import openai_fields, openai_requests, openai_responses
@@ -84,7 +85,7 @@ def read(data: bytes) -> AnswerRequest:
     if choice is not None:
         chat["tool_choice"] = choice
     with refused_as(names):
-        return openai_requests.chat(openai_requests.checked(chat, openai_fields.CHAT))
+        return replace(openai_requests.chat(openai_requests.checked(chat, openai_fields.CHAT)), field="input")
 
 
 def _turn(turn: Json, i: int) -> Json:

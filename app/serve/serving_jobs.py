@@ -26,6 +26,7 @@ from likely.app.serve.requests import (
     EmbeddingRequest,
     ListModels,
     RequestRefused,
+    refused_by,
 )
 from likely.app.serve.template_fit import answer_begun, fitted
 from likely.app.worker import WORKED, Tell, worked
@@ -171,13 +172,14 @@ class ServingJobs:
         needs = tuple(request.strategy.needs)
         with ExitStack() as used:
             model, *others = yield from self._ready((request.model, *needs), used, request.adapter)
-            yield from self._drawn(request, model, {n: m.session for n, m in zip(needs, others, strict=True)})
+            with refused_by(request.field):
+                yield from self._drawn(request, model, {n: m.session for n, m in zip(needs, others, strict=True)})
 
     def _drawn(self, request: AnswerRequest, model: ServedModel, others: dict[str, Any]) -> Generator[Any]:
         session, control = model.session, request.control
         tokenizer = session.tokenizer
         prompt, ignored = yield from self._helper.do(partial(fitted, request, tokenizer, model.facts.name))
-        ids = yield from self._helper.do(partial(model.ids, prompt, "prompt"))
+        ids = yield from self._helper.do(partial(model.ids, prompt, request.field))
         if prompt.turns and prompt.parts:
             ids = yield from self._helper.do(partial(answer_begun, prompt, tokenizer))
         mark, form = "", request.constraint
@@ -210,6 +212,9 @@ class ServingJobs:
             except ParameterError as error:
                 field = "thinking" if request.prompt.thinking else "likely.strategy"
                 raise RequestRefused(f"{field}: {error}", field) from None
+        if request.max_tokens != 0:
+            with refused_by(request.field, ParameterError):
+                session.check(ids)  # before a stream has begun
         opened, marks = opens(end_of(ids, tokenizer.piece)), thinking_of(tokenizer) or THINK
         facts = replace(model.facts, name=request.model) if request.model in self._adapters else model.facts
         calls = (call_format(tokenizer) if request.tools else None) or JSON
@@ -247,20 +252,17 @@ class ServingJobs:
 
         with ExitStack() as used:
             (model,) = yield from self._ready((request.model,), used)
-            session = model.session
-            rows, tokens = [], 0
-            for prompt in request.texts:
-                ids = yield from self._helper.do(partial(model.ids, prompt, "input"))
-                ids = ids[: model.facts.context] if request.truncate else ids
-                averages = averaging(session, ids, request.layer, session.pool.reading)
-                row = yield from self._line.read(averages)
-                if (size := len(row) * len(request.texts)) > BOUNDS.coordinates:
-                    line = f"input: {len(request.texts):,} texts of {len(row):,} coordinates each are {size:,}"
-                    line += f", and a request has at most {BOUNDS.coordinates:,}: send fewer texts"
-                    raise RequestRefused(line, "input")
-                rows.append(row)
-                tokens += len(ids)
-            yield Embedded(tuple(rows), tokens)
+            count, width = len(request.texts), int(model.session.model.config.width)
+            if (size := width * count) > BOUNDS.coordinates:
+                line = f"{request.field}: {count:,} texts of {width:,} coordinates each are {size:,}"
+                line += f", and a request has at most {BOUNDS.coordinates:,}: send fewer texts"
+                raise RequestRefused(line, request.field)
+            texts = yield from self._helper.do(lambda: [model.ids(text, request.field) for text in request.texts])
+            texts = [ids[: model.facts.context] for ids in texts] if request.truncate else texts
+            averages = averaging(model.session, texts, request.layer, model.session.pool.reading)
+            with refused_by("likely.layer", ParameterError), refused_by(request.field):
+                rows = yield from self._line.read(averages)
+            yield Embedded(tuple(rows), sum(map(len, texts)))
 
     # -- models ------------------------------------------------------------------------------------------------------
 

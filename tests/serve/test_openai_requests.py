@@ -65,7 +65,7 @@ def test_a_chat_without_more_has_the_defaults() -> None:
     assert ask.control.recipe == recipe({}, ORDERS["mlx-lm"])
     text = texts()
     assert len(text) == 1
-    assert text[0] == replace(ask, prompt=Prompt(parts=("x",)), max_tokens=16, control=text[0].control)
+    assert text[0] == replace(ask, prompt=Prompt(parts=("x",)), max_tokens=16, control=text[0].control, field="prompt")
     assert ask.drawn == 1 and replace(ask, best_of=3).drawn == 3 and replace(ask, n=4, best_of=3).drawn == 4
     assert embed() == EmbeddingRequest("", (Prompt(parts=("x",)),), None)
     assert len(embed(input=["x"] * 2048).texts) == 2048 and not embed(input=["x"] * 2048).brief
@@ -73,6 +73,16 @@ def test_a_chat_without_more_has_the_defaults() -> None:
 
 def test_a_seed_that_is_not_given_is_fresh() -> None:
     assert len({chat(seed=None).seed for _ in range(9)}) > 5
+
+
+def test_a_seed_of_64_bits_is_one_of_ours_and_ours_stay() -> None:
+    ours = [0, 1, 7, (1 << 32) - 1]
+    assert [chat(seed=seed).seed for seed in ours] == ours
+    others = [-1, -2, -7, 1 << 32, (1 << 32) + 7, 7 << 32, -(1 << 63), (1 << 63) - 1]
+    found = [chat(seed=seed).seed for seed in others]
+    assert found == [chat(seed=seed).seed for seed in others] and all(0 <= seed < 1 << 32 for seed in found)
+    assert len({*found, *ours}) == len(found) + len(ours)
+    assert local(options={"seed": -2}).seed == chat(seed=-2).seed
 
 
 def test_every_field_of_a_chat_arrives() -> None:
@@ -142,7 +152,7 @@ def test_messages_are_as_templates_read_them() -> None:
 
 
 KNOWN = {
-    "stop": ("a" * 256, "a" * 257), "n": (16, 17), "seed": ((1 << 32) - 1, 1 << 32),
+    "stop": ("a" * 256, "a" * 257), "n": (16, 17), "seed": ((1 << 63) - 1, 1 << 63),
     "max_tokens": (1 << 20, (1 << 20) + 1),
     "logit_bias": ({"9" * 9: 100}, {"9" * 10: 1}), "tools": (TOOLS[:1] * 64, TOOLS[:1] * 65),
 }  # fmt: skip
@@ -152,14 +162,13 @@ def test_bounds_are_from_and_to() -> None:
     for name, (fine, wrong) in KNOWN.items():
         chat(**{name: fine})
         assert said(chat, **{name: wrong})[1] == name
-    for name, low in (("n", 1), ("max_tokens", 1), ("seed", 0)):
+    for name, low in (("n", 1), ("max_tokens", 1), ("seed", -(1 << 63))):
         chat(**{name: low})
         line, field = said(chat, **{name: low - 1})
         assert field == name and line.startswith(f"{name} must be {low} to ") and line.endswith(f"got {low - 1}")
     assert said(chat, max_completion_tokens=0) [::-1] == (
         "max_completion_tokens", "max_completion_tokens must be 1 to 1048576, got 0",
     )  # fmt: skip
-    assert said(chat, seed=1 << 32) == ("seed must be 0 to 4294967295, got 4294967296", "seed")
     chat(stop=["a"] * 16), chat(logit_bias={str(i): 1.0 for i in range(1024)}), chat(logit_bias={"0": -100.0})
     for stop in (["a"] * 17, [""], ""):
         assert said(chat, stop=stop) == ("stop is at most 16 texts of 1 to 256 characters", "stop")
@@ -254,7 +263,8 @@ REFUSED: list[tuple[Callable[..., Any], dict[str, Any], str, str]] = [
     (respond, {"text": {"format": {"type": "x"}}},
      "text.format.type must be text, json_object or json_schema, got x", "text.format.type"),
     (local, {"options": {"odd": 1}}, "options.odd is not supported here: leave it out", "options.odd"),
-    (local, {"options": {"seed": -2}}, "options.seed must be 0 to 4294967295, got -2", "options.seed"),
+    (local, {"options": {"seed": 1 << 63}},
+     "options.seed must be -9223372036854775808 to 9223372036854775807, got 9223372036854775808", "options.seed"),
     (local, {"top_logprobs": 2}, "top_logprobs goes with logprobs: true", "top_logprobs"),
     (embed, {"input": ["x"] * 2049}, "input has at most 2,048 texts, got 2,049", "input"),
     (local, {"options": {"num_predict": -3}},

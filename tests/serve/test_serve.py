@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [  # of each reader one, and a
     (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content"),
     (CHAT, {"messages": HI, "modalities": ["text", "audio"]}, 400, "modalities"),
     (CHAT, {"messages": HI, "temperature": "hot"}, 400, "temperature"),
-    (CHAT, {"messages": HI, "top_p": 0}, 400, "top_p"),
+    (CHAT, {"messages": HI, "top_p": -0.1}, 400, "top_p"),
     (CHAT, {"messages": HI, "n": True}, 400, "n"),
     (CHAT, {"messages": HI, "logit_bias": {"999999": 1}}, 400, "logit_bias"),
     (CHAT, {"messages": HI, "tool_choice": "required"}, 400, "tool_choice"),
@@ -190,21 +190,27 @@ REFUSED: list[tuple[str, Any, int, str | None]] = [  # of each reader one, and a
     (CHAT, {"messages": HI, "likely": {"snapshots": True}}, 400, "likely.snapshots"),
     (CHAT, {"messages": HI, "model": "/etc/passwd"}, 404, "model"),
     (CHAT, {"messages": HI, "draft_model": "../x"}, 404, "model"),
-    (CHAT, {"messages": [{"role": "user", "content": "x" * 5000}]}, 400, None),
-    (CHAT, {"messages": [{"role": "user", "content": "x" * 3_000_000}]}, 400, "prompt"),
+    (CHAT, {"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "messages"),
+    (CHAT, {"messages": [{"role": "user", "content": "x" * 3_000_000}]}, 400, "messages"),
+    (TEXT, {"prompt": "x" * 5000, "stream": True}, 400, "prompt"),
+    (TEXT, {"prompt": ""}, 400, "prompt"),
     (CHAT, {"messages": HI, "n": 16, "logprobs": True, "top_logprobs": 256, "max_tokens": 200}, 400, "max_tokens"),
     (CHAT, {"messages": HI, "likely": {"snapshot": True, "strategy": "vote 64"}, "max_tokens": 40}, 400, "max_tokens"),
-    (CHAT, {"messages": [{"role": "user", "content": ""}] * 3000}, 400, "prompt"),
+    (CHAT, {"messages": [{"role": "user", "content": ""}] * 3000}, 400, "messages"),
     (CHAT, {"messages": [{"role": "user", "content": ""}] * 20000}, 400, "messages"),
     (CHAT, {"messages": HI, "reasoning_effort": "hard"}, 400, "reasoning_effort"),
     (CHAT, {"messages": HI, "reasoning": {"max_tokens": 9}}, 400, "reasoning"),
     (CHAT, {"messages": HI, "verbosity": "low"}, 400, "verbosity"),
     (TEXT, {"prompt": [[1] * 1500] * 2, "echo": True, "max_tokens": 0, "logprobs": 256}, 400, "max_tokens"),
     (TEXT, {"prompt": [99999]}, 400, "prompt"),
-    ("/v1/embeddings", {"input": ""}, 400, None),
+    ("/v1/embeddings", {"input": ["a", ""]}, 400, "input"),
     ("/v1/embeddings", {"input": [99999]}, 400, "input"),
-    ("/v1/embeddings", {"input": "a" * 5000}, 400, None),
-    ("/v1/embeddings", {"input": "a", "likely": {"layer": 99}}, 400, None),
+    ("/v1/embeddings", {"input": "a" * 5000}, 400, "input"),
+    ("/v1/embeddings", {"input": "a", "likely": {"layer": 99}}, 400, "likely.layer"),
+    ("/v1/responses", {"input": "x" * 5000}, 400, "input"),
+    ("/api/generate", {"model": "tiny", "prompt": "x" * 5000}, 400, "prompt: "),
+    ("/api/embed", {"model": "tiny", "input": "x" * 5000, "truncate": False}, 400, "input: "),
+    ("/api/embeddings", {"model": "tiny", "prompt": ""}, 400, "prompt: "),
     ("/v1/responses", {"input": [{"role": "user", "content": ""}] * 20000}, 400, "input"),
     ("/v1/responses", {"input": "a", "previous_response_id": "r"}, 400, "previous_response_id"),
     ("/v1/responses", {"input": "a", "text": {"format": {"type": "json_schema"}}}, 400, "text.format.schema"),
@@ -251,6 +257,19 @@ def test_what_changes_no_answer_is_passed_over_and_named_once(client: Client) ->
         thought = answer(chat_template_kwargs={"enable_thinking": thinks})
         assert answer(reasoning_effort=effort) == answer(reasoning={"effort": effort}) == thought
     assert client.ask("/v1/models/tiny")[1] == client.ask("/v1/models")[1]["data"][0]
+
+
+def test_a_top_p_of_0_is_the_likeliest_token(client: Client) -> None:
+    messages = {"messages": HI, "max_tokens": 12}
+    _, greedy = client.ask(CHAT, messages | {"temperature": 0})
+    want = greedy["choices"][0]["message"]["content"]
+    for seed in (-1, 1 << 62):
+        _, found = client.ask(CHAT, messages | {"temperature": 1.5, "top_p": 0, "seed": seed})
+        assert found["choices"][0]["message"]["content"] == want
+    options = {"temperature": 1.5, "top_p": 0, "seed": -3, "num_predict": 12}
+    _, local = client.ask("/api/chat", {"model": "tiny", "messages": HI, "stream": False, "options": options})
+    _, block = client.ask("/v1/messages", messages | {"temperature": 1, "top_p": 0})
+    assert local["message"]["content"] == block["content"][0]["text"] == want
 
 
 def test_clients_of_ollama_are_served(client: Client) -> None:
@@ -419,6 +438,9 @@ def test_embeddings_are_mean_hidden_states(client: Client, session: Session) -> 
         _, answer = client.ask("/v1/embeddings", {"input": ["abab", "xyz"]} | ours)
         want = [mean_hidden(session, one, layer) for one in ids]
         np.testing.assert_allclose([one["embedding"] for one in answer["data"]], want, atol=1e-5)
+    rows = client.ask("/v1/embeddings", {"input": ["a" * n for n in (3, 90, 1, 40, 3)]})[1]["data"]
+    want = [mean_hidden(session, session.tokenizer.encode("a" * n, bos=True)) for n in (3, 90, 1, 40, 3)]
+    np.testing.assert_allclose([row["embedding"] for row in rows], want, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from gguf import GGUFWriter
 
 from likely.app import requests as r
 from likely.app.serve import openai_requests
-from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, RequestRefused
+from likely.app.serve.bounds import BOUNDS
+from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, EmbeddingRequest, RequestRefused
 from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
 from likely.app.worker import WORKED
 from likely.engine.decode.events import Done, Emitted, Stats, Waiting
@@ -36,7 +37,12 @@ class ScriptedSession:
         self.tokenizer = ByteTokenizer()
         self.tokenizer.bos = bos
         self.tokenizer.fingerprint = "bytes"  # type: ignore[attr-defined]
-        self.model = SimpleNamespace(make_cache=lambda: SimpleNamespace(joins=joins), rotations=(), hidden=None)
+        self.model = SimpleNamespace(
+            make_cache=lambda: SimpleNamespace(joins=joins),
+            rotations=(),
+            hidden=None,
+            config=SimpleNamespace(width=BOUNDS.coordinates // 2),
+        )
         self.pool = SimpleNamespace(step=SimpleNamespace(hidden=None), reading=None)
         self.reload = True
         self.asked: list[tuple[list[int], dict[str, Any]]] = []
@@ -46,6 +52,8 @@ class ScriptedSession:
     def generate(self, ids: list[int], control: Any, **more: Any) -> Iterator[Any]:
         self.asked.append((ids, more | {"recipe": control.recipe}))
         return iter(self.events)
+
+    def check(self, ids: Sequence[int]) -> None: ...
 
     def scoring(self, ids: Sequence[int]) -> Generator[int, None, list[Any]]:
         yield len(ids)
@@ -253,3 +261,18 @@ def test_sampling_that_a_publisher_recommends(written: Any, values: dict[str, fl
     ):
         write()
     assert recommended(tmp_path / "m.gguf") == {"temp": 0.5, "top_k": 40}
+
+
+def test_embeddings_have_so_many_numbers_in_all() -> None:
+    def refused(count: int) -> str:
+        request = EmbeddingRequest("m", (Prompt(parts=((),), whole=True),) * count, field="prompt")
+        with pytest.raises(RequestRefused) as error:
+            list(jobs(ScriptedSession("m")).execute(request, print))
+        assert error.value.field == "prompt"
+        return str(error.value)
+
+    assert refused(2) == "prompt: text 1 has no token: there is nothing to measure", "it is not for how many they are"
+    assert refused(3) == (
+        f"prompt: 3 texts of {BOUNDS.coordinates // 2:,} coordinates each are {3 * BOUNDS.coordinates // 2:,}, and a "
+        f"request has at most {BOUNDS.coordinates:,}: send fewer texts"
+    )
