@@ -47,11 +47,12 @@ class RequestRefused(LikelyError):
 @contextmanager
 def refused_by(field: str, *kinds: type[LikelyError]) -> Iterator[None]:
     """What the engine finds wrong with a prompt, and errors of these kinds, are refused by the name of a field."""
+    wrong: tuple[type[LikelyError], ...] = (DataError, *kinds)
     try:
         yield
     except ContextOverflow as error:
         raise RequestRefused(f"{field}: {error}", field, kind=TOO_LONG) from None
-    except (DataError, *kinds) as error:
+    except wrong as error:
         raise RequestRefused(f"{field}: {error}", field) from None
 
 
