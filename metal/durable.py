@@ -1,4 +1,4 @@
-"""Files that outlive a power cut."""
+"""Writer of files that outlive a power cut."""
 
 import fcntl
 import os
