@@ -46,7 +46,7 @@ class RequestRefused(LikelyError):
 
 @contextmanager
 def refused_by(field: str, *kinds: type[LikelyError]) -> Iterator[None]:
-    """What the engine finds wrong with a prompt, and errors of these kinds, are refused by the name of a field."""
+    """Refuse, by the name of a field, a prompt that the engine finds something wrong with, and errors of these kinds."""
     wrong: tuple[type[LikelyError], ...] = (DataError, *kinds)
     try:
         yield
