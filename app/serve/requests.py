@@ -46,7 +46,7 @@ class RequestRefused(LikelyError):
 
 @contextmanager
 def refused_by(field: str, *kinds: type[LikelyError]) -> Iterator[None]:
-    """Refuse, by the name of a field, a prompt that the engine finds something wrong with, and errors of these kinds."""
+    """Refuse, by the name of a field, a prompt in which the engine finds something wrong, and errors of these kinds."""
     wrong: tuple[type[LikelyError], ...] = (DataError, *kinds)
     try:
         yield
