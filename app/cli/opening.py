@@ -12,7 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from likely.app.cli import name_completion
-from likely.app.heat import one_line
+from likely.app.heat import columns, one_line
 from likely.engine import ranks
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.whole_file import read_bounded, read_whole
@@ -357,11 +357,14 @@ class Progress:
             return
         share = f"{_bar(done / total)} {done / total:4.0%}" if total else ""
         size = f" of {total / 1e6:,.0f} MB" if total > 1_000_000 else ""
+        stage, room = one_line(stage), columns("plain") - len(share + size) - 2
+        if len(stage) > room:  # a line that wraps is not rewritten
+            stage = stage[: max(room - 1, 0)] + "…"
         self._write(f"{stage} {share}{size}".rstrip())
 
     def _write(self, line: str) -> None:
         if line != self._shown:
-            sys.stderr.write(f"\r\x1b[K{one_line(line)}")
+            sys.stderr.write(f"\r\x1b[K{line}")
             sys.stderr.flush()
             self._shown = line
 

@@ -100,7 +100,7 @@ def follow(
             click.echo(json_line({"event": type(event).__name__.lower(), **asdict(event)}, **losses))
         elif leads and isinstance(event, Rewarded):
             drawn.append(event)
-            progress.show(f"step {event.step} · {rewards.rewarded(drawn)}{left}", event.step, event.step)
+            progress.show(f"step {event.step}{left} · {rewards.rewarded(drawn)}", 0, 0)
         elif leads and isinstance(event, Stepped):
             done, rest = event.step == event.steps, event.elapsed_s / event.step * (event.steps - event.step)
             left = "" if done else f" · {duration(rest)} left"  # after the last step there is what is no step

@@ -112,6 +112,12 @@ def test_progress_is_one_line_that_goes(monkeypatch: pytest.MonkeyPatch) -> None
     assert out.getvalue().split("\r\x1b[K")[1:] == [
         f"a b {'█' * 12}{' ' * 12}  50%", f"get {'█' * 12}{' ' * 12}  50% of 1 MB", "wait", "",
     ]  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "44")  # what is longer would wrap, and not be rewritten
+    with Progress() as progress:
+        progress.show("looking at what it learns", 1, 2)
+        progress.show("x" * 50, 0, 0)
+    lines = out.getvalue().split("\r\x1b[K")[-3:-1]
+    assert lines == [f"looking at w… {'█' * 12}{' ' * 12}  50%", "x" * 41 + "…"]
 
 
 def mac(monkeypatch: pytest.MonkeyPatch, arm64: str, macos: str) -> None:
