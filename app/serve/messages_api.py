@@ -367,7 +367,7 @@ class BlockWriter:
 class MessageWriter:
     """The events of a streamed message, in their order."""
 
-    def __init__(self, request: AnswerRequest, head: Json) -> None:
+    def __init__(self, request: AnswerRequest, opened: AnswerOpened, head: Json) -> None:
         self._head, self._writer = head, BlockWriter(request)
 
     def begin(self) -> Iterator[Json]:

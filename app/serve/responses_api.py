@@ -4,7 +4,7 @@ What would need a memory of earlier ones (`previous_response_id`, `conversation`
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from likely.app.serve import openai_fields, openai_requests, openai_responses
 from likely.app.serve.openai_fields import OPTIONAL_BOOL, OPTIONAL_FLOAT, OPTIONAL_INT, OURS
 from likely.app.serve.reading import AnswerReader, TextDelta
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, RequestRefused, refused_as
+from likely.engine.trace.step import TokenStep
 
 Json = dict[str, Any]
 REQUEST = {
@@ -139,8 +140,7 @@ def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader,
     if message["content"] is not None:
         part: Json = {"type": "output_text", "text": message["content"], "annotations": []}
         if request.shown.logprobs is not None:
-            logprobs = openai_responses.chat_logprobs(text.steps, request.shown.logprobs, opened.facts.vocabulary)
-            part["logprobs"] = logprobs["content"]
+            part["logprobs"] = _logprobs(request, opened, text.steps)
         more = openai_responses.ours(request, text.steps, opened.facts.vocabulary)
         output.append(_message("incomplete" if text.reason == "length" else "completed", [part]) | more)
     for call in calls:
@@ -163,6 +163,14 @@ def response(request: AnswerRequest, opened: AnswerOpened, reader: AnswerReader,
     }
 
 
+def _logprobs(request: AnswerRequest, opened: AnswerOpened, steps: Sequence[TokenStep]) -> list[Json]:
+    """Those of tokens, none where they were not asked for."""
+    if (count := request.shown.logprobs) is None:
+        return []
+    content: list[Json] = openai_responses.chat_logprobs(steps, count, opened.facts.vocabulary)["content"]
+    return content
+
+
 def _message(status: str, content: list[Json]) -> Json:
     identity = openai_responses.identity("msg")
     return {"type": "message", "id": identity, "status": status, "role": "assistant", "content": content}
@@ -171,8 +179,10 @@ def _message(status: str, content: list[Json]) -> Json:
 class ResponseWriter:
     """The events of a streamed response, in their order."""
 
-    def __init__(self, request: AnswerRequest, head: Json) -> None:
-        self._head, self._called = head, request.called  # a call of a tool comes whole at the end
+    def __init__(self, request: AnswerRequest, opened: AnswerOpened, head: Json) -> None:
+        self._request, self._answer, self._head = request, opened, head
+        self._called = request.called  # a call of a tool comes whole at the end
+        self._logprobs: list[Json] = []  # of tokens whose text is not told yet
         self._item = _message("in_progress", [])
         self._text = ""
         self._thought = False  # before anything was said: that is the first item then
@@ -183,10 +193,11 @@ class ResponseWriter:
         yield self._event("response.created", response=self._head)
 
     def grown(self, grown: TextDelta) -> Iterator[Json]:
+        self._logprobs += _logprobs(self._request, self._answer, grown.steps)
         for kind, new in grown.parts:
             if kind == "thought":
                 self._thought = self._thought or (not self._opened and bool(new.strip()))
-            elif kind == "said" and not self._called:
+            elif kind == "said" and new and not self._called:
                 yield from self._says(new)
 
     def end(self, whole: Json) -> Iterator[Json]:
@@ -197,8 +208,9 @@ class ResponseWriter:
         if messages:
             yield from self._says(messages[0]["content"][0]["text"][len(self._text) :])  # of a call that was cut short
             messages[0]["id"] = self._item["id"]
-            part = {"type": "output_text", "text": self._text, "annotations": []}
-            yield self._event("response.output_text.done", **self._place, text=self._text, logprobs=[])
+            (part,) = messages[0]["content"]
+            told = {"text": part["text"], "logprobs": part.get("logprobs", [])}
+            yield self._event("response.output_text.done", **self._place, **told)
             yield self._event("response.content_part.done", **self._place, part=part)
             item = self._item | {"status": messages[0]["status"], "content": [part]}
             yield self._event("response.output_item.done", output_index=self._index, item=item)
@@ -215,9 +227,10 @@ class ResponseWriter:
             yield self._event("response.output_item.added", output_index=self._index, item=self._item)
             part = {"type": "output_text", "text": "", "annotations": []}
             yield self._event("response.content_part.added", **self._place, part=part)
-        if new:
+        if new or self._logprobs:
             self._text += new
-            yield self._event("response.output_text.delta", **self._place, delta=new, logprobs=[])
+            logprobs, self._logprobs = self._logprobs, []
+            yield self._event("response.output_text.delta", **self._place, delta=new, logprobs=logprobs)
 
     @property
     def _index(self) -> int:

@@ -171,12 +171,13 @@ class Endpoint:
         await exchange.slot.enter_async_context(self.state.front.admitted(brief))
         return request
 
-    async def _lines(self, request: AnswerRequest, parts: Iterator[Json]) -> list[str]:
-        """The lines of a stream for news of a text; with figures they are made while the loop serves others."""
-        shown = request.shown
+    async def _lines(self, request: AnswerRequest, parts: Iterator[Json], *, named: bool = False) -> list[str]:
+        """The lines of a stream for news of a text, `named` events or not; with figures they are made while the loop
+        serves others."""
+        shown, written = request.shown, _named_sse if named else _sse
         if shown.logprobs is None and not shown.steps and not shown.snapshot:
-            return [_sse(part) for part in parts]
-        return await self.state.aside(lambda: [_sse(part) for part in parts])
+            return [written(part) for part in parts]
+        return await self.state.aside(lambda: [written(part) for part in parts])
 
     # -- OpenAI ------------------------------------------------------------------------------------------------------
 
@@ -315,15 +316,18 @@ class Endpoint:
         opened, events = await self._opened(request, exchange)
         head, reader = wire.head(opened), self._reader(request, opened, exchange)
 
+        def parts(writer: Any, event: Any) -> Iterator[Json]:
+            for grown in reader.read(event):
+                self._first(exchange, grown)
+                yield from writer.grown(grown)
+
         async def lines() -> AsyncIterator[str]:
-            writer = wire.writer(request, head)
+            writer = wire.writer(request, opened, head)
             for line in writer.begin():
                 yield _named_sse(line)
             async for event in events:
-                for grown in reader.read(event):
-                    self._first(exchange, grown)
-                    for line in writer.grown(grown):
-                        yield _named_sse(line)
+                for text in await self._lines(request, parts(writer, event), named=True):
+                    yield text
             whole = wire.response
             for text in await self.state.aside(
                 lambda: [_named_sse(line) for line in writer.end(whole(request, opened, reader, head))]

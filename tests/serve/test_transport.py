@@ -128,6 +128,7 @@ async def test_texts(more: dict[str, Any]) -> None:
     ("script", "more", "kinds", "status"),
     [
         (PLAIN, {"top_logprobs": 1}, ["message"], "completed"),
+        (drawn(0, 2, 3), {"include": ["message.output_text.logprobs"], "top_logprobs": 1}, ["message"], "completed"),
         (THOUGHT, {}, ["reasoning", "message"], "incomplete"),
         (drawn(rest="a<think>so</think>b"), {}, ["reasoning", "message"], "completed"),
         (drawn(rest="<think> </think>ab"), {}, ["message"], "completed"),
@@ -150,7 +151,14 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
     added = [event["output_index"] for event in events if event["type"].endswith("item.added")]
     assert sorted(added) == sorted(done) == list(range(len(kinds)))
     assert set(done.values()) == {item["id"] for item in last["output"]}
-    said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+    deltas = [event for event in events if event["type"] == "response.output_text.delta"]
+    given = [
+        part.get("logprobs", []) for each in whole["output"] if each["type"] == "message" for part in each["content"]
+    ]
+    ended = [event["logprobs"] for event in events if event["type"] == "response.output_text.done"]
+    assert [sum((event["logprobs"] for event in deltas), [])] == (given or [[]]) and ended == given
+    assert bool(given and given[0]) == ("top_logprobs" in more)
+    said = "".join(event["delta"] for event in deltas)
     assert said == "".join(
         part["text"] for item in last["output"] if item["type"] == "message" for part in item["content"]
     )
