@@ -152,11 +152,11 @@ async def test_responses(script: Any, more: dict[str, Any], kinds: list[str], st
     assert sorted(added) == sorted(done) == list(range(len(kinds)))
     assert set(done.values()) == {item["id"] for item in last["output"]}
     deltas = [event for event in events if event["type"] == "response.output_text.delta"]
-    given = [
-        part.get("logprobs", []) for each in whole["output"] if each["type"] == "message" for part in each["content"]
-    ]
+    parts = [part for each in whole["output"] if each["type"] == "message" for part in each["content"]]
+    given = [part.get("logprobs", []) for part in parts]
     ended = [event["logprobs"] for event in events if event["type"] == "response.output_text.done"]
-    assert [sum((event["logprobs"] for event in deltas), [])] == (given or [[]]) and ended == given
+    assert [each for event in deltas for each in event["logprobs"]] == [each for part in given for each in part]
+    assert ended == given
     assert bool(given and given[0]) == ("top_logprobs" in more)
     said = "".join(event["delta"] for event in deltas)
     assert said == "".join(
