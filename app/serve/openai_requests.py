@@ -31,6 +31,7 @@ PASSED_OVER = (  # of who asks, of what it costs, and of how text is kept: nothi
     "user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "modalities"
 )  # fmt: skip
 LIKELIEST = 1e-30  # of p: the mass that any token has alone, for a client's top_p of 0
+NO_ARGUMENTS = {"type": "object", "additionalProperties": False}  # of a tool that names no parameters, as OpenAI's
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 GIVEN = ("messages", "tools", "generation_prompt", "add_generation_prompt", "self")  # of a template, not its options
 
@@ -428,7 +429,7 @@ def _tools(body: Body) -> tuple[tuple[Any, ...], tuple[str, str] | None, bool, s
             "type": "object",
             "properties": {
                 "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
+                "arguments": tool["function"].get("parameters") or NO_ARGUMENTS,
             },
             "required": ["name", "arguments"],
             "additionalProperties": False,

@@ -219,7 +219,9 @@ def _llguidance() -> Any:
 def _check(matcher: "LLMatcher") -> None:
     """ParameterError for a grammar that takes more work, or more room, than it may."""
     if matcher.is_error():
-        raise ParameterError(f"the constraint cannot be followed: {_line(matcher.get_error())}")
+        error = matcher.get_error()
+        reason = "no text satisfies it" if error.startswith("NoExtension") else _line(error)
+        raise ParameterError(f"the constraint cannot be followed: {reason}")
 
 
 def _line(error: str) -> str:

@@ -363,7 +363,7 @@ def test_tools_are_told_of_or_have_to_be_called() -> None:
     one = chat(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "g"}})
     call = {
         "type": "object",
-        "properties": {"name": {"const": "g"}, "arguments": {"type": "object"}},
+        "properties": {"name": {"const": "g"}, "arguments": {"type": "object", "additionalProperties": False}},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }

@@ -168,6 +168,12 @@ def test_what_nothing_satisfies_and_what_explodes_ends_in_a_line(grammar: str) -
     assert run(made, max_tokens=2).ends
 
 
+def test_a_schema_that_is_nothing_but_itself_has_no_text() -> None:
+    schema = json.dumps({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})
+    with pytest.raises(ParameterError, match="the constraint cannot be followed: no text satisfies it"):
+        run(table(0), Recipe((Constraint("json", schema, len(PROMPT)),)), max_tokens=4)
+
+
 def test_words_that_leave_it_lift_it() -> None:
     """Put in front against the grammar: from there on nothing is ruled out."""
     control = RunControl(Recipe((Constraint("regex", "[0-9]+", len(PROMPT)),)))
