@@ -502,7 +502,6 @@ class LikelyApp(App[str]):
             context = facts.context if facts.bounded else None
             self.child = ChildServer(facts.name, self.home, facts.activation_bits, context)
             self.go("watch")
-            self.say(f"a server of {facts.name} is being started: a copy of its {facts.nbytes / 1e9:.2g} GB")
 
     def stop_server(self) -> None:
         if self.child is not None:

@@ -51,7 +51,9 @@ class ChildServer:
         for line in process.stderr:
             if not self.address and READY in line:
                 self.address = "http" + line.rpartition(READY)[2].strip()
-            self._last = line.strip()[:LONGEST] or self._last
+                self._last = ""  # no line so far is why it ends
+            else:
+                self._last = line.strip()[:LONGEST] or self._last
 
     @property
     def alive(self) -> bool:
@@ -65,7 +67,9 @@ class ChildServer:
         if self._process is None:
             return self._last
         self._reader.join(0.2)
-        return f"the server has ended: {self._last.removeprefix('Error: ') or self._process.returncode}"
+        code = self._process.returncode
+        status = f"signal {-code}" if code < 0 else f"status {code}"
+        return f"the server has ended: {self._last.removeprefix('Error: ') or status}"
 
     def stop(self) -> None:
         """End the server; returns at once."""

@@ -33,6 +33,12 @@ def test_an_offer_can_be_left_and_the_message_waits_for_a_model(tmp_path: Path) 
         assert screen.said == [ASK, SKY]
 
 
+def test_where_the_model_that_was_chosen_is_gone_the_question_for_another_says_so(tmp_path: Path) -> None:
+    preferences.choose("tuned", tmp_path / "home")
+    with Screen(tmp_path, shop=ScriptedShop(empty=True)) as screen:
+        assert "tuned, which was chosen last, is gone." in screen.text
+
+
 def test_without_a_network_the_offer_stands_and_says_so(tmp_path: Path) -> None:
     def offline(model: str) -> None:
         raise CheckpointError(f"{model} cannot be fetched: there is no network")

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from math import exp
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -194,9 +195,15 @@ def test_another_server_is_asked_for_by_its_address(screen: Screen, server: Scri
 def test_a_server_is_started_for_the_model_that_is_loaded_and_watched(
     screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    ready = Event()
+
+    def lines(command: list[str]) -> Iterator[str]:
+        ready.wait(10)
+        yield f"{command[-6:]} at http://127.0.0.1:9090\n"
+
     class Child:
         def __init__(self, command: list[str], **_: Any) -> None:
-            self.stdin, self.stderr = io.StringIO(), iter([f"{command[-6:]} at http://127.0.0.1:9090\n"])
+            self.stdin, self.stderr = io.StringIO(), lines(command)
 
         def poll(self) -> None: ...
         def terminate(self) -> None: ...
@@ -204,11 +211,16 @@ def test_a_server_is_started_for_the_model_that_is_loaded_and_watched(
     monkeypatch.setattr(subprocess, "Popen", Child)
     screen.press("f2")
     screen.burst("ctrl+p", *"server: start", "enter")
+    screen.wait(1)
     assert "a server of scripted is being started: a copy of its 0.098 GB" in screen.text
+    screen.press("f2")
+    assert "being started" not in screen.text  # nor is it said there once it has been
+    screen.go("watch")
+    ready.set()
     for _ in range(1000):  # its line is read in a thread
-        if "looking for" not in screen.text:
+        if "127.0.0.1:9090" not in screen.lines[0]:
             screen.wait()
-    assert "127.0.0.1:9090" in screen.lines[0]
+    assert "127.0.0.1:9090" in screen.lines[0] and "being started" not in screen.text
 
 
 def test_without_a_server_it_says_how_one_is_watched(tmp_path: Path) -> None:

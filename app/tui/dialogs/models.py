@@ -16,6 +16,7 @@ from likely.app.tui.base import cells
 from likely.app.tui.widgets.choices import ChoiceList
 from likely.app.tui.widgets.dialog import Dialog
 from likely.app.worker import Failed
+from likely.engine import preferences
 
 if TYPE_CHECKING:
     from likely.app.tui.widgets.host import ViewHost
@@ -48,11 +49,18 @@ class Models(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="sheet wide"):
-            title = "models" if not self.first else SEVERAL if any(offer.here for offer in self.offers) else FIRST
-            yield Label(title, classes="sheet-title", markup=False)
+            yield Label(self._title(), classes="sheet-title", markup=False)
             yield ChoiceList(id="list", markup=False)
             yield Input(placeholder="or type a hub id, a folder, a .gguf file", id="name", select_on_focus=False)
             yield Label("looking…", classes="faint", markup=False, id="models-line")
+
+    def _title(self) -> str:
+        if not self.first:
+            return "models"
+        here = {offer.name for offer in self.offers if offer.here}
+        chosen = preferences.chosen(self.host.home)  # it would be loaded, were it there
+        gone = f"{chosen}, which was chosen last, is gone. " if chosen and chosen not in here else ""
+        return cells.clean(gone) + (SEVERAL if here else FIRST)
 
     def on_mount(self) -> None:
         self.query_one(ChoiceList).focus()

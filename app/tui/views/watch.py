@@ -148,12 +148,23 @@ class WatchScreen(View):
         elif child is not None and (failure := child.failure):
             self.host.stop_server()
             self.hints.say(failure, alarm=True)
+            self._stale = True
         if self._worker is not None and (reported := [event for _, event in self._worker.drain()]):
             self._take(reported)
+        self._stale = self._stale or bool(self._starting())
         now = monotonic()
         if self._stale and now - self._figures_s >= FIGURES_S:
             self._stale, self._figures_s = False, now
             self.reshow()
+
+    def _starting(self) -> str:
+        """The server that is being started from here, in a line; "" where none is."""
+        child = self.host.child
+        if child is None or child.address:
+            return ""
+        facts = self.host.engine.models.get(child.model)
+        size = f": a copy of its {facts.nbytes / 1e9:.2g} GB" if facts is not None else ""
+        return f"a server of {child.model} is being started{size}"
 
     def _take(self, reported: list[object]) -> None:
         batch = []
@@ -358,9 +369,11 @@ class WatchScreen(View):
         told.display, news.display = row is not None or not self.news, bool(self.news)
         news.update(cells.clean(self.news))
         if row is None:
-            told.show(((f" requests of {self.address}, as they run" if self.address is not None else "", "faint"),))
+            starting = self._starting()
+            watched = f" requests of {self.address}, as they run" if self.address is not None else ""
+            told.show(((f" {starting}" if starting else watched, "faint"),))
             waiting = ("nothing was asked yet",) if self.version else ()
-            self.table.show(requests.rows, waiting if self.address is not None else NOTHING)
+            self.table.show(requests.rows, waiting if self.address is not None or starting else NOTHING)
             self.hints.show((("⏎", "Open"), ("n", "Server"), ("esc", "Chat"), (keys.help_key(), "Keys")))
             return
         figures = [
