@@ -173,7 +173,9 @@ class ConversationList(Vertical):
     def _nothing(self) -> str:
         """Said in the place of the keys: nothing matches, or nothing was ever kept."""
         everything = not self.query_one("#query", Input).value and self.query_one(KindRow).kind == ALL
-        return "what is said is kept here" if everything else "nothing found · esc"
+        keeper = host(self).keeper
+        kept = (keeper.trouble if keeper is not None else "") or "what is said is kept here"
+        return kept if everything else "nothing found · esc"
 
     def on_descendant_focus(self) -> None:
         self._head()
