@@ -135,7 +135,7 @@ def test_holes_are_read_as_they_are_written() -> None:
     assert list(pieces("a[MASK:12]b[MASK:1][MASK:3]")) == ["a", 12, "b", 1, 3]
     assert list(pieces("\\[MASK:8] is [MASK] [MASK:1]")) == ["[MASK:8] is [MASK] ", 1]
     for wrong in ("[MASK:0]", "[MASK:]", "[MASK:-1]", "[MASK:x]", "[MASK:²]", "[MASK:99999999]"):
-        with pytest.raises(ParameterError, match="a whole number from 1, got"):
+        with pytest.raises(ParameterError, match="a whole number from 1 to 1,048,576, got"):
             list(pieces(f"a {wrong}"))
 
 

@@ -167,7 +167,7 @@ def test_a_mac_with_metal_says_what_is_known_of_its_kernels(
     monkeypatch.setenv("LIKELY_KERNELS", str(tmp_path / "kernels"))
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
-    monkeypatch.setattr("mlx.core.device_info", lambda: {"device_name": "Apple M4 Pro"})
+    monkeypatch.setattr("mlx.core.device_info", lambda *_: {"device_name": "Apple M4 Pro"})
     code, out, _ = likely("doctor")
     for line in (
         "processor     ok: Apple Silicon", "macOS         ok: 15.1", "device        metal: Apple M4 Pro",

@@ -391,7 +391,7 @@ def test_a_verifier_that_crashes_keeps_the_paths(likely: Likely) -> None:
 
 
 def test_a_search_by_steps_says_what_its_verifier_says(likely: Likely) -> None:
-    asked = "reason", "hello", "-n", "2", "--beams", "2", "--temp", "0", "--method", "steps", "--extract", "line"
+    asked = "reason", "hello", "-n", "4", "--beams", "2", "--temp", "0", "--method", "steps", "--extract", "line"
     code, out, err = likely(*asked, "--verifier", "sh -c 'exit 3'")
     assert code == 0 and "answer: xyz" in out and err.count("the verifier ended with 3: it said nothing") == 1
 
