@@ -178,8 +178,8 @@ def _older_mlx(machine: Machine) -> int:
     """
     from importlib.metadata import PackageNotFoundError, distribution
 
-    chip, system = re.match(r"Apple M(\d+)", machine.chip), re.match(r"macOS (\d+\.?\d*)", machine.system)
-    if chip is None or system is None or int(chip[1]) < 5 or float(system[1]) < 26.2:
+    chip, system = re.match(r"Apple M(\d+)", machine.chip), re.match(r"macOS (\d+)\.?(\d*)", machine.system)
+    if chip is None or system is None or int(chip[1]) < 5 or (int(system[1]), int(system[2] or 0)) < (26, 2):
         return 0
     try:
         built = re.search(r"macosx_(\d+)", distribution("mlx-metal").read_text("WHEEL") or "")

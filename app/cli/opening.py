@@ -237,14 +237,12 @@ def tell(line: str) -> None:
 
 
 def default_model() -> str:
-    """The model to use where none is named: the one chosen last, the only one here, or the answer to a question.
+    """The model to use where none is named: `chosen_model`, or the answer to a question.
 
     UsageError, in one line that says how to choose, where there is nobody to ask.
     """
-    from likely.engine.sources import store
-
-    if info := store.default():
-        return info.name
+    if name := chosen_model():
+        return name
     from likely.app.cli.choosing import ask
 
     return ask()

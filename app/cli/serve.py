@@ -1,6 +1,5 @@
 """`likely serve`: an endpoint on this machine that speaks OpenAI's protocol, Anthropic's and Ollama's."""
 
-import os
 from dataclasses import replace
 
 import click
@@ -93,7 +92,7 @@ def command(
     if api_key is not None and not api_key.strip():
         raise ParameterError("--api-key is empty, so that anybody would be served: give a key, or leave it out")
     options = ServeOptions(
-        tuple(with_rope(model, rope) for model in models or (os.environ.get("LIKELY_MODEL") or default_model(),)),
+        tuple(with_rope(model, rope) for model in models or (default_model(),)),
         host,
         port,
         api_key or "",

@@ -23,9 +23,9 @@ from likely.app.serve.front import Front, WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
 from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.reading import AnswerReader
-from likely.app.serve.requests import TOO_LONG, RequestRefused
+from likely.app.serve.requests import RequestRefused, refused
 from likely.app.watch.lines import WATCH
-from likely.engine.errors import ContextOverflow, DeviceFull, LikelyError
+from likely.engine.errors import LikelyError
 
 SSE = "text/event-stream"
 PART = 64 << 10  # bytes of a body that are sent at once
@@ -136,15 +136,8 @@ class LoggedResponse(Response):
                     await _unless(gone, self._answer(self.does, body, scope, receive, told, exchange))
                 finally:
                     gone.cancel()
-            except RequestRefused as error:
-                await self._refuse(error, scope, receive, told, exchange, sent)
-            except ContextOverflow as error:
-                await self._refuse(RequestRefused(str(error), kind=TOO_LONG), scope, receive, told, exchange, sent)
-            except DeviceFull as error:  # nothing is wrong with the request
-                full = RequestRefused(str(error), status=503, kind="server_error")
-                await self._refuse(full, scope, receive, told, exchange, sent)
             except LikelyError as error:
-                await self._refuse(RequestRefused(str(error)), scope, receive, told, exchange, sent)
+                await self._refuse(refused(error), scope, receive, told, exchange, sent)
             except asyncio.CancelledError:
                 ends = RequestRefused("the server is ending", status=503, kind="server_error")
                 await self._refuse(ends, scope, receive, told, exchange, sent)

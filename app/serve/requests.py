@@ -16,7 +16,7 @@ from likely.app.requests import ModelFacts
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ContextOverflow, DataError, LikelyError
+from likely.engine.errors import ContextOverflow, DataError, DeviceFull, LikelyError
 from likely.engine.prompt import Prompt
 from likely.engine.thinking import THINK, Thinking
 from likely.engine.tools.call_format import JSON, CallFormat
@@ -44,16 +44,28 @@ class RequestRefused(LikelyError):
         self.headers = {**HEADERS.get(status, {}), **(headers or {})}
 
 
+def refused(error: LikelyError, field: str = "") -> RequestRefused:
+    """The refusal of a request in which the engine finds something wrong, by its field where that is known."""
+    if isinstance(error, RequestRefused):
+        return error
+    line = f"{field}: {error}" if field else str(error)
+    match error:
+        case ContextOverflow():
+            return RequestRefused(line, field, kind=TOO_LONG)
+        case DeviceFull():  # nothing is wrong with the request
+            return RequestRefused(str(error), status=503, kind="server_error")
+        case _:
+            return RequestRefused(line, field)
+
+
 @contextmanager
 def refused_by(field: str, *kinds: type[LikelyError]) -> Iterator[None]:
     """Refuse, by the name of a field, a prompt in which the engine finds something wrong, and errors of these kinds."""
-    wrong: tuple[type[LikelyError], ...] = (DataError, *kinds)
+    wrong: tuple[type[LikelyError], ...] = (ContextOverflow, DataError, *kinds)
     try:
         yield
-    except ContextOverflow as error:
-        raise RequestRefused(f"{field}: {error}", field, kind=TOO_LONG) from None
     except wrong as error:
-        raise RequestRefused(f"{field}: {error}", field) from None
+        raise refused(error, field) from None
 
 
 @contextmanager

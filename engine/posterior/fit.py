@@ -207,10 +207,11 @@ def join(
         raise ParameterError(f"an ensemble has {FEWEST} to {MOST} members, got {len(others) + 1}")
     own, scale = opened.adapter.parameters(), {p: f.scale for p, f in opened.adapter.factors.items()}
     members, digests = [own], {digest(opened.folder): opened.folder}
-    recipe, draws = _trained_by(opened.folder), dict[Any, Path]()
-    for folder in (opened.folder, *others):
-        if (theirs := _trained_by(folder)) and recipe:
-            draw = theirs["seed"], theirs["data"]
+    recipes, draws = {folder: _trained_by(folder) for folder in (opened.folder, *others)}, dict[Any, Path]()
+    own_recipe = recipes[opened.folder]
+    for folder, recipe in recipes.items():
+        if recipe and own_recipe:
+            draw = recipe["seed"], recipe["data"]
             if (twin := draws.setdefault(draw, folder)) != folder:
                 raise ParameterError(
                     f"{folder} and {twin} were both trained with --seed {draw[0]} on {draw[1]}, the same start and "
@@ -227,7 +228,7 @@ def join(
         if (twin := digests.setdefault(digest(folder), folder)) != folder or folder == opened.folder:
             raise ParameterError(f"{folder} and {twin} are the same adapter: members are trained with their own --seed")
         members.append(theirs)
-        if differing := _differing(recipe, _trained_by(folder)):
+        if differing := _differing(own_recipe, recipes[folder]):
             complain(f"{folder} was not trained as {opened.folder} was ({differing}): they differ by more than a seed")
     stacked = {name: np.stack([np.asarray(m[name].astype(mx.float32)) for m in members]) for name in own}
     return _written(opened, Ensemble(stacked), None, 0)

@@ -67,7 +67,7 @@ def drawing(run: TrainingRun, progress: Report = silent) -> Drawing:
         began = now()
         group = rollouts.said(run, each, c.answers, (TRIAL, i), tokens=begun)
         took_s, known = since(began), [len(one.ids) for one in group]
-        prompt, lengths = len(each.ids), whole(known, [one.reason == "length" for one in group], c.tokens)
+        prompt, lengths = len(each.ids), whole_lengths(known, [one.reason == "length" for one in group], c.tokens)
         left -= sum(known)
         drawn_s += took_s * sum(lengths) / max(1, sum(known))
         some = lengths[:: 1 if c.kl else rollouts.SHOWN]  # that the base reads, too
@@ -85,7 +85,7 @@ def drawing(run: TrainingRun, progress: Report = silent) -> Drawing:
     )
 
 
-def whole(lengths: Sequence[int], cut: Sequence[bool], limit: int) -> list[int]:
+def whole_lengths(lengths: Sequence[int], cut: Sequence[bool], limit: int) -> list[int]:
     """The lengths of texts of which some were cut before the limit: these go on as long as a text does that ends with
     each token as often as these did."""
     ends = (len(cut) - sum(cut)) / max(1, sum(lengths))

@@ -76,7 +76,7 @@ class RewardHistory:
         """The reward with its 95 % interval, and the share of held-out problems that one answer solves."""
         xs, raw = _column(steps, lambda one: one.step), _column(steps, lambda one: one.reward)
         mean = smooth(raw)
-        means = [recent(steps[:end]) for end in range(1, len(steps) + 1)]
+        means = [recent(steps[max(0, end - SPAN) : end]) for end in range(1, len(steps) + 1)]
         bounds = np.array([one.interval for one in means], float).reshape(-1, 2)
         bounds[~np.isfinite([one.error for one in means])] = np.nan  # nothing is known of them
         parts: list[tuple[str, str]] = [("REWARD", "heading")]

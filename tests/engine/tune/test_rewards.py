@@ -29,7 +29,7 @@ from likely.engine.tune import rollouts
 from likely.engine.tune.begun import options
 from likely.engine.tune.control import Ended
 from likely.engine.tune.data import read as read_rows
-from likely.engine.tune.forecast import whole
+from likely.engine.tune.forecast import whole_lengths
 from likely.engine.tune.metrics import read
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.row_scores import target_losses
@@ -338,9 +338,9 @@ def test_the_length_of_whole_answers_is_told_by_their_beginnings() -> None:
     random, limit, begun = np.random.default_rng(3), 400, 40
     ends = random.geometric(1 / 100, 20_000)
     lengths, cut = np.minimum(ends, begun), ends > begun
-    told = whole(lengths.tolist(), cut.tolist(), limit)
+    told = whole_lengths(lengths.tolist(), cut.tolist(), limit)
     assert np.mean(told) == pytest.approx(np.minimum(ends, limit).mean(), rel=0.02)
-    assert whole([5, 8], [False, False], 8) == [5, 8] and whole([4, 4], [True, True], 9) == [9, 9]
+    assert whole_lengths([5, 8], [False, False], 8) == [5, 8] and whole_lengths([4, 4], [True, True], 9) == [9, 9]
 
 
 @pytest.mark.slow(2)
