@@ -8,7 +8,7 @@ front of the BLAS takes the softmax inside the second one, for which each value 
 For many queries it is numpy's. The scores of a block of queries are one matmul a key/value head (all query heads of the
 group at once), exponentiated in place through a view, and multiplied with the values. It evaluates as it goes, so it
 has no derivative: only for queries that stand in a cache, which nobody differentiates. Measured on 512 tokens and 9
-heads of 64: 4.2 ms, against 52 by `mx.fast.scaled_dot_product_attention` (docs/log.md).
+heads of 64: 4.2 ms, against 52 by `mx.fast.scaled_dot_product_attention` (benchmarks/log).
 """
 
 import math

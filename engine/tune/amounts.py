@@ -1,7 +1,7 @@
 """Amounts of a training: batch, passes and rate chosen from the data, where nothing is asked for.
 
 A batch that holds a small data set whole makes one step of it, and one step teaches nothing. So a small data set is
-trained in small batches, often and fast; a large one once and slowly. What stands here was measured (docs/log.md,
+trained in small batches, often and fast; a large one once and slowly. What stands here was measured (benchmarks/log,
 "few rows by default").
 """
 

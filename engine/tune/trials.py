@@ -1,7 +1,7 @@
 """Trial of a remedy: a few steps of a run from its start at a higher rate, where it has hardly begun to learn.
 
 The run's own adapter is put aside for as long, and nothing is written that stays. A higher rank is not tried: of a run
-that has hardly begun, four times the rank moves as much as three times the rate, and costs more (docs/log.md). Knows
+that has hardly begun, four times the rank moves as much as three times the rate, and costs more (benchmarks/log). Knows
 nothing of how it is said.
 """
 

@@ -2,7 +2,7 @@
 
 The `scipy-openblas32` wheel has kernels for every processor of its architecture and chooses when it is loaded; a build
 for one processor ends the process on another (SIGILL), so a library that cannot choose is not used. Measured on 2 cores
-of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3 (docs/log.md).
+of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3 (benchmarks/log).
 
 What mlx calls is `gemv.c`, prebuilt for the two Linux architectures. Products of up to eight rows with a weight, which
 is all that decoding does, it computes itself (`few.c`), a weight read once for all of them, and the two products of

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from likely.app.cli import likely
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "log.md")]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCREEN = "takes the whole terminal"
 MINUTES = "takes minutes"
 FOREVER = "runs until it is stopped"

@@ -1,7 +1,7 @@
 """Damaged and hostile files of every kind: used, or refused in one line, within bounds of time and memory.
 
-A few hundred seeded cases a kind each day, 10,000 in `make soak`; a line of the table that docs/log.md keeps is printed
-for each kind.
+A few hundred seeded cases of each kind run every day, 10,000 in `make soak`, which prints a line for each kind of
+the table in benchmarks/log.
 """
 
 import io

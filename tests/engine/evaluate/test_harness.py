@@ -1,6 +1,6 @@
 """Both ways between us and lm-evaluation-harness, over stand-ins of its two base classes.
 
-The package itself gave the same numbers once: docs/log.md.
+The package itself gave the same numbers once: benchmarks/log.
 """
 
 import sys

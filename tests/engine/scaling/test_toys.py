@@ -24,7 +24,7 @@ from likely.engine.scaling.toys import Toy, measure, slope
     ids=["quanta", "manifold", "features", "bigrams"],
 )
 def test_what_is_trained_has_the_exponent_of_its_cause(found: list[Toy], within: float) -> None:
-    """At every other size and one seed; all of them: docs/log.md."""
+    """At every other size and one seed; all of them: benchmarks/log."""
     for toy in found:
         result = measure(replace(toy, scale=toy.scale[::2]), 1)
         assert abs(result.off) < within, (toy.name, toy.along, result.exponent.mean, toy.predicted)
