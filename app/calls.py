@@ -6,7 +6,7 @@ works.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol
@@ -26,7 +26,6 @@ from likely.engine.thought_information import informing
 from likely.engine.trace.step import Recipe
 from likely.engine.trace.unmasking import DenoisingStep, Unmasking
 from likely.engine.transforms import Vocabulary, along
-from likely.metal.frozen import frozen
 from likely.models.rope_scaling import RopeScaling
 
 if TYPE_CHECKING:
@@ -207,7 +206,7 @@ def logits(engine: Engine, prompt: Prompt) -> Iterator[Any]:
     yield row
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ReaderAsked:
     """A law that reads: a model's own (`recipe` None), or what is drawn from by a recipe; and the text that it has,
     the `drawn` last tokens of a prompt, None where all of it was given."""

@@ -12,9 +12,8 @@ import shutil
 import sys
 from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
-
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.trace.step import TokenStep
@@ -26,7 +25,7 @@ MARKED = 2  # the level from which a token is underlined or filled: 4 bits
 HEATS = ("surprisal", "entropy", "rank", "off")
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Tint:
     """How text of one level looks. A colour is `#rrggbb`, one of 16 or of 256 by its number, "" the ground's own."""
 

@@ -1,9 +1,9 @@
 """Limits of an answer: its seed, its length, and the texts that end it. Knows nothing of who asks."""
 
-from likely.metal.frozen import frozen
+from dataclasses import dataclass
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The seed of an answer, its length in tokens (at most the context's), and the texts that end it."""
 

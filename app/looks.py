@@ -1,6 +1,7 @@
 """Looks into a model: what its `Inside` is asked about a text, as questions by which answers are kept. No mlx."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import numpy as np
@@ -21,7 +22,6 @@ from likely.engine.inside.looks import (
 )
 from likely.engine.inside.why import Omission, Why
 from likely.engine.prompt import Prompt
-from likely.metal.frozen import frozen
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,12 +88,12 @@ class Inside(Protocol):
         ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class WhyEnded:
     """The end of an answer to why: every word was left out that is to be."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class InsideQuestion(Generic[T]):
     """A question to an `Inside`: a method of it by name, and what that takes besides the ids."""
 

@@ -5,13 +5,13 @@ screen and for lines alike; knows neither, nor how a conversation is kept.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from likely.app.units import bits
 from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
-from likely.metal.frozen import frozen
 from likely.models.rope_scaling import MOST, RopeScaling, apart
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ HEAD = "Earlier in this conversation: "
 NOTHING_BEFORE = "there is nothing before this message to be left out: shorten it, or send it in parts"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Shortening:
     """A conversation without its first `dropped` messages has `size` tokens as a prompt, `whole` with them."""
 

@@ -4,7 +4,7 @@ What the engine reports goes through under the engine's names (`engine.decode.ev
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ from likely.engine.prompt import Prompt
 from likely.engine.statistics.estimates import Estimate
 from likely.engine.trace.step import TokenStep
 from likely.engine.tune.control import TrainControl
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.app.training_kind import TrainingConfig
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Load:
     """Make a model ready: `Progressed`, then `Loaded`; `control` can break off a download.
 
@@ -39,14 +38,14 @@ class Load:
     control: RunControl = field(default_factory=RunControl)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Unload:
     """Let a model go, and end its runs."""
 
     model: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Generate:
     """Continue a prompt: `Began`, the engine's events, `Cached`. Steered and stopped through `control`.
 
@@ -67,7 +66,7 @@ class Generate:
     own: int = 0
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Call:
     """Call a function with a loaded model's engine (`app.calls`): what it yields, or returns, are the events."""
 
@@ -77,7 +76,7 @@ class Call:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class JointCall:
     """Call a function with the engines of several loaded models, in this order; as a `Call` of each otherwise."""
 
@@ -86,12 +85,12 @@ class JointCall:
     args: tuple[Any, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Offer:
     """Which models there are, here and to be had: `Offered`."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Train:
     """Open a run and train: `Progressed`, `TrainingPlan`, the engine's events."""
 
@@ -100,7 +99,7 @@ class Train:
     control: TrainControl
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Foretell:
     """Say what a run would cost and do not begin it: `Progressed`, then lines, the most wanted first."""
 
@@ -108,14 +107,14 @@ class Foretell:
     control: TrainControl
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TrainOn:
     """Train on from where the open run is, after it was stopped or has failed."""
 
     control: TrainControl
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Evaluate:
     """Measure models on tasks: `Progressed`, a scoreboard as it grows, and every item's outcome.
 
@@ -131,12 +130,12 @@ class Evaluate:
     control: RunControl = field(default_factory=RunControl)  # looked at after every item
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Recall:
     """The scoreboard of what was measured before."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Examine:
     """One task under one model or two, item by item: `TaskDetail`."""
 
@@ -144,7 +143,7 @@ class Examine:
     models: tuple[str, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Report:
     """Write what the scoreboard shows as one HTML file: `Reported`."""
 
@@ -156,7 +155,7 @@ ModelRequest = Load | Unload | Generate | Call | JointCall | Offer
 # -- events ----------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """A loaded model, as far as whoever asks it for something has to know it."""
 
@@ -180,7 +179,7 @@ class ModelFacts:
     activation_bits: int | None = None  # to which products round activations, where that was asked for
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ModelOffer:
     """A model that can be chosen."""
 
@@ -193,7 +192,7 @@ class ModelOffer:
     date: float = 0.0  # since when it is here, in seconds since 1970; 0 where it is not, or unknown
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Progressed:
     """A model, or a run that trains it, is being made ready."""
 
@@ -203,21 +202,21 @@ class Progressed:
     total: int = 0  # 0: unknown
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A model is ready."""
 
     facts: ModelFacts
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Began:
     """A run has started: the ids that its first token follows."""
 
     ids: tuple[int, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CanvasLaid:
     """The canvas of a run, masks and all; what is shown of it begins at `first`. Ids that are `special` are no text."""
 
@@ -226,21 +225,21 @@ class CanvasLaid:
     special: frozenset[int]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class FillEnded:
     """No more passes come: every mask has become a token, or (`cancelled`) a person has stopped it."""
 
     cancelled: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Bounding:
     """So many masked canvases of a bound were read."""
 
     canvases: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Bounded:
     """A bound on -log p in nats, of so many tokens in all, with its Monte-Carlo error."""
 
@@ -248,14 +247,14 @@ class Bounded:
     tokens: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Cached:
     """The bytes that a model's caches hold at the end of a run."""
 
     nbytes: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Scored:
     """A step for every token; `spans` are the token ranges that cover the contents asked for (None: not found), and
     the `last` tokens are those of the prompt's last part."""
@@ -265,28 +264,28 @@ class Scored:
     last: int = 0
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Crossed:
     """Each law's own text read by each other one: a difference from author to reader, by their places."""
 
     differences: "Mapping[Pair, Difference]"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class WidthsMeasured:
     """Reports of a model in each number of bits a weight, fewest first."""
 
     reports: "tuple[QuantizationReport, ...]"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Offered:
     """The models that can be chosen."""
 
     offers: tuple[ModelOffer, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Reported:
     """A report was written."""
 

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from threading import Lock
@@ -50,10 +50,9 @@ from likely.engine.trace.file import recipe_from_row, recipe_row
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Snapshot
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Summary:
     """A conversation in a list. `excerpt` is where a search matched."""
 

@@ -15,13 +15,12 @@ import sys
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Literal, Protocol, TypeVar
 
 from likely.engine.errors import LikelyError, out_of_memory
-from likely.metal.frozen import frozen
 
 GLANCE_S = 0.05  # between two turns of jobs that all wait
 REST_S = 1.0  # without a job, after which the thread rests
@@ -33,7 +32,7 @@ T = TypeVar("T")
 Tell = Callable[[Any], None]  # reports an event from inside a turn
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Failed:
     """A job did not succeed. `trace` is set where it was a bug rather than something to act on, `error` else.
 
@@ -46,7 +45,7 @@ class Failed:
     restarted: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Closed:
     """Nothing more comes of a job: sent once for each, however it ended."""
 
@@ -80,7 +79,7 @@ class Executor(Protocol):
         ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Job:
     """The events of a request that are still to come, and whether they are little work."""
 

@@ -6,7 +6,7 @@ loaded.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -17,7 +17,6 @@ from likely.engine.errors import ParameterError
 from likely.engine.home import expanded
 from likely.engine.transforms import Constraint
 from likely.engine.whole_file import read_whole
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode.strategy import Strategy
@@ -29,7 +28,7 @@ FORMS = {"regex": "RE", "json-schema": "FILE", "choice": "TEXT | TEXT"}  # kinds
 APART = "|"  # between two texts of a choice
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class AnswerForm:
     """One of `FORMS`: `text` is what was written, `grammar` the expression or the schema, `texts` the choices."""
 

@@ -10,7 +10,7 @@ tokenizer's spellings mostly gives them little; `likely eval --text F --paths N`
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +32,6 @@ from likely.engine.transforms import (
     run,
     start,
 )
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode.strategy import Strategy
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 OF_ROWS: tuple[type[Transform], ...] = (Temperature, DynamicTemperature, TopK, TopP, MinP, Typical, TopNSigma)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One text: the tokenizer's ids for it with the likeliest end of text, and its log-probability as an answer, nats.
 

@@ -9,7 +9,7 @@ Plain data. Knows nothing of models, ids of chat templates, files or the screen.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from types import MappingProxyType
@@ -19,13 +19,12 @@ from likely.engine.inside.why import Reason
 from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.trace.trace import Trace
-from likely.metal.frozen import frozen
 
 ROOT = ""
 ROLES = ("user", "assistant", "text", "tool")  # tool: what calls came to
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Fork:
     """A place where the tree can part: after `at` units of `node` (None: after all of it).
 
@@ -39,7 +38,7 @@ class Fork:
 Way = tuple[Fork, str | None]  # out of a fork: a child, or (None) the segment's own continuation
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Node:
     """One segment: written by a person (`text`) or drawn from the model (`steps`).
 
@@ -69,7 +68,7 @@ class Node:
         return len(self.steps) if self.drawn else len(self.text)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Segment:
     """The part of a node that lies on a lineage: its first `length` units."""
 
@@ -89,7 +88,7 @@ class Segment:
         return "".join(step.text for step in self.steps if not step.special)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Message:
     """Segments that belong together: what one side said."""
 
@@ -109,7 +108,7 @@ class Message:
         return self.segments[-1].node
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Conversation:
     """All that was said, the branch that is checked out, and how the next token is to be drawn."""
 

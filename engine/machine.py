@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from shlex import quote
@@ -16,14 +17,13 @@ import numpy as np
 from likely.engine.pace import now, since
 from likely.metal import METAL, blas, left_alone, mx, packed
 from likely.metal.device import available, compiles
-from likely.metal.frozen import frozen
 
 PACKAGES = ("likely", "mlx", "mlx-lm", "tokenizers", "textual", "numpy")
 SLOW_GFLOPS = 20.0  # a matmul below this is the reference BLAS, or tuned threads in each other's way
 WEIGHT = 1 << 29  # bytes
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Machine:
     """Facts that do not change while the program runs; sizes in bytes."""
 

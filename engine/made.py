@@ -10,7 +10,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from likely.engine import json_reader
@@ -19,14 +19,13 @@ from likely.engine.home import expanded, home
 from likely.engine.lock import locked, silent
 from likely.engine.whole_file import write_whole
 from likely.metal.errors import nearest_names
-from likely.metal.frozen import frozen
 
 ADAPTER, FUSED, QUANTISED, PRETRAINED = "adapter", "fused", "quantised", "pretrained"
 BEST = "best"  # in an adapter's folder: the weights of the least validation loss, or the most held-out pass@1
 RECORD = {"path": str, "kind": str, "base": str}
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Made:
     """Something that was made here, where it was put, and of which model."""
 

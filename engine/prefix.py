@@ -18,6 +18,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ from likely.engine.decode.branches import Branches, ahead, chunk
 from likely.engine.errors import CacheError, CheckpointError
 from likely.engine.sources import array_file
 from likely.metal import mx
-from likely.metal.frozen import frozen
 from likely.models.cache import Cache
 
 SEGMENT = 64  # tokens, where rows are what they were whatever was read with them; else what is read at once
@@ -36,7 +36,7 @@ MEMORY = 256 << 20  # bytes
 DISK = 1 << 30
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PrefixSegment:
     """Keys and values of all layers at some positions, and the model's last hidden states there."""
 
@@ -52,7 +52,7 @@ class PrefixSegment:
         return self.arrays["hidden"].shape[0]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TrieEntry:
     """A segment's entry in the trie."""
 

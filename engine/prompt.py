@@ -6,6 +6,7 @@ that a branch goes on from exactly what is on the screen. Knows nothing of sessi
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,6 @@ import numpy as np
 from likely.engine.errors import ParameterError
 from likely.engine.thinking import EFFORT, switch
 from likely.engine.tokenizer.template import Message
-from likely.metal.frozen import frozen
 
 PARAGRAPH = "\n\n"  # after each turn of a chat with a model that has no template
 
@@ -41,7 +41,7 @@ class Spans(Protocol):
     ) -> tuple[list[int], list[range]]: ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """Turns that go through the chat template, `system` before them, and parts that follow as they are.
 

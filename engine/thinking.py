@@ -6,15 +6,15 @@ no protocol and no screen.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 Kind = Literal["said", "thought", "call"]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Thinking:
     """The marks of one family: a thought begins behind `begin` and ends before `end`.
 
@@ -65,7 +65,7 @@ class Thinking:
         return name if any(name in mark for mark in (self.begin, *self.closing)) else ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CallMarks:
     """The marks of a call: it stands between `begin` and `end`, or behind `begin` where that is "". `inner` are control
     tokens that are part of what it says; `other` may stand in the place of `begin`."""

@@ -8,12 +8,12 @@ where they stood, and blanks beside them. Plain Python: whatever scores a text i
 
 import math
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from likely.engine.statistics.scores import perplexity, total
 from likely.engine.thinking import ThoughtSpan
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 
 class TextScorer(Protocol):
@@ -22,7 +22,7 @@ class TextScorer(Protocol):
     def scoring(self, ids: Sequence[int], *, start: int = 0) -> Generator[int, None, Sequence[TokenStep]]: ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PartFigures:
     """The tokens of a thought, or of what is said behind it: their number, perplexity and mean entropy (nats), None
     where no distribution of any is known."""
@@ -32,7 +32,7 @@ class PartFigures:
     entropy: float | None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ThoughtInformation:
     """The log-probabilities, in nats, of an answer's tokens, those behind its thought: as they were drawn, `given` the
     thought, and `without` it. None for a token that has none."""

@@ -6,11 +6,11 @@ Bandwidths are Apple's published figures, in GB/s; the widest where a chip name 
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from likely.metal import left_alone, mx
-from likely.metal.frozen import frozen
 
 BANDWIDTH = {
     "M1": 68, "M1 Pro": 200, "M1 Max": 400, "M1 Ultra": 800,
@@ -23,7 +23,7 @@ BANDWIDTH = {
 COMPILE = "LIKELY_COMPILE"  # in the environment: 1 compiles the steps of a model on any machine, 0 on none
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Device:
     """The chip that runs the kernels. Where there is no Metal: `name` is "cpu" and `bandwidth` is unknown."""
 

@@ -8,12 +8,12 @@ forced for a block, and then what it cannot take is an error.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from likely.metal import kernel, mx
 from likely.metal.errors import KernelError
-from likely.metal.frozen import frozen
 from likely.metal.kv import KV, QuantizedRows
 from likely.metal.mask import Mask
 
@@ -29,7 +29,7 @@ faster: dict[str, bool] = {}
 _forced: Path | None = None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Shape:
     """The attention of a model: what its kernels are compiled, compared and timed for."""
 

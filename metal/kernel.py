@@ -9,13 +9,13 @@ step is data. Knows nothing of what a kernel computes.
 import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from likely.metal import mx
 from likely.metal.device import available as available
-from likely.metal.frozen import frozen
 
 FOLDER = Path(__file__).parent / "kernels"
 BODY = "//: body\n"
@@ -89,7 +89,7 @@ def _kernel(
 Outputs = tuple[tuple[str, tuple[int, ...], mx.Dtype], ...]  # name, shape, dtype
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class KernelCall:
     """A kernel of one structure for inputs of one shape: all of a call but its arrays, so that each call is short."""
 

@@ -5,12 +5,13 @@ a cache whose recent rows are exact. Attention treats the chain as one sequence 
 Knows nothing of how rows get here (that is a cache's work) nor of masks.
 """
 
+from dataclasses import dataclass
+
 from likely.metal import mx
 from likely.metal.errors import KernelError
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class QuantizedRows:
     """Rows [B, Hkv, capacity, D] in the layout of `mx.quantize`: in a group, a value is scale * code + bias."""
 
@@ -38,7 +39,7 @@ class QuantizedRows:
         return mx.dequantize(codes, scales, biases, self.group_size, self.bits)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class KV:
     """The keys and values of one layer: rows [B, Hkv, capacity, D] of which the first `lengths` are valid.
 

@@ -5,16 +5,15 @@ belong to the same document, and the tree allows it. The kernels evaluate the sa
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from likely.metal import mx
 from likely.metal.errors import KernelError
-from likely.metal.frozen import frozen
 
 FAR = 2**30  # a position beyond every context
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Mask:
     """The rules, combined with "and"; the default is plain causal attention.
 

@@ -5,17 +5,17 @@ chosen for what is stored of it: with 16-bit scales the largest error is half of
 Knows nothing of caches.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from likely.metal import kernel, mx
 from likely.metal.errors import KernelError
-from likely.metal.frozen import frozen
 from likely.metal.kernel import Constant
 from likely.metal.kv import QuantizedRows
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Format:
     """How rows are stored: `bits` 16 keeps the dtype; 8 or 4 quantise, with scales and biases of dtype `scales`."""
 
@@ -27,7 +27,7 @@ class Format:
 PLAIN = Format()
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rotary:
     """Rotary embedding: the angle of pair i at position p is p * frequencies[i]. arXiv:2104.09864, equation 15.
 
@@ -38,7 +38,7 @@ class Rotary:
     traditional: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Norm:
     """RMS norm of each head's query and key: x / sqrt(mean(x^2) + eps) * weight."""
 
@@ -50,7 +50,7 @@ class Norm:
 Dims = tuple[int, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class _Shapes:
     """All of a `ProjectedTokens` but its numbers."""
 
@@ -68,7 +68,7 @@ class _Shapes:
         return self.special or (PLAIN, PLAIN)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ProjectedTokens:
     """T new tokens as a layer's projections give them, the first at position `offsets`, and what becomes of them.
 
@@ -94,7 +94,7 @@ class ProjectedTokens:
         return rows.shape, rows.dtype, self.kv_heads, where, angles, rotary.traditional, normed, formats
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PreparedRows:
     """Rows as attention and the cache take them: queries [B, H, T, D], and keys and values [B, Hkv, T, D]."""
 

@@ -4,19 +4,18 @@ float32 throughout. Memory is bounded: queries are taken in chunks, so that no m
 and a chunk only touches the keys that its mask can reach.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from likely.metal import mx
 from likely.metal.cpu_attention import exp
-from likely.metal.frozen import frozen
 from likely.metal.kv import KV, floats
 from likely.metal.mask import Mask
 
 SCORES = 1 << 25  # scores at once: 128 MB
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Which reports attention makes besides its output, from the same pass."""
 
@@ -26,7 +25,7 @@ class Emit:
     scores: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class AttentionReport:
     """The reports asked for with `Emit`; the rest is None. Nats. An attention sink counts as one more outcome."""
 
@@ -83,7 +82,7 @@ def _added(xs: list[mx.array], ys: list[mx.array]) -> list[mx.array]:
     return [x + y for x, y in zip(xs, ys, strict=True)]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class _Segment:
     keys: mx.array  # [b, Hkv, n, D], b is B or 1
     values: mx.array

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from likely.metal import mx, qkv_prepare
 from likely.metal.attention import CAUSAL, KV, AttentionReport, Emit, Mask, Masks, QuantizedRows, attention
-from likely.metal.frozen import frozen
 from likely.models.config import ModelConfig
 from likely.models.layer_cache import KVCache, NewRows
 from likely.models.layers import Norm, Product, onto
@@ -17,7 +16,7 @@ from likely.models.rotation import Rotation, Turns
 Array = mx.array
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RowRotation:
     """How our kernel turns the new rows: the position of the first, int32 [1 or B], and each rotation's frequencies."""
 

@@ -1,6 +1,7 @@
 """A model's configuration in our names. Plain data; a family makes it of a published one (`models.families.llama`)."""
 
-from likely.metal.frozen import frozen
+from dataclasses import dataclass
+
 from likely.models.errors import ConfigError
 from likely.models.keys import ACTIVATIONS, MOST
 from likely.models.rope import Rope
@@ -8,7 +9,7 @@ from likely.models.rope import Rope
 MAX_HEAD = 4096  # eight times what there is; the tables of rotations are quadratic in it
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Experts:
     """A mixture of experts in place of a layer's MLP: a router sends each token to `active` of `count`."""
 
@@ -19,7 +20,7 @@ class Experts:
     normalise: bool = True  # whether the weights of the chosen sum to 1; always so for "chosen"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class MaskedDiffusion:
     """A model that says at each position which token stands there where it sees the mask.
 
@@ -31,7 +32,7 @@ class MaskedDiffusion:
     block: int = 0  # positions of a block; 0: all are one
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """The shape of a transformer. C `width`, H `heads`, Hkv `kv_heads`, D `head_size`, V `vocab_size`."""
 

@@ -8,11 +8,11 @@ the state in front of it; else `hidden` gives the logits themselves and `head` h
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from likely.metal import mx
 from likely.metal.attention import Emit, Mask
-from likely.metal.frozen import frozen
 from likely.models.cache import Cache
 from likely.models.config import ModelConfig
 from likely.models.errors import CacheError, ConfigError
@@ -152,7 +152,7 @@ class ForeignCache(Cache):
         raise CacheError(f"the cache of a {self.family} cannot be shared: it runs by mlx-lm's cache")
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class _Row:
     """A row of a full ring, and where the ring stood, before a token was written over it."""
 

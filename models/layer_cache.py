@@ -6,21 +6,20 @@ prefix included. Knows nothing of attention; `append` returns the `KV` that it r
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import numpy as np
 
 from likely.metal import memory, mx
 from likely.metal.attention import KV, Mask, QuantizedRows
-from likely.metal.frozen import frozen
 from likely.metal.qkv_prepare import PLAIN, Format
 from likely.models.errors import CacheError
 
 FIRST = 256  # rows of a new buffer
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class NewRows:
     """Where T new rows go, made once a step for all layers that hold the same number of rows."""
 
@@ -30,7 +29,7 @@ class NewRows:
     end: int  # the longest
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RowSize:
     """Size of the keys of one position, and of its values: so many numbers of so many bytes each."""
 
@@ -38,7 +37,7 @@ class RowSize:
     size: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Tail:
     """A buffer that the oldest rows leave: it keeps at least `recent`, and `block` or more go at once."""
 

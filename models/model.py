@@ -7,18 +7,18 @@ traced) is asked of it by name. Knows none of them.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from likely.metal import mx
 from likely.metal.attention import AttentionReport, Emit, Mask
-from likely.metal.frozen import frozen
 from likely.models.cache import Cache
 from likely.models.config import ModelConfig
 from likely.models.layer_cache import FIRST
 from likely.models.rotation import Rotation
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Activations:
     """Hidden states and attention of one pass."""
 

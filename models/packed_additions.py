@@ -6,19 +6,18 @@ adapters or directions: what stands on the graph says what it adds (`models.nati
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from likely.metal.frozen import frozen
 from likely.metal.packed import ALIGNED, LANES, PackedMatrix, Room
 
 PRODUCTS = ("qkv", "out", "gate_up", "down")  # of a layer
 EMBED, HEAD = "embed", "head"
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class LowRank:
     """Change of a product's outputs [start, stop): y becomes gain (y + scale (x A) B) + shift, biases after the gain.
 
@@ -39,7 +38,7 @@ class LowRank:
         return int(self.a.nbytes + -(-self.b.shape[1] // LANES) * LANES * self.b.shape[0] * 4 + 2 * ALIGNED)
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Additions:
     """All that a model has beside its weights."""
 

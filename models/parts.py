@@ -6,10 +6,10 @@ replaced, and it looks past what stands around a layer (an adapter, a sum over r
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from likely.metal import mx
-from likely.metal.frozen import frozen
 from likely.models.block import Block
 from likely.models.layers import Embedding, JoinedProducts, LayerNorm, RMSNorm, bare, linear
 from likely.models.mlp import GatedMLP, Mixture
@@ -22,7 +22,7 @@ EXPERTS = ("gate", "up", "down")
 JOINED = {"qkv": ("q", "k", "v"), "gate_up": ("gate", "up")}  # products of one input
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TensorNames:
     """Our roles -> what a family's checkpoints call them: outside the layers, and below one."""
 
@@ -55,7 +55,7 @@ class TensorNames:
         return role in self.layer
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ModelPart:
     """One tensor of a checkpoint, its bias or the scales of its groups included.
 

@@ -5,16 +5,16 @@ A pair (a, b) of a head's dimensions at position p turns by the angle p * freque
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from likely.metal.frozen import frozen
 from likely.models.keys import Keys
 
 _ORIGINAL = "original_max_position_embeddings"
 LARGEST = 1e15  # of any number here: what is computed of two such is one still
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rope:
     """How positions turn the first `dims` of a head's dimensions."""
 

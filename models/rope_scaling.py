@@ -14,10 +14,9 @@ a longer context costs (`engine.context_price`).
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Self
 
-from likely.metal.frozen import frozen
 from likely.models.config import ModelConfig
 from likely.models.errors import ConfigError
 from likely.models.rope import Rope
@@ -28,7 +27,7 @@ MARK = "@"  # between a model's name and its scaling
 MOST = 64.0
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RopeScaling:
     """One of `KINDS`, for a context of `factor` times as many positions."""
 

@@ -6,16 +6,16 @@ than `mx.fast.rope`, and for a single position it is one small product; on a GPU
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 from likely.metal import mx
 from likely.metal.device import gpu
-from likely.metal.frozen import frozen
 from likely.metal.qkv_prepare import Rotary
 from likely.models.rope import Rope
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class DocumentTurns:
     """The turns of documents that stand one after another in a row."""
 

@@ -5,10 +5,10 @@ gives the bits and the scales give the group; a setting that disagrees with them
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from likely.metal import mx
-from likely.metal.frozen import frozen
 from likely.models.errors import CheckpointError, ConfigError
 from likely.models.keys import refuse_left
 
@@ -20,7 +20,7 @@ MODES = {
 }
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PackedLayout:
     """How a matrix is packed: `bits` a value, a scale for each `group_size` values of a row."""
 
@@ -38,7 +38,7 @@ class PackedLayout:
                 raise ConfigError(f"quantization: {name} must be one of {known} in mode {self.mode}, got {value}")
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PackedRows:
     """Rows [out, in], or [experts, out, in], packed in `layout`."""
 

@@ -7,6 +7,7 @@ options do.
 """
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -16,12 +17,11 @@ from likely.app.cli.factorisation import LEFT_TO_RIGHT, SEARCHES, UNMASKING
 from likely.engine.presets import PARAMETERS, PRESETS
 from likely.engine.reason import belief
 from likely.engine.transforms import TRANSFORMS, Parameter
-from likely.metal.frozen import frozen
 
 Values = dict[str, Any]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class OptionRule:
     """Of a verb's options, by parameter name, `refused` are, or all but `only`, where the rule holds: where nothing of
     `needs` is given, where something of `beside` is, or by `when`. What is given is an option, or one of a value:

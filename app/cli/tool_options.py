@@ -1,6 +1,7 @@
 """Options of tools that an answer may call: servers, names, and how many calls are made without a question."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,7 +9,6 @@ import click
 from likely.app.cli.table_options import options
 from likely.app.tools.consent import MAX_CALLS
 from likely.engine.errors import ParameterError
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.tools.tool import Tool
@@ -27,7 +27,7 @@ tool_options = options(
 )  # fmt: skip
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolsAsked:
     """Servers and names of tools that the options ask for, those that are called without a question, and how many calls
     at most."""

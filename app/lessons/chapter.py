@@ -36,7 +36,7 @@ Braces hold an expression and how its number is written. Errors are one line: th
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -45,13 +45,12 @@ from likely.app.lessons.expression import ExpressionError, Value, names, names_i
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.options import read_toml, typed, unknown
-from likely.metal.frozen import frozen
 
 WAS = "was_"  # before a number's name: as it was when the task began
 T = TypeVar("T")
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """A question that is asked before anything is shown."""
 
@@ -61,7 +60,7 @@ class Prediction:
     why: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Exercise:
     """One key on the program; `done` is an expression that says when, "" for whenever a person says so."""
 
@@ -71,7 +70,7 @@ class Exercise:
     shown: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CheckQuestion:
     """A number worked by hand, or a word."""
 
@@ -82,7 +81,7 @@ class CheckQuestion:
     hint: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Yours:
     """A line of the last page: a formula, and a person's own numbers in it."""
 
@@ -91,7 +90,7 @@ class Yours:
     name: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Chapter:
     """One lesson. `numbers` are its own, `state` is how its view begins."""
 

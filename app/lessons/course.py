@@ -1,18 +1,18 @@
 """`Course`: chapters in their order, of the program or of a teacher's folder. Each file of it is one chapter."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from likely.app.lessons import chapter as chapters
 from likely.app.lessons.chapter import Chapter
 from likely.engine.errors import DataError
-from likely.metal.frozen import frozen
 
 SHIPPED = Path(__file__).parent / "chapters"
 OWN = "likely"  # what the progress of the shipped course is kept under
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Course:
     """Chapters by their numbers, rising; `name` is what progress is kept under."""
 

@@ -4,18 +4,17 @@ Immutable: every answer and every look at the view's numbers gives the next less
 """
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from likely.app.lessons import marking
 from likely.app.lessons.chapter import WAS, Chapter
 from likely.app.lessons.expression import ExpressionError, Numbers, Value, filled, names, names_in, value, written
-from likely.metal.frozen import frozen
 
 PREDICT, DO, CHECK, END = ("predict", "do", "check", "end")
 UNKNOWN = "not to be measured here"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How far a chapter is: what is kept of it. `truth` is what the guess was compared with, `right` whether it was,
     None where nothing was guessed."""
@@ -37,7 +36,7 @@ class Standing:
         return bool(self.guess), bool(self.done), self.checked >= len(chapter.check)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """A chapter with how far it is, and what was said of the last answer.
 

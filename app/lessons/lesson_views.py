@@ -9,13 +9,12 @@ line here without a path. Plain data: knows no widget.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from likely.metal.frozen import frozen
 
-
-@frozen
+@dataclass(frozen=True, slots=True)
 class LessonView:
     """A view or a picture beside a lesson: its `numbers` by name, and the keys of `state` that it takes, in words.
 

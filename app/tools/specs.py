@@ -7,6 +7,7 @@ in it is left to them. Knows nothing of what a server offers.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from likely.engine import child_python, json_reader
 from likely.engine.errors import DataError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.tools.tool import Tool
-from likely.metal.frozen import frozen
 
 FILE = "mcp.json"  # in likely's folder
 OWN = {"calculator": "", "folder": "DIRECTORY"}  # servers that ship, and what each wants behind a colon
@@ -24,7 +24,7 @@ ENTRY = {
 }  # fmt: skip
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ServerSpec:
     """One server: a command line and the variables of its environment, or an address and its headers."""
 

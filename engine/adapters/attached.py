@@ -1,17 +1,17 @@
 """Adapters attached to a loaded model, and changes of them in words, as plain data: no mlx."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from likely.engine.errors import ParameterError
 from likely.engine.home import expanded
-from likely.metal.frozen import frozen
 
 AdapterChange = Literal["add", "weigh", "only", "remove"]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Attached:
     """One adapter of a running model. `weight` is how much of its change counts: 1 as trained, 0 not at all."""
 

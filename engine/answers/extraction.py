@@ -4,13 +4,12 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from likely.engine.answers.program import VerifierError
 from likely.engine.errors import ParameterError
-from likely.metal.frozen import frozen
 
 # the blanks of a fraction are bounded: a text of blanks alone would take time that goes like their number squared
 NUMBER = re.compile(r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:\s{0,8}/\s{0,8}\d+)?(?:[eE][-+]?\d{1,3})?")
@@ -115,7 +114,7 @@ RULES: dict[str, Callable[[str], str | None]] = {
 }
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Extraction:
     """A rule by its name in `RULES`, or a regular expression: its last match counts, of that the first group."""
 

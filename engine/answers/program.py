@@ -23,13 +23,13 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from likely.engine.child_python import resident
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.whole_file import open_file
-from likely.metal.frozen import frozen
 
 RIGHT = 0.5  # the least verdict that says right
 MOST = 1 << 16  # bytes of output that are kept
@@ -50,7 +50,7 @@ class VerifierError(LikelyError):
     """A program that gave no verdict, in a few words."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Verifier:
     """Judges with a program, started once for each answer, that has `timeout_s` seconds."""
 

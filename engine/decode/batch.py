@@ -18,7 +18,6 @@ from likely.engine.decode.strategy import Steps
 from likely.engine.pace import TURN_S, Pace
 from likely.engine.trace.step import TokenStep
 from likely.metal import memory, mx
-from likely.metal.frozen import frozen
 from likely.models.native import drawing, last_logits
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class ContinuousBatch:
             slot.logits = rows[row]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class BatchedSample:
     """The steps of a run that samples in a batch with others.
 

@@ -6,12 +6,12 @@ numbered from 0, and no number comes again in a run.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Cost of a run: tokens read and drawn, and where the time went."""
 
@@ -27,7 +27,7 @@ class Stats:
         return (self.tokens - 1) / self.decode_s if self.tokens > 1 and self.decode_s > 0 else 0.0
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Prefilled:
     """So many of the prompt's tokens have been read; sent after every chunk."""
 
@@ -35,7 +35,7 @@ class Prefilled:
     total: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Emitted:
     """One token more at the end of a branch."""
 
@@ -43,7 +43,7 @@ class Emitted:
     step: TokenStep
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Forked:
     """`child` begins as a copy of all that `parent` has emitted, and goes on by itself."""
 
@@ -51,21 +51,21 @@ class Forked:
     child: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Pruned:
     """A branch is given up: nothing more comes of it, not even a `Done`."""
 
     branch: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     """The model gave no numbers as it was and was loaded in a wider type, as `line` says; the run goes on with that."""
 
     line: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rated:
     """A search's rating of a branch so far: `figures` has the `score` that orders it, and what else is known of it by
     name, such as its inclusion probability."""
@@ -74,13 +74,13 @@ class Rated:
     figures: Mapping[str, float]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Others have their turn first. A run in a batch has given all that was drawn for it: asked once more, it has the
     batch do a pass; elsewhere a piece of long work is done, and the next comes."""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Done:
     """A branch is over: reason is eot (the model ended its text), stop (a stop string), length (budget or context) or
     cancelled. `text` is what the detokeniser still held back."""

@@ -6,13 +6,13 @@ error, not another text.
 """
 
 from contextlib import closing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated, Waiting
 from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import RanksDiffer
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from likely.engine.ranks import Ranks
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Lockstep:
     """The steps of `strategy`; cancelling `outer` on rank 0 cancels the run on every rank after the same step."""
 

@@ -6,7 +6,7 @@ than there in mlx. Knows nothing of models and of where the branches stand.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,6 @@ from likely.engine.transforms import (
 from likely.engine.transforms.pipeline import draw_rows, hard
 from likely.metal import kernel as kernels
 from likely.metal import mx
-from likely.metal.frozen import frozen
 from likely.metal.packed.statistics import ScannedRow
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def _on_host(logits: Array) -> np.ndarray:
     return np.asarray(logits.astype(mx.float32) if isinstance(logits, mx.array) else logits)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Draw:
     """A token on its way: what it was drawn from, evaluated or not."""
 
@@ -111,7 +110,7 @@ class Draw:
         return replace(step, logprob_allowed=min(allowed[1] - row.snapshot.lse, 0.0))
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Sampler:
     """How the next token of each branch is drawn: every change gives another sampler, so that one can go back.
 

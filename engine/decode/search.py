@@ -21,14 +21,13 @@ from likely.engine.errors import ParameterError
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import STAYS, Truncation, run
 from likely.engine.transforms.transform import within
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.decode.branches import Branches
     from likely.engine.decode.sampler import Draw, Sampler
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class SearchNode:
     """A child that a search may go to: `order` is what it is chosen by, `total` the sum of the log-probabilities that
     lead there, after the transforms, `row` the branch that it is a child of."""
@@ -39,7 +38,7 @@ class SearchNode:
     token: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text that ended; `step` is its last token, None where that has been told."""
 
@@ -59,7 +58,7 @@ class Group:
     beyond: float = -np.inf  # the largest `order` of what was given up
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class NextTokens:
     """The next token's distribution in each branch: log-probabilities [B, V] before and after the transforms.
 

@@ -5,17 +5,15 @@ nothing.
 """
 
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 
-from likely.metal.frozen import frozen
-
 PARTS = ("residual", "attention", "mlp", "heads")  # of which a patch can be
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class InspectedModel:
     """The text as the model reads it, of which the positions from `first` on are looked at, and the model's shape."""
 
@@ -33,7 +31,7 @@ class InspectedModel:
 # -- layers and heads --------------------------------------------------------------------------------------------------
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lens:
     """The lens after a layer, at N positions from `start` on: arrays [N]; of all layers [layers + 1, N],
     where 0 is the embedding and the last the model's own distribution."""
@@ -63,7 +61,7 @@ def decided(top: np.ndarray) -> np.ndarray:
     return np.asarray(np.argmax(stays, axis=0))
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeadScores:
     """Scores of each head's kind: float32 [layers, H]. All but `distance` and `entropy` lie between 0 and 1."""
 
@@ -90,7 +88,7 @@ class HeadScores:
 # -- causes ------------------------------------------------------------------------------------------------------------
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribution:
     """The addends of a logit after the last position; with `against`, of its difference to that token's."""
 
@@ -115,7 +113,7 @@ class Attribution:
         return float(self.embedding + self.heads.sum(dtype=np.float64) + self.mlp.sum(dtype=np.float64) + self.bias)
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Importance:
     """For each of T tokens, what the next token's log-probability owes to it, nats: positive where it helped."""
 
@@ -134,7 +132,7 @@ class Importance:
         return None if flat else float(np.corrcoef(a, b)[0, 1])
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Ablation:
     """The logit of `token` after the text: by the intact model, and how much it changes without the head."""
 
@@ -143,7 +141,7 @@ class Ablation:
     token: int
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class LayerPass:
     """One layer taken apart at the last of T tokens, float32: one head, the MLP, and the sum that both add to.
 
@@ -175,7 +173,7 @@ class LayerPass:
     logp: np.ndarray  # [5], of the target, nats
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Patching:
     """Effects of patches: of the logit difference answer - foil, the share that a patch brings back, [layers, T], or
     of heads [layers, H].
@@ -205,7 +203,7 @@ class Patching:
 # -- embeddings --------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     """A token and its cosine."""
 
@@ -213,7 +211,7 @@ class Neighbour:
     cosine: float
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Neighbourhood:
     """The nearest tokens to a token, the mean row taken off; `raw` are their cosines by the rows as they are."""
 
@@ -223,7 +221,7 @@ class Neighbourhood:
     below: float  # 99 % of all others are
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class WordSum:
     """The nearest tokens to a sum, its own words left out, and with them; how often such sums come out."""
 
@@ -234,7 +232,7 @@ class WordSum:
     accuracy: float | None = None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Accuracy:
     """Share of a relation's sums that give the word that is right: with the inputs among the answers, and without."""
 
@@ -245,7 +243,7 @@ class Accuracy:
     interval: tuple[float, float]  # of the latter, 95 %, by pair
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class WordMap:
     """Two directions of a table: all tokens [V, 2], the families' words, the share of their variance that is kept."""
 
@@ -260,7 +258,7 @@ class WordMap:
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Spelling:
     """One way to write a text: its ids, and the log-probability of all of them after what precedes, nats."""
 
@@ -269,7 +267,7 @@ class Spelling:
     own: bool  # the tokenizer's
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Tokenisation:
     """The ways that were scored, the most likely first."""
 
@@ -288,7 +286,7 @@ class Tokenisation:
         return float(np.logaddexp.reduce([spelling.logprob for spelling in self.spellings]))
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class WordSpellings:
     """A word's merges, the pieces after each, and its tokenisations; or why there are none."""
 

@@ -4,15 +4,15 @@ Plain data, without mlx; log-probabilities and logits in nats. How it is found s
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
 from likely.engine.inside.looks import Attribution
-from likely.metal.frozen import frozen
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Why:
     """Why `target` rather than `foil` may follow T tokens: their ranks by layer, and what wrote the difference."""
 
@@ -32,7 +32,7 @@ class Why:
         return tuple((int(i), float(weights[i])) for i in order if weights[i] > 0)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class WrittenPart:
     """A part of the model, or several together, and the nats that it wrote of a difference of logits."""
 
@@ -57,7 +57,7 @@ def written(wrote: Attribution, most: int) -> list[WrittenPart]:
     return [*shown, WrittenPart("embedding, bias", wrote.embedding + wrote.bias)]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Omission:
     """Tokens start..stop-1 of a prompt that were left out, and the nats that a next token loses so."""
 
@@ -66,7 +66,7 @@ class Omission:
     nats: float
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Reason:
     """A whole answer to why: the pass, and all that was left out."""
 
@@ -74,7 +74,7 @@ class Reason:
     omissions: tuple[Omission, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class NamedToken:
     """The token that a person's word stands for; `note` says so where the word is several, "" where it is that one."""
 

@@ -5,16 +5,16 @@ the next token and the weights is the epistemic part (Depeweg et al. 2018, eq. 6
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
-from likely.metal.frozen import frozen
 
 FEWEST, MOST = 2, 8  # samples: rows of one batch
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Uncertainty:
     """Uncertainty of a next token, nats: the mean entropy of `samples` samples, and their mean KL to their mean, I.
 

@@ -21,7 +21,6 @@ from likely.engine.decode.strategy import Steps
 from likely.engine.diffusion.bound import lost
 from likely.engine.statistics.estimates import Estimate, mean
 from likely.engine.transforms import Key, RepetitionPenalty, State, TopP
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.arrays import Array, Namespace
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from likely.engine.decode.sampler import Draw as DrawnToken
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RenormalisedTopP(TopP):
     """Top-p that measures its share once more on what it left, normalised again."""
 
@@ -38,7 +37,7 @@ class RenormalisedTopP(TopP):
         return TopP.keep(self, once, state, key, xp)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class StalePenalty(RepetitionPenalty):
     """A penalty that never hears of the letters that are drawn."""
 

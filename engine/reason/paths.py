@@ -19,12 +19,11 @@ from likely.engine.decode.texts import GrownText, Texts
 from likely.engine.reason.scorers import WINDOW, Scorer, confidences, groups, logprob
 from likely.engine.thinking import Thinking
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 Judge = Callable[["ReasoningPath"], float | None]  # None: no verdict
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ReasoningPath:
     """One sampled answer, as far as it came: `finish` is why it ended."""
 
@@ -58,7 +57,7 @@ class ReasoningPath:
         return self.finish == "length"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class VoteOutcome:
     """Outcome of the paths: the answer, the weight of each, and the one that says it; None where no path has one."""
 

@@ -6,19 +6,19 @@ self-certainty.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.errors import ParameterError
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Snapshot
-from likely.metal.frozen import frozen
 
 TOP = 20  # likeliest tokens that a confidence is the mean of
 WINDOW = 32  # tokens of a group
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Scorer:
     """`of` steps is a number, larger for better; a vote may be weighed by `weight` of the numbers of all."""
 

@@ -6,9 +6,8 @@ those of the question is not known here: a chain of true equations can answer an
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-
-from likely.metal.frozen import frozen
 
 LINES, SENTENCES, WORDS = r"[^\n]*\n+|[^\n]+$", r".*?[.!?](?:\s+|$)|.+$", r"\S+\s*"
 NUMBER = r"[£$€]?-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?"
@@ -20,7 +19,7 @@ CHAIN = re.compile(rf"(?<![\w.,]){SIDE}(?:\s*[=≈]\s*{SIDE})*")
 LONGEST = 1000  # characters of a number that is worked out
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Equation:
     """An equation as it is written, and whether it holds."""
 

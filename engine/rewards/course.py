@@ -11,7 +11,6 @@ from typing import TypeVar
 from likely.engine.answers.vote import pass_at
 from likely.engine.rewards.figures import HeldOut, Rewarded
 from likely.engine.statistics.estimates import Estimate, compare, mean, student
-from likely.metal.frozen import frozen
 
 SPAN = 10  # steps whose mean is "at first" and "now"; of a shorter run a half, and
 FEWEST = 3  # at least
@@ -21,7 +20,7 @@ SURE = 2.0  # standard errors
 Timed = TypeVar("Timed", Rewarded, HeldOut)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RewardWarning:
     """A figure that went wrong by a step: what it was, and what it is.
 

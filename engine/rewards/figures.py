@@ -5,15 +5,14 @@ Plain data, without mlx. Log-probabilities, KL and entropies in nats.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from likely.engine.answers.program import RIGHT
 from likely.engine.answers.vote import pass_at
 from likely.engine.statistics.estimates import Change, Estimate, clustered, compare, mean
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """An answer that was drawn. `reward` is None without a verdict; `entropy` the sum over its tokens."""
 
@@ -30,7 +29,7 @@ class Rollout:
         return self.reward is not None and self.reward >= RIGHT
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rewarded:
     """The answers of a step. `reward` is their mean with its 95 % interval, clustered by problem; `groups` counts
     problems of which all answers are wrong, some, or all are right: only the second kind teaches."""
@@ -75,7 +74,7 @@ def summary(
     )  # fmt: skip
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PassedAt:
     """pass@k on the same problems: the probability that one of k answers is right (arXiv:2107.03374, eq. 1)."""
 
@@ -85,7 +84,7 @@ class PassedAt:
     rise: Change
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class AnsweredProblem:
     """A held-out problem, its answer, and what the base and the policy said to it."""
 
@@ -95,7 +94,7 @@ class AnsweredProblem:
     now: tuple[Rollout, ...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class HeldOut:
     """Base and policy on held-out problems after a step: how many of each problem's `answers` are right, before and
     now. `seen` is what they said, where it is known."""
@@ -131,7 +130,7 @@ def held_out(
     return HeldOut(step, answers, tuple(before), tuple(now), tuple(found), tuple(seen))
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ExpertIteration:
     """Expert iteration on the same problems, beside a policy that rewards have made: `drawn` answers in so many
     `rounds`, `kept` different right ones, `tokens` learned from the start. It against the base, and the policy against

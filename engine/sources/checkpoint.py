@@ -6,7 +6,7 @@ transformer of those; nothing past this module knows where a model came from.
 
 import copy
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,6 @@ from likely.engine.sources.gguf.precision import Precision, choose
 from likely.engine.sources.model_info import ModelInfo, quantization_of, read_config
 from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
 from likely.metal import kernel, malloc, memory, mx
-from likely.metal.frozen import frozen
 from likely.metal.packed import LAYOUTS, SIXTEEN
 from likely.models import native, rope_scaling
 from likely.models.rope_scaling import RopeScaling
@@ -37,7 +36,7 @@ T = TypeVar("T")
 GPU = "a GPU runs the graph"
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Checkpoint:
     """A model that is ready to run. `config` is in Hugging Face's terms; `general` are the general keys of a GGUF
     file's header."""
@@ -105,7 +104,7 @@ class Checkpoint:
         return replace(twin, info=info, config=config)
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Partition:
     """How a model is parted between the processes that run it together."""
 

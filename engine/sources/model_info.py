@@ -9,7 +9,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from likely.engine import json_reader
 from likely.engine.errors import CheckpointError, ConfigError
 from likely.engine.sources import safetensors
 from likely.engine.sources.gguf.header import Header, read_header
-from likely.metal.frozen import frozen
 from likely.models.rope_scaling import MARK, RopeScaling
 
 # general.file_type of a GGUF file (llama.h, llama_ftype), where it is not the name of its commonest block type
@@ -28,7 +27,7 @@ FILE_TYPES = {
 SLICES, SLICE_BYTES = 64, 4096
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class ModelInfo:
     """Facts of a model. `weights` identifies its weights: equal files, equal `weights`, wherever they came from."""
 

@@ -5,6 +5,7 @@ numbers. Format: the safetensors README. Knows nothing of mlx nor of what the te
 """
 
 import struct
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.json_reader import parse
 from likely.engine.whole_file import refuse_pipe
-from likely.metal.frozen import frozen
 
 MAX_HEADER = 1 << 24  # bytes, of 130,000 tensors: the format's own library takes six times as many
 SIZES = {
@@ -21,7 +21,7 @@ SIZES = {
 }  # fmt: skip
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class StoredTensor:
     """One tensor as the file holds it."""
 

@@ -5,18 +5,17 @@ Log-probabilities in nats. Knows no model: `engine.statistics.compare` measures.
 
 import math
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from likely.engine.statistics.estimates import Estimate, blockwise
 from likely.engine.statistics.scores import surprisal
-from likely.metal.frozen import frozen
 
 Pair = tuple[int, int]  # whose text it is, and who reads it
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Passage:
     """A text to be read: what comes after each of its positions from `start` on is looked at."""
 
@@ -25,7 +24,7 @@ class Passage:
     ended: bool = False  # nothing is to come after its last token
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Shift:
     """A token whose probability changed; log-probabilities before and now."""
 
@@ -39,7 +38,7 @@ class Shift:
         return float(np.exp(self.now) - np.exp(self.before))
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Position:
     """The next-token distributions after one token of the text."""
 
@@ -54,7 +53,7 @@ class Position:
     metrics: Mapping[str, float] = field(default_factory=dict)  # those that were asked for
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Difference:
     """Two models on one text: A before, B now."""
 

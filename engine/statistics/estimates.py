@@ -7,13 +7,11 @@ of one window), those that two models answered both, shares near 0 and 1. Does n
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import NormalDist
 
 import numpy as np
-
-from likely.metal.frozen import frozen
 
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 TELLING = 6  # items or clusters from which on a difference can be seen: of 5 of one sign, p by signs is 2 / 2**5 = 0.06
@@ -21,7 +19,7 @@ TOO_FEW = "too few to tell"  # the verdict of fewer
 ENUMERATED = 16  # differences of which all choices of signs are gone through
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Estimate:
     """A mean, its standard error, and the degrees of freedom of that error."""
 
@@ -231,7 +229,7 @@ def jackknife(n: int, statistic: Callable[[np.ndarray], float], groups: int = 10
     return Estimate(middle, error, groups - 1, n=n)
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Change:
     """How far one model is above another on the same items, how sure that is, and what it would take to see it."""
 

@@ -6,6 +6,7 @@ nats_at_most, exact pass@4 or acc_typos. Knows neither models nor figures.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,13 +15,12 @@ from likely.engine import arrays
 from likely.engine.arrays import Array, Namespace
 from likely.engine.errors import ParameterError
 from likely.engine.statistics.scores import stem
-from likely.metal.frozen import frozen
 
 Better = Literal["higher", "lower", "neither"]
 Value = Callable[[Array, Array, Namespace], Array]  # of log-probabilities [..., V] before and now, by xp: [...]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Measure:
     """A number of items, texts or distributions; of several, the mean is reported, or what they add up to."""
 

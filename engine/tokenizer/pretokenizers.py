@@ -5,14 +5,15 @@ regular expressions of the model's own tokenizer.json, where it is known, else t
 they are applied one after the other, each to what the ones before left whole.
 """
 
+from dataclasses import dataclass
+
 from likely.engine.errors import CheckpointError
 from likely.metal.errors import nearest_names
-from likely.metal.frozen import frozen
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Pretokenizer:
     """Regular expressions in Oniguruma's syntax, and what goes with them in the files that name the rule.
 

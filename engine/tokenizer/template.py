@@ -8,13 +8,12 @@ than a question to be read.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.errors import ParameterError, TemplateError
 from likely.engine.tokenizer.message_fields import Message, as_read
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,7 +26,7 @@ __all__ = ["ChatTemplate", "Message"]
 _GIVEN = frozenset(("messages", "add_generation_prompt", "bos_token", "eos_token", "unk_token", "pad_token"))
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class ChatTemplate:
     """A template and the special tokens, by name, that it may read (`bos_token`, `eos_token`, ...)."""
 

@@ -9,11 +9,11 @@ simpler and are wrong where a template drops the reasoning of past turns.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from likely.engine.errors import TemplateError
 from likely.engine.tokenizer.template import Message
-from likely.metal.frozen import frozen
 
 __all__ = ["MessageSpan", "turns"]
 
@@ -21,7 +21,7 @@ _MARK = "\ue0f1\ue0f2"  # private-use characters: no template tests for them, an
 _STRUCTURE = frozenset(("role", "type", "id", "tool_call_id", "name"))  # strings that templates branch on and validate
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class MessageSpan:
     """The characters of a rendered conversation that are a message's own, [start, stop).
 
@@ -83,7 +83,7 @@ def _shared(a: str, b: str) -> int:
     return low
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class _Where:
     """Which end of a message's strings is marked, and whether the names of what it calls are marked too."""
 

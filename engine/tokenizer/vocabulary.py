@@ -8,10 +8,9 @@ of how text is cut into tokens.
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
-
-from likely.metal.frozen import frozen
 
 __all__ = ["BYTE_LEVEL", "Kind", "TokenTable", "byte_level_bytes", "sentencepiece_bytes"]
 
@@ -57,7 +56,7 @@ def sentencepiece_bytes(token: str, kind: int) -> bytes:
     return token.replace(_SPACE, " ").encode()
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class TokenTable:
     """Every token of a checkpoint; a token's id is its index.
 

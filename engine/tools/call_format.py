@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, util
 from typing import Any, Protocol
@@ -17,7 +18,6 @@ from typing import Any, Protocol
 from likely.engine.errors import DataError
 from likely.engine.thinking import CallMarks
 from likely.engine.tools.tool import ToolCall
-from likely.metal.frozen import frozen
 
 Read = Callable[[str, Any], Any]  # a call's text and the tools, as templates read them, to one call or several
 
@@ -29,7 +29,7 @@ class Templates(Protocol):
     def templates(self) -> Mapping[str, Any]: ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CallFormat:
     """One format: its marks, and the name of its reader."""
 

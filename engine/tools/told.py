@@ -6,6 +6,7 @@ Plain data but for `hearing`, which reads the result. Knows no server. Log-proba
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from likely.engine.decode.text_stream import with_text
@@ -14,7 +15,6 @@ from likely.engine.tokenizer.template import Message
 from likely.engine.tokenizer.turns import turns
 from likely.engine.tools.tool import ToolCall, ToolLaw
 from likely.engine.trace.step import TokenStep, unmeasured
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MEASURED = 2048  # tokens of a result
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CallField:
     """An argument as it was written: its tokens, a half-open range of the answer's, and log p of them, given all before
     it, in nats."""
@@ -33,7 +33,7 @@ class CallField:
     logprob: float
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolChoice:
     """A choice of an answer's: `law` over what it could have called, None where the template does not show how a call
     begins; `at` is the token, of its own, before which it was open; and what it called then, by name, argument by
@@ -44,7 +44,7 @@ class ToolChoice:
     calls: tuple[tuple[str, tuple[CallField, ...]], ...] = ()
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Heard:
     """A result as the model reads it: its tokens, and log p of those that were measured, in nats."""
 
@@ -53,7 +53,7 @@ class Heard:
     logprob: float
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class HeardResults:
     """Results in the prompt that ends with them: the ids `before` the first, and the `steps` from there to the end of
     the last. What the template writes between two is among these, not measured."""

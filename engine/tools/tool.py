@@ -2,13 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from likely.metal.frozen import frozen
 
-
-@frozen
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A tool of a server: `name` is what the model calls it by, `own` what its server does. `schema` is the JSON schema
     of its arguments."""
@@ -27,7 +25,7 @@ class Tool:
         return {"type": "function", "function": function}
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A call: the name that the model wrote, and the arguments."""
 
@@ -49,7 +47,7 @@ class ToolCall:
         return f"{self.name}({given})"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """Words that a call came to; `cut` bytes more were left out at the bound of size."""
 
@@ -58,7 +56,7 @@ class ToolResult:
     cut: int = 0
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolLaw:
     """Probabilities: that each tool is called, by its name; that a call begins which is none of these as the template
     writes them; that none begins here; and what was left undecided. They add up to 1."""

@@ -7,7 +7,7 @@ Knows no server and no person.
 
 import json
 from collections.abc import Generator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -30,7 +30,6 @@ from likely.engine.tools.told import HeardResults, ToolChoice, call_fields, hear
 from likely.engine.tools.tool import Tool, ToolCall, ToolLaw, ToolResult
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import Constraint
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from likely.engine.session import Session
@@ -49,7 +48,7 @@ class ControlledVocabulary(MarkedVocabulary, Protocol):
     def is_special(self, token: int) -> bool: ...
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolAnswer:
     """An answer: what it says, what it thought, and what it calls. `problem` is why a call in it cannot be read, "" if
     none is; `choice` is the token, of its own, before which it was open whether and what to call."""
@@ -62,7 +61,7 @@ class ToolAnswer:
     written: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ToolUse:
     """The tools that a model is offered, and the `format` of its calls; None where it is bound by a grammar."""
 
@@ -207,7 +206,7 @@ def plain_words(text: str, tokenizer: ControlledVocabulary) -> str:
     return text
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CallsRead:
     """An answer, and the choice that it made."""
 
@@ -215,7 +214,7 @@ class CallsRead:
     choice: ToolChoice
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ResultsHeard:
     """The turns that an answer and its calls' results are in the next prompt, and how surprising these are there."""
 

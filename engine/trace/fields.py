@@ -6,18 +6,17 @@ Recipe and snapshot are no columns: whoever writes a step keeps them in a form o
 
 import base64
 import math
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 from likely.engine.trace.step import Json, TokenStep
-from likely.metal.frozen import frozen
 
 _SQL = {int: "INTEGER", bool: "INTEGER", float: "REAL", str: "TEXT", bytes: "BLOB"}
 _JSON = {int: (int,), bool: (bool,), float: (float, int, str), str: (str,), bytes: (str,)}
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Field:
     """One plain field of a step: an int, a float, a bool, a text or bytes, or one of them that may be None."""
 

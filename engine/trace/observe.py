@@ -5,20 +5,20 @@ text are filled in by whoever has the tokenizer.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.trace.row import RowStatistics, kept_of, measured, sums
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS
-from likely.metal.frozen import frozen
 from likely.metal.packed.statistics import ScannedRow
 
 STAYING = np.full(1024, STAYS, np.int8)  # which steps share that nothing was removed from
 STAYING.flags.writeable = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class KernelStats:
     """Statistics of the pass that drew the token on the device, where no host saw the logits."""
 

@@ -7,7 +7,7 @@
 import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -17,7 +17,6 @@ from likely.engine.options import changes
 from likely.engine.trace.row import CLOSE
 from likely.engine.trace.step import TokenStep
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
-from likely.metal.frozen import frozen
 
 HEADER = {"mask": int, "start": int, "options": {str: object}, "passes": int}
 _ARRAYS = {"positions": "<i4", "entropies": "<f8", "ids": "<i4", "logprobs": "<f4"}
@@ -30,7 +29,7 @@ _PASS = {
 }
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class DenoisingRecord:
     """How a canvas, the trace's `prompt`, was filled; the trace's `steps` are what the passes drew, in their order."""
 

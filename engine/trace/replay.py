@@ -8,7 +8,7 @@ the token, what was recorded of the draw makes the interval a point too.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -30,10 +30,9 @@ from likely.engine.transforms import (
 )
 from likely.engine.transforms.intervals import Decision, Intervals
 from likely.engine.transforms.transform import State
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class StepReplay:
     """A step's distribution under other transforms: for each of the snapshot's ids, and in all."""
 
@@ -137,7 +136,7 @@ def states_at(
     return states
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RecordedMask(Truncation):
     """Mask of what a constraint left of a step's candidates and what it took, as recorded; of others nothing is known.
 

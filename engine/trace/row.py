@@ -6,13 +6,13 @@ A GPU gives the same value (`engine.decode.kernel_row`). Knows nothing of text a
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from likely.engine.arrays import logsumexp
 from likely.engine.errors import NotFinite
 from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
-from likely.metal.frozen import frozen
 from likely.metal.packed.statistics import LogitsError, ScannedRow, edges_of, look, scan
 
 # Below this a mass loses digits in float32, and is summed once more by itself.
@@ -24,7 +24,7 @@ FEW = 4096  # logits that numpy adds up before the library has chosen among them
 DEEP = 64  # logits in a block, of which the largest is asked for, where the vocabulary is large
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RowStatistics:
     """Statistics of a row of logits [V] about one token, and its snapshot. -inf is impossible, and only counted."""
 

@@ -5,17 +5,16 @@ comes from a second run. Knows nothing of mlx, models, files or the screen.
 """
 
 from collections.abc import Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Annotated
 
 import numpy as np
 
 from likely.engine.transforms import Snapshot, Transform
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How tokens are drawn: the transforms in the order they run. `greedy` takes the most likely token instead.
 
@@ -27,7 +26,7 @@ class Recipe:
     adapters: tuple[str, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Json:
     """That `--json` prints a field, under which key (its name), whether it is of the draw, in which unit."""
 
@@ -36,7 +35,7 @@ class Json:
     unit: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TokenStep:
     """One token: what the model said at its position, and what was drawn. Log-probabilities and entropies in nats.
 
@@ -91,7 +90,7 @@ def unmeasured(token: int, position: int = 0) -> TokenStep:
     return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Lexicon:
     """Pieces of the tokens of a trace, as much as a trace knows; the `Vocabulary` that transforms ask."""
 

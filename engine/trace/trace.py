@@ -3,14 +3,13 @@
 Knows nothing of mlx, models or the screen; `engine.trace.file` writes and reads it.
 """
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from likely.engine.trace.record import DenoisingRecord
 from likely.engine.trace.step import Lexicon, TokenStep
-from likely.metal.frozen import frozen
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Trace:
     """One run: what was asked, how it was drawn, and every step. `engine.trace.file` saves and loads it."""
 

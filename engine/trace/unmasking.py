@@ -19,7 +19,6 @@ from likely.engine.trace.noise import SCHEDULES
 from likely.engine.trace.observe import observe
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import Vocabulary, draw, run, start, uniform
-from likely.metal.frozen import frozen
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]  # ids [T], positions [n] -> logits [n, V], float32
 SEEN = 10  # candidates of a mask that stays one
@@ -27,7 +26,7 @@ ORDERS = ("confidence", "entropy", "random", "ancestral")
 CACHES = ("none", "exact", "prefix", "dual")
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Unmasking:
     """Options of the order in which masks become tokens."""
 
@@ -107,7 +106,7 @@ class Unmasking:
         return [(places, min(self.steps // len(blocks) or len(places), len(places))) for places in blocks]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Unmasked:
     """A position of the canvas has a token: `before` it stood another one there, or None for a mask."""
 
@@ -116,7 +115,7 @@ class Unmasked:
     before: int | None = None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class OpenMask:
     """A mask that a pass looked at and left: what the model says there, after no transform."""
 
@@ -126,7 +125,7 @@ class OpenMask:
     logprobs: np.ndarray  # float32, nats
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Disagreement:
     """How far a pass with an approximate cache is from one without, over the masks that it looked at."""
 
@@ -135,7 +134,7 @@ class Disagreement:
     kl: float  # KL(without || with), the sum over them, nats
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class DenoisingStep:
     """One pass of the model over the canvas, numbered from 1: which positions changed, which masks it left, and the
     seconds of the run until then."""

@@ -4,6 +4,7 @@ Which texts, in which tokens and how likely each is, was found before (`engine.c
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,13 +14,12 @@ from likely.engine.errors import ParameterError
 from likely.engine.transforms.arrays import Key, put
 from likely.engine.transforms.intervals import Decision, Intervals
 from likely.engine.transforms.transform import Edit, Truncation, Vocabulary, within
-from likely.metal.frozen import frozen
 
 Texts = tuple[tuple[int, ...], ...]  # of ids, an end of text the last of each
 Path = tuple[int, ...]  # ids of the answer so far
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ChoiceMask(Truncation):
     """Leave the tokens with which an answer goes on as one of `texts`.
 
@@ -64,7 +64,7 @@ class ChoiceMask(Truncation):
         return allowed, ~allowed
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class ChoiceLaw(Edit):
     """Give a token the log-probability, in place of its logit, that the answer goes on with it, where it is one of
     `texts` by their `logprobs` (nats, up to a constant): the logarithm of the sum over the texts that do.

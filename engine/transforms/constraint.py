@@ -17,7 +17,7 @@ for a whole vocabulary before. Its wheel is an extra, imported where a constrain
 import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -28,7 +28,6 @@ from likely.engine.json_reader import parse
 from likely.engine.transforms.arrays import Key
 from likely.engine.transforms.intervals import Decision, Intervals
 from likely.engine.transforms.transform import Truncation, Vocabulary
-from likely.metal.frozen import frozen
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -39,7 +38,7 @@ COMPACT = {"x-guidance": {"whitespace_flexible": False, "item_separator": ",[ ]?
 KINDS = {"regex": "regular expression", "json": "JSON schema"}
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class AllowedTokens:
     """Where a text stands in a grammar: which tokens may come next, bool [n], and which are known at all; None where it
     has left the grammar, and nothing is ruled out any more."""
@@ -80,7 +79,7 @@ class AllowedTokens:
         return AllowedTokens(None, self.ends, self.known)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class FreeTokens:
     """Before the `mark` behind which the grammar `begins`: any token may come but one that ends the text."""
 
@@ -112,7 +111,7 @@ class FreeTokens:
 Progress = AllowedTokens | FreeTokens
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Constraint(Truncation):
     """Leave what `grammar` allows: a regular expression for the whole answer, or a JSON schema, whose text is on one
     line, with a blank after a comma or a colon at most, unless its `x-guidance` says otherwise.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,13 +11,12 @@ from likely.engine.arrays import Array, Namespace
 from likely.engine.transforms.arrays import Key, add
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import Edit, State, Vocabulary, within
-from likely.metal.frozen import frozen
 
 HARDEST = 1e4  # nats: impossible in any float, and finite
 GROWTH = 80  # log of the most that the base can grow to: past the hardest penalty
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class History:
     """The text that DRY looks at, int32 [n], and what its tokens stand for."""
 
@@ -24,7 +24,7 @@ class History:
     vocabulary: Vocabulary | None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class DRY(Edit):
     """Subtracts multiplier * base^(n - allowed) from a token that would extend a repeated run of n >= allowed tokens.
 

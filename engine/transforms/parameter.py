@@ -1,9 +1,9 @@
 """Parameter of a transform: its slider, its flag and its switch, as the screen and the command line read them."""
 
-from likely.metal.frozen import frozen
+from dataclasses import dataclass
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """One number of a transform that a person sets.
 

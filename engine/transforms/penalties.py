@@ -4,6 +4,7 @@ The recent text is an array of ids, the newest last, so that with mlx the newest
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,12 +14,11 @@ from likely.engine.errors import ParameterError
 from likely.engine.transforms.arrays import Key, add, put
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import Edit, State, Vocabulary, within
-from likely.metal.frozen import frozen
 
 WINDOW = 20  # tokens that mlx-lm looks back
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Penalty(Edit):
     """An edit of the logits of the last `window` tokens, prompt included."""
 
@@ -44,7 +44,7 @@ class Penalty(Edit):
         return np.asarray(state)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RepetitionPenalty(Penalty):
     """Divides a positive logit by the penalty and multiplies a negative one by it. Keskar et al. 2019, section 4.1."""
 
@@ -64,7 +64,7 @@ class RepetitionPenalty(Penalty):
         return put(logits, state, xp.where(recent < 0, recent * self.penalty, recent / self.penalty), xp)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PresencePenalty(Penalty):
     """Subtracts the penalty from every token that the window holds (OpenAI's `presence_penalty`)."""
 
@@ -83,7 +83,7 @@ class PresencePenalty(Penalty):
         return put(logits, state, logits[state] - self.penalty, xp)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class FrequencyPenalty(Penalty):
     """Subtracts the penalty once for each time that the window holds a token (OpenAI's `frequency_penalty`)."""
 
@@ -102,7 +102,7 @@ class FrequencyPenalty(Penalty):
         return add(logits, state, xp.array(-self.penalty, dtype=logits.dtype), xp)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class LogitBias(Edit):
     """Adds to the logits of single tokens; -100 in effect forbids one, 100 forces it (OpenAI's `logit_bias`).
 

@@ -1,15 +1,15 @@
 """Snapshot of one row of raw logits: what transforms need of it to be run again without the model. Plain numpy."""
 
-import numpy as np
+from dataclasses import dataclass
 
-from likely.metal.frozen import frozen
+import numpy as np
 
 CANDIDATES = 256
 BINS = 64
 ARRAYS = {"ids": "<i4", "logits": "<f4", "edges": "<f4", "counts": "<i4", "lses": "<f4"}  # as they are written
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Enough of one step's raw logits [V] to see it under other transforms without the model.
 

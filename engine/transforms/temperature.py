@@ -1,6 +1,7 @@
 """Temperature: divide the logits, by a constant or by what the entropy asks for."""
 
 import math
+from dataclasses import dataclass
 from typing import ClassVar
 
 from likely.engine.arrays import Array, Namespace, entropy
@@ -8,13 +9,12 @@ from likely.engine.transforms.arrays import Key
 from likely.engine.transforms.intervals import Intervals
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import State, Transform, within
-from likely.metal.frozen import frozen
 
 # Where an entropy of 0 asks for temperature 0: cold enough to be greedy, warm enough to stay finite.
 COLDEST = 1e-3
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Temperature(Transform):
     """softmax(z / T): below 1 sharper, above 1 flatter.
 
@@ -38,7 +38,7 @@ class Temperature(Transform):
         known.divide(self.temperature, self.temperature)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class DynamicTemperature(Transform):
     """A temperature from T - spread to T + spread: low where the model is sure, high where it is not.
 

@@ -6,6 +6,7 @@ exactly k. Where mlx-lm has the transform its rule is followed, else llama.cpp's
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,11 +16,10 @@ from likely.engine.transforms.arrays import Key, largest, nucleus, put, uniform
 from likely.engine.transforms.intervals import SLACK, TINY, Decision, Intervals
 from likely.engine.transforms.parameter import Parameter
 from likely.engine.transforms.transform import State, Truncation, Vocabulary, within
-from likely.metal.frozen import frozen
 from likely.metal.packed.statistics import scan
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TopK(Truncation):
     """The k most likely tokens. Fan, Lewis & Dauphin 2018, section 5.4. Of equal ones the lower id goes first."""
 
@@ -39,7 +39,7 @@ class TopK(Truncation):
         return known.first(int(self.k))
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TopP(Truncation):
     """The nucleus: the smallest set of most likely tokens that holds p of the mass. Holtzman et al. 2020, eq. 2.
 
@@ -65,7 +65,7 @@ class TopP(Truncation):
         return known.all() if self.p == 1 else known.nucleus(known.logits(), self.p)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class MinP(Truncation):
     """The tokens at least p times as likely as the most likely one, and never fewer than `least`.
 
@@ -99,7 +99,7 @@ class MinP(Truncation):
         return stays | first, goes & others
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Typical(Truncation):
     """The tokens whose surprisal is nearest to the entropy, as many as hold p of the mass.
 
@@ -134,7 +134,7 @@ class Typical(Truncation):
         return known.nucleus((-np.maximum(np.abs(low), np.abs(high)), -near), self.p)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TopNSigma(Truncation):
     """The tokens whose logits lie within n standard deviations of the largest. Tang et al. 2024, eq. 4.
 
@@ -167,7 +167,7 @@ class TopNSigma(Truncation):
         return known.reaches((low - self.n * most, high - self.n * least))
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class XTC(Truncation):
     """Exclude top choices: with `probability`, removes every token above `threshold` but the least likely of them.
 
@@ -218,7 +218,7 @@ class XTC(Truncation):
         return stays | exempt, goes & ~exempt
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class MirostatV2(Truncation):
     """Removes the tokens whose surprisal exceeds mu bits; mu is steered so that the surprisal drawn averages tau bits.
 

@@ -25,12 +25,11 @@ from likely.engine.sources.fetch.progress import Report, silent
 from likely.engine.statistics.difference import Difference
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.tune.verdict import TrainingVerdict
-from likely.metal.frozen import frozen
 
 GREEDY = Recipe(greedy=True)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Complete:
     """Asks for a continuation by the model as it is now; answered by `Completion`.
 
@@ -46,7 +45,7 @@ class Complete:
     base: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Compare:
     """Asks what moved: every next-token distribution along a text, before training and now; answered by `Compared`.
 
@@ -97,7 +96,7 @@ class TrainControl:
         return self.paused and not self.stopped
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes at the peak of a step."""
 
@@ -111,7 +110,7 @@ class Memory:
         return self.base + self.trained + self.activations + self.head
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Stepped:
     """A step was taken."""
 
@@ -131,7 +130,7 @@ class Stepped:
     noise_scale: float | None = None  # of the gradient, trained tokens; None where a step is one batch
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Validated:
     """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far.
 
@@ -148,7 +147,7 @@ class Validated:
     by_position: tuple[float, ...] = ()
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Saved:
     """A checkpoint landed."""
 
@@ -156,14 +155,14 @@ class Saved:
     folder: Path
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Paused:
     """The run waits: sent once, when it begins to. The next step ends it."""
 
     step: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The answer to a `Complete` after `step` steps; `reason` is why it ended, as in `decode.events.Done`."""
 
@@ -177,7 +176,7 @@ class Completion:
         return "".join(step.text for step in self.steps)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Difference to the base along a text after `step` steps; `pieces` are the texts of the tokens that it names."""
 
@@ -187,7 +186,7 @@ class Compared:
     pieces: Mapping[int, str]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A request that could not be answered, and why, in one line; the run goes on."""
 
@@ -196,7 +195,7 @@ class Refused:
     why: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The last event, after the last checkpoint. `why` is one line where there is more to say.
 
@@ -208,7 +207,7 @@ class Ended:
     why: str = ""
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TrainingPlan:
     """The plan of a run: counts over its training rows, its steps, what time and memory these should take.
 

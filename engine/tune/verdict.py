@@ -7,16 +7,16 @@ KL in nats. Plain data, without mlx.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from likely.engine.statistics.estimates import Change, Estimate, compare, ratio, share
-from likely.metal.frozen import frozen
 
 CHANGED = 3 * math.log(2)  # nats of regret: more than the answers of one model differ by at 8 and at 6 bits a weight
 HALF = 0.5  # of what rows cost before: a training that left them more has hardly begun
 WORDS, TEXTS, PAIRS = "words", "texts", "pairs"  # what can be said of rows: see `RowChange.form`
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RowChange:
     """Rows before training and now, paired.
 
@@ -64,7 +64,7 @@ def row_change(
     )  # fmt: skip
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Reply:
     """The answers to a question, before training and now. `wanted` is the row's answer, or "" where there is
     none; `right` whether either gives it. `regret`, nats: by how much the model of before finds the answer of now less
@@ -83,7 +83,7 @@ class Reply:
         return self.regret > CHANGED
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class OtherAnswers:
     """Answers to questions that have nothing to do with the rows (`engine.tune.examination`)."""
 
@@ -105,7 +105,7 @@ class OtherAnswers:
         return sum(reply.changed or reply.before != reply.now for reply in self.replies)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Remedy:
     """Remedy that was tried: a few steps from the start at another rate, and what they left a target of the rows to
     cost, nats."""
@@ -115,7 +115,7 @@ class Remedy:
     loss: float
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TrainingVerdict:
     """The verdict on a training after `step` steps. `held` are rows that it did not see, those of `--test` or else
     those set aside for validation; `tested` is each of `--test` in words; `trial`: where it has hardly begun."""

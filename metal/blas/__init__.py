@@ -16,12 +16,11 @@ import platform
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from likely.metal.frozen import frozen
 
 PACKAGE, LIBRARY = "scipy-openblas32", "scipy_openblas32/lib/libscipy_openblas.so"
 CHOOSES = b"DYNAMIC_ARCH"  # among what a library says of itself: it looks at the processor when it is loaded
@@ -29,7 +28,7 @@ LEAST = -(2.0 - 2.0**-23) * 2.0**127  # the least float32: by this factor nobody
 QUERIES, WIDTH = 32, 256  # the most rows of such a product, and numbers of a value (attention.h)
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Blas:
     """The BLAS behind mlx's float32 matmul: its `name`, where it came from and, if it is not tuned, the `reason`."""
 

@@ -18,6 +18,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +26,6 @@ from typing import Any, Self
 import numpy as np
 
 from likely.metal.errors import LikelyError
-from likely.metal.frozen import frozen
 
 LAYOUTS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "AFFINE4", "AFFINE8", "F32")
 NUMBERS = ("float32", "float16", "bfloat16")
@@ -52,7 +52,7 @@ class _Matrix(ctypes.Structure):
     )
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Library:
     """The library of this processor, and which of its kernels run."""
 

@@ -4,10 +4,10 @@ A module of this folder gives `configure` and `NAMES`, and of the rest what diff
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 
 from likely.metal import mx
-from likely.metal.frozen import frozen
 from likely.models.config import ModelConfig
 from likely.models.keys import Keys
 from likely.models.parts import EXPERTS, TensorNames
@@ -20,7 +20,7 @@ TOP = {
 }
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Family:
     """A family: how a configuration is read, what its tensors are called, how they are kept."""
 

@@ -7,7 +7,7 @@ One parser of what a person writes, for a line of the prompt and for a row of th
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 
 from likely.app.recipes import ARROW, change, form_words, words
 from likely.app.tui.base.sampling import Sampling, pairs
@@ -18,7 +18,6 @@ from likely.engine.decode.strategy import Strategy
 from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.presets import PARAMETERS
 from likely.engine.trace.step import Recipe
-from likely.metal.frozen import frozen
 
 STRATEGY, ANSWERS, FORM, SEED = "strategy", "answers", "constraint", "seed"  # rows; `=name` is a setting of a strategy
 LENGTH, THINK = "max", "think"
@@ -29,7 +28,7 @@ LONGER = 16  # tokens of a step
 WHOLE = (STRATEGY, THINK, *FORMS)  # what takes the rest of a line
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class AnswerSettings:
     """How the next answer is asked for. `seed` is its own, of chance where it is None; the ones after it count on.
 

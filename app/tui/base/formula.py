@@ -6,9 +6,9 @@ number that is shown. What each sign of a line stands for is one table. Plain da
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from likely.app.tui.base import cells
-from likely.metal.frozen import frozen
 
 Part = tuple[str, bool]  # words of a formula, and whether they are a present value
 Inked = tuple[str, str]  # words, and the ink that they are written in
@@ -65,7 +65,7 @@ COUNTED: tuple[Symbol, ...] = (  # in lines of no token's name, which could be a
 )
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Formula:
     """`map` is one of `MAPS`; `note` says more than fits into a line."""
 

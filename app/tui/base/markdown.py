@@ -8,6 +8,7 @@ do not begin with a bar; whether a paragraph belongs to a list is told by its in
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
@@ -32,7 +33,6 @@ from likely.app.tui.base.lines import (
     lists,
 )  # fmt: skip
 from likely.app.tui.base.wrap import NOBODY, CellRow, RowMark, Span, Wrap
-from likely.metal.frozen import frozen
 
 BULLET, BAR, LINE = "•", "│", "─"
 MARGIN = 1  # columns before a list or a table
@@ -48,7 +48,7 @@ class _Fence(NamedTuple):
     lexer: LexerState
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class LineState:
     """All that a line's meaning depends on: the fence around it, whether a list may go on, whether the line before is
     blank, and the margin of the paragraph that one is in the middle of."""

@@ -7,16 +7,15 @@ highest value of every dot column, so that no spike is lost and a million steps 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-
-from likely.metal.frozen import frozen
 
 BRAILLE = 0x2800
 BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]], np.uint8)  # [row, column] of a cell's dots
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Frame:
     """The values at the edges of `width` x `height` cells."""
 
@@ -47,7 +46,7 @@ class Frame:
 Values = Sequence[float] | np.ndarray
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Curve:
     """A line in one of the look's inks; a `loose` one may run out of the frame with its outermost points."""
 
@@ -58,7 +57,7 @@ class Curve:
     dotted: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Area:
     """All that lies under a line, filled with a glyph: of several, each over those before it, a stack."""
 
@@ -68,7 +67,7 @@ class Area:
     ink: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Mark:
     """A point that was measured, with its confidence interval; the best one so far looks different."""
 
@@ -82,7 +81,7 @@ class Mark:
 Tick = tuple[float, str]
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A chart as data: its heading in (words, ink), its curves from the back to the front, its marks, its axis."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -12,10 +12,9 @@ from likely.engine.errors import ParameterError
 from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
-from likely.metal.frozen import frozen
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Sampling:
     """Values by parameter name, the order that transforms run in, and a bias for single tokens. Immutable."""
 

@@ -6,7 +6,7 @@ grey. The thresholds and the ramps are `app.heat`'s.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.segment import Segment
@@ -17,7 +17,6 @@ from textual.theme import Theme
 
 from likely.app import heat
 from likely.app.tui.base import face
-from likely.metal.frozen import frozen
 
 DARK = Theme(
     name="likely-dark",
@@ -95,7 +94,7 @@ LIGHT = Theme(
 )
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Look:
     """The styles of everything drawn cell by cell, resolved for one theme and terminal."""
 
@@ -256,7 +255,7 @@ def shade(steps: Sequence[Style], share: float) -> Style:
     return steps[round(min(max(share, 0.0), 1.0) * (len(steps) - 1))]
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Glyphs:
     """The characters that are pictures."""
 

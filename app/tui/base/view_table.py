@@ -4,16 +4,15 @@ Views of the first row have a tab and its key; those of the second are in the pa
 it is first shown.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from textual.binding import Binding
 from textual.screen import Screen
 
-from likely.metal.frozen import frozen
 
-
-@frozen
+@dataclass(frozen=True, slots=True)
 class ViewEntry:
     """One full-screen view: the key that goes there from anywhere ("": the palette alone), its class, and what it is in
     words.

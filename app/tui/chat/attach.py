@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -13,7 +14,6 @@ from likely.engine.errors import DataError
 from likely.engine.home import expanded
 from likely.engine.json_reader import parse
 from likely.engine.whole_file import read_whole, refuse_pipe
-from likely.metal.frozen import frozen
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered
@@ -24,7 +24,7 @@ _NAMED = re.compile(r'(?<!\S)@("[^"]+"|[^\s@]+)')
 _FENCE = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Attachment:
     name: str
     text: str

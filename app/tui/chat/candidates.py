@@ -18,7 +18,6 @@ from likely.engine.trace.replay import recorded, replay, replay_drawn, states_at
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import STAYS, ChoiceMask, Constraint, LogitBias, Transform, run, start
 from likely.engine.transforms.pipeline import hard
-from likely.metal.frozen import frozen
 
 LN2 = math.log(2)
 SHOWN = 40
@@ -27,7 +26,7 @@ BANNED = "banned"
 Bounds = tuple[float, float]  # the same number twice where it is known
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One token that could be drawn. `after` is None while unknown; `removed_by` names a transform, or is `BANNED`.
 
@@ -113,7 +112,7 @@ def _between(low: str, high: str) -> str:
     return low if low == high else f"up to {high}" if low == "0" else f"{low} to {high}"
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Names:
     """A model's vocabulary by id: the `Vocabulary` that transforms ask, and the names on the screen."""
 
@@ -146,7 +145,7 @@ class Names:
         return cells.piece_text(self.pieces[token]) if 0 <= token < len(self.pieces) else f"#{token}"
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Outcome:
     """A step's candidates under some recipe, most likely first: probabilities before and after, what removed them."""
 

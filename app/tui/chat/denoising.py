@@ -20,14 +20,13 @@ from likely.engine.trace.record import DenoisingRecord
 from likely.engine.trace.step import Lexicon, Recipe, TokenStep
 from likely.engine.trace.trace import Trace
 from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
-from likely.metal.frozen import frozen
 
 LN2 = math.log(2)
 DIFFUSION = "diffusion"  # a word on how an answer was drawn
 KEPT = 8  # steps whose cells are kept
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class HandPlaced:
     """A person has put a token at a position, or None: it is masked again."""
 
@@ -37,7 +36,7 @@ class HandPlaced:
 Thought = OpenMask | Unmasked | HandPlaced
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CanvasCell:
     """A position after a step. Without a `token` it is a mask."""
 
@@ -50,7 +49,7 @@ class CanvasCell:
     by_person: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class MaskCandidate:
     """A candidate of a position: its raw probability, and whether the transforms had taken it away."""
 
@@ -59,7 +58,7 @@ class MaskCandidate:
     cut: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Retraction:
     """A word that was taken back at a step, and what took its place."""
 
@@ -69,7 +68,7 @@ class Retraction:
     after: int
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CanvasRun:
     """A run that filled a canvas, or went on with one that a person had changed."""
 

@@ -4,17 +4,17 @@ Pure; how the parts look is the widget's.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from likely.app.tui.base import cells
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import CanvasCell, texts
-from likely.metal.frozen import frozen
 
 SHADE, UNDER, END = "░", "▒", "∎"
 UNKNOWN = 3  # cells of a mask that nobody has looked at
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a row that belongs to one position; `blank`: the space before its word."""
 
@@ -23,7 +23,7 @@ class Piece:
     blank: bool = False
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class CanvasText:
     """The text of a position: blanks before its word, and the word; both may hold line breaks where it is decided."""
 

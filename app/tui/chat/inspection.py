@@ -4,7 +4,7 @@ Plain data, built anew for each look; how it looks is the panel's.
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from likely.engine.prompt import Prompt
 from likely.engine.tools.told import ToolChoice
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms.pipeline import hard
-from likely.metal.frozen import frozen
 
 Bits = Sequence[float | None]
 
@@ -27,7 +26,7 @@ def unknown(recipe: Recipe) -> Outcome | None:
     return None
 
 
-@frozen(slots=False, eq=False)
+@dataclass(frozen=True, eq=False)
 class Inspection:
     """A token that was drawn or measured, or (`upcoming`) the place of one that is not there yet.
 
@@ -108,7 +107,7 @@ class Inspection:
         return candidates.next_view(outcome, self.recipe, self.names, step.snapshot.vocab, step.entropy / LN2)
 
 
-@frozen(slots=False, eq=False)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A token to look at, with the entropies (bits) around it; `cursor` is None while the newest is followed.
 
@@ -130,7 +129,7 @@ class Subject:
     unit: int = 0  # of its node, that it is
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class InspectedPrompt:
     """A prompt for the inside view, and where to begin: `after` tokens before its end, on a page, at a head."""
 

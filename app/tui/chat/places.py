@@ -6,19 +6,19 @@ Plain data; a place is a node and a unit of it (a token of what was drawn, a cha
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice
 
 from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.engine.conversation import Conversation, Message, Node, Segment
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 AROUND = 32  # characters of text shown on either side
 MOST = 200
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class SearchHit:
     """A place and the words around it."""
 

@@ -6,6 +6,7 @@ Plain data, from a conversation; how it looks is the list's.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -16,12 +17,11 @@ from likely.engine.conversation import Conversation, Node
 from likely.engine.reason.scorers import logprob, mean_logprob
 from likely.engine.reason.steps import LINES, SENTENCES, Equation, equations, units
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 STATES = GROWING, ENDED, STOPPED = "growing", "ended", "stopped"  # of a text
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RankedText:
     """One text: where it parts from the others, and its numbers as they are shown."""
 
@@ -33,7 +33,7 @@ class RankedText:
     verdict: "EquationVerdict | None" = None  # on its equations; None while it grows, and where it has none
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class EquationVerdict:
     """Whether all equations of a text hold; `words` are how many, or the first that does not."""
 
@@ -41,7 +41,7 @@ class EquationVerdict:
     words: str
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class RankedStep:
     """One step of the text on the screen: its mean log-probability as it is shown."""
 
@@ -50,7 +50,7 @@ class RankedStep:
     verdict: EquationVerdict | None
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """All texts that are alive, those of a search the best first, with the heads of their numbers.
 

@@ -1,10 +1,11 @@
 """Rewriting of an answer: what a person says in its place, until the model has measured it."""
 
+from dataclasses import dataclass
+
 from likely.engine.conversation import Fork
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Rewriting:
     """An answer that a person writes anew: where its branch leaves, and `whole`, where it would without the tokens
     that stay."""

@@ -18,12 +18,11 @@ from likely.app.tui.chat.tallies import AnswerSums
 from likely.engine.conversation import Conversation, Fork, Message
 from likely.engine.decode.beam import Beam, DiverseBeam
 from likely.engine.decode.search import Search, SearchNode
-from likely.metal.frozen import frozen
 
 SEARCH = "the search"  # what has cut a token that did not go on
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class SearchChoice:
     """Outcome of a place behind `length` of a search's tokens, of `total` nats: of each token that went on, its
     rank among all texts of that step, those that had ended too; 0 where more than log p orders them."""

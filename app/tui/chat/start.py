@@ -1,17 +1,16 @@
 """`Start`: what a command line asked of the chats of a full screen. Plain data; knows nothing of screens."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count
 
 from likely.app.tui.base.sampling import Sampling
 from likely.engine.conversation import Conversation
 from likely.engine.trace.step import Recipe
-from likely.metal.frozen import frozen
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Start:
     """Settings that conversations begin with, each None or "" where the screen's own hold."""
 

@@ -3,6 +3,7 @@
 Plain data, from a conversation; how it looks is the panel's.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 from likely.app.tui.chat.live_run import PRUNED
@@ -17,10 +18,9 @@ from likely.engine.errors import ParameterError
 from likely.engine.reason.paths import answer_in
 from likely.engine.reason.scorers import mean_logprob
 from likely.engine.trace.step import TokenStep
-from likely.metal.frozen import frozen
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Share:
     """An answer, how many paths give it, and the 95 % interval of its share."""
 
@@ -30,7 +30,7 @@ class Share:
     high: float
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class VoteCount:
     """A vote as far as it has come: `answers` is each ended path's answer, None for none."""
 

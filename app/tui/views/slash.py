@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from likely.engine.errors import LikelyError, ParameterError
 from likely.engine.home import expanded
 from likely.engine.presets import ORDERS, PARAMETERS
 from likely.engine.whole_file import refuse_pipe
-from likely.metal.frozen import frozen
 from likely.models.rope_scaling import KINDS as SCALINGS
 
 SETTABLE = [f"{name} " for name in (*PARAMETERS, STRATEGY, *FORMS, ANSWERS, SEED)]
@@ -37,7 +36,7 @@ KINDS = ("markdown", "html", "jsonl")
 COPIES = {"markdown": export.markdown, "html": export.page, "tokens": export.table}  # of the whole conversation
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Slash:
     """A command: what it takes in words, what it does in words, and what can be completed after it."""
 

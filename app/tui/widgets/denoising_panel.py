@@ -5,6 +5,7 @@ With few rows the order goes first, then what was before; with fewer only the ca
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from rich.segment import Segment
@@ -17,14 +18,13 @@ from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.base.theme import bar, full_at
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import LN2, CanvasCell, Denoising, MaskCandidate
-from likely.metal.frozen import frozen
 
 CANDIDATES, BEFORE = 6, 5  # rows of each part, without its heading
 ORDER, MOST = 7, 16  # rows of the order, the fewest and the most
 NAME = 10
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class PanelView:
     """All that the panel shows. `picked` is the candidate that a person is about to choose."""
 

@@ -1,6 +1,7 @@
 """Completions of what is being written, a line each, above the prompt. What is offered is decided elsewhere."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from textual import events
@@ -8,12 +9,11 @@ from textual.message import Message
 
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.metal.frozen import frozen
 
 ROWS = 8  # that are seen at once
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class Suggestion:
     """A completion of the prompt: its text, its line in the list, what it does in words.
 

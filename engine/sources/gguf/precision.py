@@ -4,17 +4,17 @@ A choice for a machine and a model (`choose`), made once at load. Knows nothing 
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from likely.metal import mx
 from likely.metal.device import device
-from likely.metal.frozen import frozen
 from likely.metal.packed import SIXTEEN
 
 OVERFLOWS_FLOAT16 = ("gemma",)  # families whose activations leave float16's range
 
 
-@frozen(slots=False)
+@dataclass(frozen=True)
 class Precision:
     """`dtype` of activations, scales and unquantised weights; `packed`: quantised matrices stay quantised in the graph.
 
