@@ -78,7 +78,7 @@ def nucleus(score: Array, weight: Array, share: float, xp: Namespace) -> Array:
         least = statistics.nucleus(score, weight, float(goal))
         if least is not None:
             return np.float32(least)
-    if xp is np and 2 * np.count_nonzero(possible := weight > 0) < len(weight):
+    if xp is np and 2 * np.count_nonzero(possible := weight != 0) < len(weight):
         score, weight = score[possible], weight[possible]
     size = score.shape[-1]
     head = min(HEAD, size) if xp is np else size

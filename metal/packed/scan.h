@@ -229,10 +229,10 @@ static float nucleus(const float *x, const float *weights, int n, double goal, f
     float high = top[0], low = bottom[0];
     for (int i = 1; i < LANES; i++)
         high = top[i] > high ? top[i] : high, low = bottom[i] < low ? bottom[i] : low;
-    if (!(low < high) || weight_from(x, weights, n, high) >= goal)
+    if (!(low < high) || !(weight_from(x, weights, n, high) < goal)) /* also where the goal is no number */
         return high;
     for (int turn = 0; turn < HALVINGS; turn++) {
-        float middle = low + (high - low) / 2;
+        float middle = low / 2 + high / 2; /* high - low may be more than a float holds */
         if (weight_from(x, weights, n, middle) >= goal)
             low = middle;
         else
@@ -255,8 +255,8 @@ static float nucleus(const float *x, const float *weights, int n, double goal, f
         }
     }
     int from = order_of_floats(all(low))[0], to = order_of_floats(all(high))[0];
-    while (to - from > 1) {
-        int middle = from + (to - from) / 2;
+    while (to - 1 > from) { /* to - from may be more than an int holds */
+        int middle = (from & to) + ((from ^ to) >> 1);
         float bar = ((F)((I){0} + (middle ^ ((middle >> 31) & 0x7fffffff))))[0];
         if (above + weight_from(left, of_left, count, bar) >= goal)
             from = middle;

@@ -120,6 +120,57 @@ def test_truncations_keep_what_the_reference_keeps(logits, kind):
             assert kept.sum() == min(transform.k, (z > -np.inf).sum())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("possible", [1.0, 0.3])
+def test_of_a_tie_top_k_drops_the_higher_ids(kind, possible):
+    """By a stable sort; min-p's least number of tokens goes by the same rule."""
+    random = np.random.default_rng(8)
+    for k in (1, 2, 7, 30):
+        z = np.where(random.random(200) < possible, random.integers(0, 4, 200), -np.inf)
+        x, xp, _ = as_kind(z, kind)
+        first = np.argsort(-z, kind="stable")[:k]
+        for transform in (TopK(k), MinP(1.0, k)):
+            after, _ = run([transform], x, (None,), KEY, xp)
+            expected = first if isinstance(transform, TopK) else np.union1d(first, np.flatnonzero(z == z.max()))
+            assert np.flatnonzero(np.asarray(after) > -np.inf).tolist() == sorted(expected.tolist()), transform
+
+
+FAR = {  # by a random generator: of each size that float32 has, impossible ones, and equal ones
+    "one far below": lambda r: np.append(r.normal(0, 2, 400), -(10 ** r.uniform(3, 38))),
+    "both signs": lambda r: np.round(r.choice([-64.0, 64], 400) * np.exp(r.uniform(-3, 3, 400))) / 64,
+    "ties": lambda r: np.append(np.round(r.normal(0, 1.5, 400)), [-1e4, -3.4e38, -np.inf]),
+    "any finite": lambda r: r.choice([-1.0, 1], 400) * 2 ** r.uniform(-149, 127, 400),
+    "largest and least": lambda r: r.choice([3.4e38, 3.4e38, -3.4e38, 1e-45, 0, -0.0, -np.inf], 60),
+}
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in subtract:RuntimeWarning")
+@pytest.mark.parametrize("name", FAR)
+def test_a_nucleus_of_logits_far_apart_is_that_of_float64(name):
+    """Float64 takes numpy's own sort; where a share ends within the rounding of a mass either set is right."""
+    random = np.random.default_rng(sum(map(ord, name)))
+    compared = 0
+    for _ in range(40):
+        z = FAR[name](random).astype(np.float32)
+        z[0] = max(z[0], 0)  # one at least is possible
+        p = random.uniform(0.05, 0.99)
+        for transform, margin in ((TopP(p), reference.top_p), (Typical(p), reference.typical)):
+            kept, expected = (np.isfinite(run([transform], x, (None,), KEY, np)[0]) for x in (z, z.astype(np.float64)))
+            sure = np.abs(margin(z.astype(np.float64), p)) > 1e-5
+            assert (kept == expected)[sure].all(), (transform, kept.sum(), expected.sum())
+            compared += sure.all()
+    assert compared > 20
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("xp", [np, mx], ids=["numpy", "mlx"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_nucleus_of_an_infinite_logit_is_that_one(dtype, xp):
+    for z in ([1, math.inf, 2, -1e5], [math.inf, -math.inf, 3.4e38, math.inf, 0]):
+        after, _ = run([TopP(0.5)], xp.array(np.array(z, dtype if xp is np else np.float32)), (None,), KEY, xp)
+        assert np.flatnonzero(np.asarray(after) > -np.inf).tolist() == [i for i, v in enumerate(z) if v == math.inf]
+
+
 IDS = [5, 0, 5, 7, 1, 0, 5]
 
 REWEIGHTINGS = {

@@ -204,6 +204,37 @@ def test_a_nucleus_is_that_of_a_sort(name: str, share: float) -> None:
     assert nucleus(raw, weight, 2 * float(mass[-1])) == raw[raw > -np.inf].min()  # all have less
 
 
+def any_floats(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Of every size that float32 has, both signs alike, a third of them equal to others, some infinite."""
+    z = rng.integers(0, 2**32, n, np.uint64).astype(np.uint32).view(np.float32)
+    z[~np.isfinite(z)] = rng.choice(np.array([3.4028235e38, -3.4028235e38, 1e-45, -0.0, 0.0, 1], np.float32))
+    z[rng.random(n) < 0.33] = z[0]
+    z[rng.random(n) < 0.1] = rng.choice([-np.inf, np.inf])
+    return z
+
+
+def test_a_nucleus_of_any_floats_is_that_of_a_sort() -> None:
+    """Weights are whole numbers, so that no sum is rounded."""
+    rng = np.random.default_rng(11)
+    for _ in range(400):
+        n = int(rng.integers(1, 400))
+        raw, weight = any_floats(rng, n), rng.integers(0, 9, n).astype(np.float32)
+        weight[raw == -np.inf] = 0
+        order = np.lexsort((np.arange(n), -raw))
+        mass = np.cumsum(weight[order], dtype=np.float64)
+        if not mass[-1]:
+            continue
+        goal = float(rng.integers(1, mass[-1] + 1))
+        assert nucleus(raw, weight, goal) == raw[order[np.count_nonzero(mass[:-1] < goal)]]
+
+
+@pytest.mark.parametrize("far", [-1e3, -1e5, -1e30, -3.4028235e38])
+def test_one_logit_far_below_leaves_the_nucleus_as_it_is(far: float) -> None:
+    raw = np.array([1.0, 0.5, 0.0, -0.5, -1.0] * 40 + [far], np.float32)
+    weight = np.exp(raw - raw.max())
+    assert nucleus(raw, weight, 0.6 * float(weight.sum(dtype=np.float64))) == 0.5
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("at", [0, 700, 999])
 def test_what_is_no_number_is_named(bad: float, at: int) -> None:
