@@ -20,7 +20,7 @@ from likely.distribution import Distribution
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event
 from likely.engine.decode.strategy import Strategy
-from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.decode.texts import GrownText, Texts, answer_events, search_answers
 from likely.engine.errors import ParameterError
 from likely.engine.pieces import whole
 from likely.engine.prompt import Prompt
@@ -189,7 +189,7 @@ class Model:
         sampling: Sampling | str | None = None, strategy: Strategy | str | None = None, stop: Sequence[str] = (),
         thinking: bool | None = None,
     ) -> Any:  # fmt: skip
-        """A `Trace` of an answer; of n > 1 answers a list of them, the best first where the strategy ranks them.
+        """A `Trace` of an answer; of n > 1 answers a list of them, best first if the strategy is a search.
 
         `sampling` is a `Sampling` or a preset's name, by default the chat's ("balanced"; a search's is the model's own
         distribution); `strategy` a way of finding tokens, as `likely run --strategy` has it ("beam 4"). Without a seed
@@ -200,7 +200,9 @@ class Model:
         with _interrupted(run.control):
             for _ in run.events:
                 pass
-        traces = [self._trace(run.ids, text, run.seed + branch) for branch, text in sorted(run.texts.items())]
+        texts = run.texts.ended()
+        texts = search_answers(texts, n) if run.searches else texts
+        traces = [self._trace(run.ids, text, run.seed + (text.done.branch if text.done else 0)) for text in texts]
         return traces if n > 1 else traces[0]
 
     def stream(self, prompt: Asked, **options: Any) -> Iterator[TokenStep]:
@@ -219,7 +221,8 @@ class Model:
         if unknown := set(options) - set(taken):
             raise ParameterError(f"no option {', '.join(sorted(unknown))}: stream takes what generate takes")
         run = self._run(prompt, 1, **taken | options)
-        return (event.step for event in run.events if isinstance(event, Emitted))
+        events = answer_events(run.events) if run.searches else run.events
+        return (event.step for event in events if isinstance(event, Emitted))
 
     def score(self, text: Asked) -> Trace:
         """A given text, token by token, teacher-forced. Its first token has no distribution before it, unless the
@@ -274,7 +277,7 @@ class Model:
                 ids, control, n=begun, seed=seed, max_tokens=max_tokens, stop=tuple(stop), strategy=found
             )
         )
-        return _Run(texts, seed, ids, control, events)
+        return _Run(texts, seed, ids, control, events, found.SEARCHES)
 
     def _strategy(self, strategy: Strategy | str | None, n: int) -> Strategy:
         """The strategy that is asked for, of a search its n best, with the models that it needs."""
@@ -304,6 +307,7 @@ class _Run:
     ids: list[int]
     control: RunControl
     events: Iterator[Event]
+    searches: bool  # its answers are to be chosen
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Reloaded
 from likely.engine.decode.spelling import respelled
 from likely.engine.decode.stochastic_beam import expected
-from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.decode.texts import GrownText, Texts, search_answers
 from likely.engine.thinking import thinking_of
 from likely.engine.trace.fields import step_object
 
@@ -52,7 +52,7 @@ def show_hypotheses(
         for event in texts.follow(events):
             if isinstance(event, Reloaded):
                 click.echo(heat.one_line(event.line), err=True)
-        hypotheses = sorted(texts.values(), key=lambda text: -text.score)
+        hypotheses = search_answers(texts.values(), strategy.most)
         try:
             _write(hypotheses, strategy, session.tokenizer, as_json=as_json, special=special, quiet=quiet)
         finally:  # where nobody reads them, too

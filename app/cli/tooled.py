@@ -22,6 +22,7 @@ from likely.app.tools.consent import Consent, Consents
 from likely.app.units import bits, json_line
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted
+from likely.engine.decode.texts import answer_events
 from likely.engine.errors import ParameterError
 from likely.engine.home import home
 from likely.engine.pieces import whole
@@ -221,6 +222,8 @@ def _drawn(
     events = session.generate(
         ids, control, seed=limits.seed, max_tokens=limits.max_tokens, stop=limits.stop, strategy=strategy
     )
+    if strategy.SEARCHES:
+        events = answer_events(events)
     if not as_json and use.format is not None:
         kinds: tuple[Kind, ...] = ("said",) if hide_thinking else ("said", "thought")
         return plain.stream(events, sys.stdout, parting=use.splitter(ids, session.tokenizer), kinds=kinds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from likely.engine.decode.events import Done, Emitted, Event
-from likely.engine.decode.texts import GrownText, Texts
+from likely.engine.decode.texts import GrownText, Texts, search_answers
 from likely.engine.errors import DataError
 from likely.engine.thinking import THINK, Kind, MarkSplitter, Thinking
 from likely.engine.tools.call_format import JSON, CallFormat
@@ -120,8 +120,8 @@ class AnswerReader:
         """The n texts to be given: of a search the best, of more than n the likeliest a token, else in their order."""
         texts = list(self.texts.values())
         if any(text.figures for text in texts):
-            texts.sort(key=lambda text: -text.score)
-        elif len(texts) > n:
+            return search_answers(texts, n)
+        if len(texts) > n:
             texts.sort(key=lambda text: -text.likelihood)
         return texts[:n]
 

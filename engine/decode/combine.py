@@ -56,6 +56,10 @@ class Combination(Strategy):
     def check(self, n: int) -> None:
         self.inner.check(n)
 
+    @property
+    def most(self) -> int:
+        return self.inner.most
+
     def width(self, n: int) -> int:
         return 2 * self.inner.width(n)
 

@@ -167,7 +167,7 @@ class Search(Strategy):
 
     @property
     def most(self) -> int:
-        """How many texts it gives."""
+        """How many answers it gives: a stop string may end more texts than that."""
         return self.beams
 
     @property

@@ -51,6 +51,11 @@ class Strategy:
         """One that gives its n best answers. ParameterError for what does not order them, and where there are fewer."""
         raise ParameterError(f"{self.NAME} does not order its answers, so there are no {n} best")
 
+    @property
+    def most(self) -> int:
+        """How many answers a search gives."""
+        return 1
+
     def bind(self, models: Mapping[str, Any], tokenizer: Any) -> Self:
         """The strategy with the models that it `needs`, of those that are loaded, by name, to run with a tokenizer.
 

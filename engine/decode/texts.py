@@ -3,9 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Reloaded, Waiting
 from likely.engine.thinking import Thinking, spoken
 from likely.engine.trace.step import TokenStep
 
@@ -87,6 +87,38 @@ class Texts(dict[int, T], Generic[T]):
     def ended(self) -> list[T]:
         """Those that have ended, in the order of their branches."""
         return [self[branch] for branch in sorted(self) if self[branch].done is not None]
+
+
+class RatedText(Protocol):
+    """Anything that a search has rated."""
+
+    @property
+    def figures(self) -> Mapping[str, float]: ...
+
+
+R = TypeVar("R", bound=RatedText)
+
+
+def search_answers(texts: Iterable[R], n: int | None = None) -> list[R]:
+    """The answers of a search: the `n` texts with the highest score, best first; all of them without `n`.
+
+    However a text ended, it takes part: a stop string ends texts before the search has chosen. Equal scores keep their
+    order, and texts without a score come last.
+    """
+    return sorted(texts, key=lambda text: -text.figures.get("score", -math.inf))[:n]
+
+
+def answer_events(events: Iterable[Event]) -> Iterator[Event]:
+    """The events of a search, with the tokens and the end of its best answer alone, once the search is over."""
+    grown = Texts[GrownText]()
+    for event in grown.follow(events):
+        if isinstance(event, Prefilled | Reloaded | Waiting):
+            yield event
+    for answer in search_answers(grown.ended(), 1):
+        assert answer.done is not None
+        for step in answer.steps:
+            yield Emitted(answer.done.branch, step)
+        yield answer.done
 
 
 def texts_of(events: Iterable[Event]) -> list[GrownText]:

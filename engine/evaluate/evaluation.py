@@ -19,7 +19,7 @@ from likely.engine.answers.vote import maj_at, pass_at
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategies import PLAIN
 from likely.engine.decode.strategy import Strategy
-from likely.engine.decode.texts import texts_of
+from likely.engine.decode.texts import search_answers, texts_of
 from likely.engine.errors import ParameterError
 from likely.engine.evaluate import bounded, calibration, calling, verifiers
 from likely.engine.evaluate.bounded import LikelihoodBound, reach
@@ -390,12 +390,13 @@ def answers(
     stop: Sequence[str],
     strategy: Strategy = PLAIN,
 ) -> tuple[list[str], list[str]]:
-    """The texts of n answers, or those that the strategy makes of one, without their thoughts, and why each ended."""
+    """The texts of n answers, or the answers of a search, without their thoughts, and why each ended."""
     events = session.generate(
         ids, RunControl(recipe), n=n, seed=seed, max_tokens=max_tokens, stop=stop, strategy=strategy
     )
     texts, opened = texts_of(events), opens(end_of(ids, session.tokenizer.piece))
     marks = thinking_of(session.tokenizer)
+    texts = search_answers(texts, strategy.most) if strategy.SEARCHES else texts
     return [text.said(opened, marks) for text in texts], [text.reason for text in texts]
 
 

@@ -20,7 +20,7 @@ from likely.engine.decode.sample import Sample
 from likely.engine.decode.speculative import Speculative
 from likely.engine.decode.stochastic_beam import StochasticBeam
 from likely.engine.decode.strategy import Steps, Strategy
-from likely.engine.decode.texts import GrownText, texts_of
+from likely.engine.decode.texts import GrownText, search_answers, texts_of
 from likely.engine.diffusion.bound import BATCH, bound
 from likely.engine.proofs.bigram import smaller
 from likely.engine.proofs.enumeration import (
@@ -91,7 +91,7 @@ def beams(strategy: StochasticBeam) -> Draw:
 
     def draw(made: "Session", first: int, count: int) -> Iterator[int]:
         for seed in range(first, first + count):
-            found = sorted(_run(made, seed, strategy=strategy), key=lambda text: -text.score)
+            found = search_answers(_run(made, seed, strategy=strategy), strategy.most)
             yield _place(found[int(uniform((seed, 0), "place") * len(found))])
 
     return draw

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from likely.engine.answers.extraction import Extraction
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.texts import search_answers
 from likely.engine.prompt import Prompt, single_turn
 from likely.engine.reason.paths import PathCollector, ReasoningPath
 from likely.engine.trace.step import Recipe
@@ -45,7 +46,8 @@ class Writer:
             strategy=strategy,
         )  # fmt: skip
         paths = list(PathCollector(Extraction("all"), n, control).watch(events))
-        return paths if strategy.SEARCHES else sorted(paths, key=lambda path: path.branch)
+        by_branch = sorted(paths, key=lambda path: path.branch)
+        return search_answers(by_branch, strategy.most) if strategy.SEARCHES else by_branch
 
     def once(self, prompt: Prompt, seed: int, stop: Sequence[str] = ()) -> ReasoningPath:
         """The most likely answer."""

@@ -5,7 +5,6 @@ put away. Steps are handed over in batches, since every change of a
 conversation is another conversation. No widgets; which job a run is, is known elsewhere.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from likely.app.worker import Failed
 from likely.engine.conversation import Conversation, Node
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Stats
+from likely.engine.decode.texts import search_answers
 from likely.engine.trace.step import TokenStep
 
 PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
@@ -136,8 +136,8 @@ class LiveRun:
         ends = [id for id in self.answers if not talk.hidden(id, len(talk.nodes[id]))]
         if not ends or leaf is None or (leaf.label, leaf.seed) != (first.label, first.seed):
             return talk
-        best = max(ends, key=lambda id: talk.nodes[id].figures.get("score", -math.inf))
-        return talk.reveal(best, len(talk.nodes[best]))
+        (best,) = search_answers((talk.nodes[id] for id in ends), 1)
+        return talk.reveal(best.id, len(best))
 
     def keep(self, talk: Conversation) -> Conversation:
         """The conversation with every step that was drawn."""

@@ -14,6 +14,7 @@ from likely.app.tui.chat import tallies
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, PRUNED, waits
 from likely.engine.conversation import Conversation, Node
+from likely.engine.decode.texts import search_answers
 from likely.engine.reason.scorers import logprob, mean_logprob
 from likely.engine.reason.steps import LINES, SENTENCES, Equation, equations, units
 from likely.engine.trace.step import TokenStep
@@ -97,7 +98,7 @@ def ranking(talk: Conversation, count: tallies.VoteCount | None, *, opened: bool
     if len(nodes) < 2:
         return None
     if count is None:
-        nodes.sort(key=lambda node: -node.figures.get("score", -math.inf))
+        nodes = search_answers(nodes)
     lines = {node.id: tallies.steps(talk, node) for node in nodes}
     whole = [_text(lines[node.id]) for node in nodes]
     rows = []
