@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 search_options = options(
         click.option("--beam", type=int, metavar="K", help="Search with K beams: the K likeliest texts, best first."),
         click.option("--length-penalty", type=float,
-                     help="A score is log p / tokens to this power. Default, --strategy's too: 1, constrained 0."),
+                     help="A score is the sum of logprob_after / tokens to this power. Default: 1, constrained 0."),
         click.option("--early-stopping", type=click.Choice(EARLY), help="When a beam search ends. Default: false."),
         click.option("--groups", type=int, metavar="G", help="Part the beams into groups that repel each other."),
         click.option("--diversity", type=float, help="What a token of an earlier group costs. Default: 0.5."),

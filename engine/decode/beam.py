@@ -1,7 +1,9 @@
 """Beam search: the likeliest texts, and those of groups of beams that are kept apart.
 
 The rules are those of Hugging Face's `generate` (transformers 5): which candidates there are, spare beams, the length
-penalty, when it stops. One is not, under a constraint: there a text's end may be the only token allowed and yet an
+penalty, when it stops. Scores are not, where transforms act: a token adds its log-probability after the transforms, as
+sampling and the exact mode have it; `HuggingFaceBeam` adds up what transformers does. Under a constraint another rule
+differs: there a text's end may be the only token allowed and yet an
 unlikely one, and would lose its place to beginnings whose unlikely tokens are still to come. So texts that end have
 places of their own. Knows nothing of caches; no mlx.
 """
@@ -10,16 +12,20 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from likely.engine.arrays import top
-from likely.engine.decode.search import Group, NextTokens, Search, SearchNode
+from likely.engine.decode.search import Group, NextTokens, Search, SearchNode, searching
 from likely.engine.decode.strategy import EARLY
 from likely.engine.errors import ParameterError
 from likely.engine.transforms.pipeline import hard
 from likely.engine.transforms.transform import within
+
+if TYPE_CHECKING:
+    from likely.engine.decode.branches import Branches
+    from likely.engine.decode.sampler import Sampler
 
 FREE_PENALTY = 1.0  # of a length, by default
 CONSTRAINED_PENALTY = 0.0  # under a constraint: the likeliest text, as exact mode has it, and not the likeliest a token
@@ -29,7 +35,8 @@ CONSTRAINED_PENALTY = 0.0  # under a constraint: the likeliest text, as exact mo
 class Beam(Search):
     """Keep the `beams` likeliest beginnings, and give the `answers` best of the texts that ended; all, if not said.
 
-    A text of n drawn tokens, its end included, has the score sum log p / n ** `penalty`. `early` says when the search
+    A text of n drawn tokens, its end included, has the score sum log p / n ** `penalty`; log p is a token's
+    `logprob_after`, or under a constraint `NextTokens.law`. `early` says when the search
     is over: "true" as soon as there are as many texts as beams, "false" when no beginning is better than the worst of
     them at the length that it has, "never" when none can become so at any length.
     """
@@ -64,7 +71,7 @@ class Beam(Search):
         """So many that, whatever ends, all beams can go on: (1 + ends) times the beams, and at least twice. Under a
         constraint the best texts that end come first, however likely."""
         count = max(2, 1 + ends) * group.beams
-        rows = next_tokens.rows(group.nodes[0].row, len(group.nodes))
+        rows = next_tokens.terms(group.nodes[0].row, len(group.nodes))
         ids = top(rows, min(count + len(others), rows.shape[-1]), np)
         totals = np.take_along_axis(rows, ids, axis=-1) + np.array([[node.total] for node in group.nodes])
         totals -= self.repelled(ids, others)
@@ -115,6 +122,27 @@ class GNMT(Beam):
 
     def score(self, node: SearchNode, length: int) -> float:
         return float(node.total / ((5 + length) / 6) ** self.penalty)
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceBeam(Beam):
+    """Beam search with the scores of Hugging Face's `generate`: transforms act on log-probabilities, and a score adds
+    up the results, which are not normalized. With a temperature or a penalty it is not a text's log-probability."""
+
+    NAME: ClassVar[str] = "hf-beam"
+    TITLE: ClassVar[str] = "beam search, Hugging Face's scores"
+    ABOUT: ClassVar[str] = "as transformers' generate, scores not normalized"
+
+    @classmethod
+    def offers(cls, models: tuple[str, ...]) -> "tuple[HuggingFaceBeam, ...]":
+        """None: it is for comparisons with transformers, and is asked for by name."""
+        return ()
+
+    def next_tokens(self, branches: "Branches", sampler: "Sampler") -> NextTokens:
+        return NextTokens.at(branches, searching(sampler), summed=True)
+
+    def figures(self, node: SearchNode, score: float) -> dict[str, float]:
+        return {"score": score, "normalized": False}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from likely.engine.decode.strategy import Steps, Strategy
 from likely.engine.errors import ParameterError
 from likely.engine.trace.step import TokenStep
 from likely.engine.transforms import STAYS, Truncation, run
+from likely.engine.transforms.pipeline import hard
 from likely.engine.transforms.transform import within
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class SearchNode:
     """A child that a search may go to: `order` is what it is chosen by, `total` the sum of the log-probabilities that
-    lead there, after the transforms, `row` the branch that it is a child of."""
+    lead there (`NextTokens.terms`), `row` the branch that it is a child of."""
 
     order: float
     total: float
@@ -60,9 +61,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class NextTokens:
-    """The next token's distribution in each branch: log-probabilities [B, V] before and after the transforms.
+    """The next token's logits [B, V] in each branch, before and after the transforms, as sampling has them.
 
-    Transforms are given log-probabilities; what they leave is added up, and is not normalised again.
+    `summed`: as Hugging Face's beam search has them instead. Transforms act on log-probabilities there, and a score
+    adds up the results, which are not normalized.
     """
 
     sampler: "Sampler"
@@ -70,38 +72,50 @@ class NextTokens:
     after: np.ndarray | list[np.ndarray]
     removed_by: list[np.ndarray]
     keys: list[tuple[int, int]]
+    summed: bool = False
 
     @classmethod
-    def at(cls, branches: "Branches", sampler: "Sampler") -> "NextTokens":
+    def at(cls, branches: "Branches", sampler: "Sampler", *, summed: bool = False) -> "NextTokens":
         """The next token's distributions after what the branches have read."""
-        return cls.of(branches.logits(), sampler, branches.numbers, branches.length)
+        return cls.of(branches.logits(), sampler, branches.numbers, branches.length, summed=summed)
 
     @classmethod
-    def of(cls, logits: Any, sampler: "Sampler", numbers: Sequence[int], position: int) -> "NextTokens":
+    def of(
+        cls, logits: Any, sampler: "Sampler", numbers: Sequence[int], position: int, *, summed: bool = False
+    ) -> "NextTokens":
         """From raw logits [B, V] of the tokens at a position, of branches with these numbers."""
         from likely.metal import mx
 
-        before = logprobs(np.asarray(logits.astype(mx.float32)), np)
+        before = np.asarray(logits.astype(mx.float32))
+        before = logprobs(before, np) if summed else before
         keys = [(sampler.seed + number, position) for number in numbers]
         transforms = sampler.recipe.transforms
         if not transforms:
-            return cls(sampler, before, before, [np.full(before.shape[-1], STAYS, np.int8)] * len(before), keys)
+            stays = [np.full(before.shape[-1], STAYS, np.int8)] * len(before)
+            return cls(sampler, before, before, stays, keys, summed)
         transformed = [run(transforms, *row, np) for row in zip(before, sampler.states, keys, strict=True)]
-        return cls(sampler, before, [after for after, _ in transformed], [removed for _, removed in transformed], keys)
+        after, removed_by = ([pair[i] for pair in transformed] for i in (0, 1))
+        return cls(sampler, before, after, removed_by, keys, summed)
 
     def rows(self, first: int, count: int) -> np.ndarray:
-        """Log-probabilities [count, V] after the transforms, of the branches from `first` on."""
+        """Logits [count, V] after the transforms, of the branches from `first` on."""
         rows = self.after[first : first + count]
         return rows if isinstance(rows, np.ndarray) else np.stack(rows)
 
+    def terms(self, first: int, count: int) -> np.ndarray:
+        """What each next token adds to a score [count, V], of the branches from `first` on."""
+        return self.rows(first, count) if self.summed else np.stack([self.law(first + i) for i in range(count)])
+
     def law(self, row: int) -> np.ndarray:
-        """Log-probabilities float64 [V] of a branch's next token, by which whole texts are ranked: the model's own, or
-        what edits and temperatures make of them. Truncations, a constraint among them, take tokens away, and their
-        share is nobody's: a text is not the likelier for what was forbidden beside it."""
+        """Log-probabilities float64 [V] of a branch's next token, by which whole texts are ranked: those that sampling
+        draws by (`TokenStep.logprob_after`).
+
+        Under a constraint truncations, the constraint among them, take tokens away without making the others likelier:
+        a text does not gain from what was forbidden beside it."""
         by, after = self.sampler, np.asarray(self.after[row], np.float64)
-        moving = [i for i, t in enumerate(by.recipe.transforms) if not isinstance(t, Truncation)]
-        if len(moving) == len(by.recipe.transforms):
+        if not hard(by.recipe.transforms):
             return np.asarray(logprobs(after, np))
+        moving = [i for i, t in enumerate(by.recipe.transforms) if not isinstance(t, Truncation)]
         transforms, states = ([of[i] for i in moving] for of in (by.recipe.transforms, by.states[row]))
         whole, _ = run(transforms, self.before[row], tuple(states), self.keys[row], np)
         logp: np.ndarray = np.where(after > -np.inf, logprobs(whole.astype(np.float64), np), -np.inf)
@@ -127,6 +141,10 @@ class Search(Strategy):
 
     def __post_init__(self) -> None:
         within("the number of beams", self.beams, "[1, 256]", whole=True)
+
+    def next_tokens(self, branches: "Branches", sampler: "Sampler") -> NextTokens:
+        """The next token's distributions, by which the search goes on."""
+        return NextTokens.at(branches, searching(sampler))
 
     def groups(self) -> list[Group]:
         """The groups that are searched."""
@@ -188,13 +206,13 @@ class Search(Strategy):
         ends: Any = () if sampler.vocabulary is None else sampler.vocabulary.eos
         forced_tokens = 0  # tokens that were forced belong to no text that is searched
         for depth in range(1, limit + 1):
-            next_tokens = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
+            next_tokens = self.next_tokens(branches, sampler.follow(control, branches.ids))
             if control.given_up and len(kept := (yield from self._drop(groups, branches, control))) < len(branches.ids):
                 if not kept:
                     break
                 branches.select(kept)
                 sampler = sampler.select(kept)
-                next_tokens = NextTokens.at(branches, searching(sampler.follow(control, branches.ids)))
+                next_tokens = self.next_tokens(branches, sampler.follow(control, branches.ids))
             forced, length = control.take_forced(), depth - forced_tokens
             others: Counter[int] = Counter()
             row = 0

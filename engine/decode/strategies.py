@@ -16,6 +16,7 @@ STRATEGIES = {  # by its name the class of each, imported where it is asked for:
         "draft": "guessing.Drafting",
         "beam": "beam.Beam",
         "gnmt": "beam.GNMT",
+        "hf-beam": "beam.HuggingFaceBeam",
         "diverse": "beam.DiverseBeam",
         "stochastic": "stochastic_beam.StochasticBeam",
         "exact": "exact.ExactMode",

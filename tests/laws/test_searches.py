@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.decode.beam import GNMT, Beam, DiverseBeam
+from likely.engine import tiny
+from likely.engine.decode.beam import GNMT, Beam, DiverseBeam, HuggingFaceBeam
 from likely.engine.decode.control import RunControl
 from likely.engine.decode.events import Emitted, Event, Forked, Rated
 from likely.engine.decode.exact import ExactMode
 from likely.engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
+from likely.engine.proofs.enumeration import END, MOST, TABLE
+from likely.engine.session import Session
+from likely.engine.sources import checkpoint
 from likely.engine.trace.step import Recipe
 from likely.engine.transforms import RepetitionPenalty, Temperature, TopK
 from likely.metal import mx
@@ -55,7 +59,7 @@ def test_the_hypotheses_are_those_of_transformers(part: int) -> None:
             *([TopK(case["top_k"])] if "top_k" in case else []),
         )
         early = {False: "false", True: "true", "never": "never"}[case["early"]]
-        beam = Beam(case["beams"], case["penalty"], early)
+        beam = HuggingFaceBeam(case["beams"], case["penalty"], early)
         found = search(made, beam, case["max_tokens"], Recipe(transforms), prompt=case["prompt"])
         want = [one for one in case["found"] if one["score"] > -1e6]  # a beam without a beginning of its own is none
         assert found.scores == pytest.approx([one["score"] for one in want], abs=1e-4), case
@@ -102,6 +106,86 @@ def test_beams_are_those_of_the_algorithm(seed: int, beams: int, groups: int) ->
     found = search(table, DiverseBeam(beams, 0.0, apart=groups, diversity=diversity) if groups > 1 else plain, 4)
     assert found.scores == pytest.approx([score for score, _ in want], abs=1e-4)
     assert sorted(map(tuple, found.ids)) == sorted(ids for _, ids in want)
+
+
+def transformed_texts(
+    table: np.ndarray, length: int, recipe: dict[str, float], letters: range = range(97, 101)
+) -> dict[tuple[int, ...], float]:
+    """The log-probability of every text of at most `length` tokens as sampling draws it: in float64, from the raw
+    logits by a repetition penalty over prompt and text, then a temperature, then the `top_k` likeliest."""
+    found, open_ = {}, [((), 0.0)]
+    for n in range(1, length + 1):
+        further = []
+        for body, total in open_:
+            ids = (*PROMPT, *body)
+            row = table.astype(np.float32).astype(np.float64)[ids[-1]]
+            seen = sorted({*ids})
+            row[seen] = np.where(row[seen] > 0, row[seen] / recipe["penalty"], row[seen] * recipe["penalty"])
+            row /= recipe["temperature"]
+            if recipe["top_k"]:
+                row[row < np.sort(row)[-int(recipe["top_k"])]] = -np.inf
+            logp = log_softmax(row)
+            for token in (*letters, EOS):
+                if logp[token] > -np.inf:
+                    text = ((*body, token), total + float(logp[token]))
+                    if token == EOS or n == length:
+                        found[text[0]] = text[1]
+                    else:
+                        further.append(text)
+        open_ = further
+    return found
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    ("temperature", "penalty", "top_k"), [(0.5, 1.0, 0), (1.0, 1.6, 0), (1.7, 1.3, 0), (0.7, 1.2, 3)]
+)
+def test_beams_and_the_mode_are_of_the_distribution_that_sampling_draws_by(
+    seed: int, temperature: float, penalty: float, top_k: int
+) -> None:
+    """100 cases: with room for all texts both find the likeliest of all; scores are sums of `logprob_after`."""
+    table = few(seed)
+    transforms = [RepetitionPenalty(penalty, 1000), Temperature(temperature), *([TopK(top_k)] if top_k else [])]
+    every = transformed_texts(table, 3, {"temperature": temperature, "penalty": penalty, "top_k": top_k})
+    assert sum(map(math.exp, every.values())) == pytest.approx(1)
+    recipe = Recipe(tuple(transforms))
+    beams, mode = (search(table, how, 3, recipe) for how in (Beam(200, 0.0, "never"), ExactMode(500)))
+    want = sorted(every, key=lambda ids: -every[ids])
+    assert len(beams.ids) == len(every) and beams.scores == pytest.approx([every[ids] for ids in want], abs=2e-5)
+    assert every[tuple(mode.ids[0])] == pytest.approx(every[want[0]], abs=2e-5) and mode.figures[0]["proven"]
+    for found in (beams, mode):
+        for branch in found.order:
+            after = [step.logprob_after for step in found.steps[branch]]
+            assert found.figures[branch]["score"] == pytest.approx(math.fsum(after), abs=2e-5)
+            assert found.figures[branch]["score"] == pytest.approx(every[tuple(found.tokens[branch])], abs=2e-5)
+    named = search(table, HuggingFaceBeam(200, 0.0, "never"), 3, recipe)
+    assert all(figures["normalized"] is False for figures in named.figures.values())
+
+
+@pytest.mark.slow(3)
+def test_of_tiny_bigram_beams_and_the_mode_name_the_likeliest_text_of_all(tmp_path: Path) -> None:
+    """100 random temperatures and penalties, against all of its texts in float64."""
+    tiny.bigram(tmp_path)
+    made = Session(checkpoint.load(str(tmp_path)))
+    logits = np.maximum(np.log(np.where(TABLE > 0, TABLE, 1e-30)), tiny.NEVER)
+    random = np.random.default_rng(5)
+    for _ in range(100):
+        temperature, penalty = random.uniform(0.3, 2.5), random.uniform(0.7, 2.5)
+        every = {(): 0.0}
+        for length in range(MOST):
+            for body in [ids for ids in every if len(ids) == length and ids[-1:] != (END,)]:
+                row, total = logits[(END, *body)[-1]].copy(), every.pop(body)
+                seen = list({END, *body})
+                row[seen] = np.where(row[seen] > 0, row[seen] / penalty, row[seen] * penalty)
+                logp = log_softmax(row / temperature)
+                every |= {(*body, token): total + float(logp[token]) for token in range(len(logp))}
+        best = max(every, key=lambda ids: every[ids])
+        recipe = Recipe((RepetitionPenalty(penalty, 1000), Temperature(temperature)))
+        for strategy in (Beam(256, 0.0, "never"), ExactMode(2000)):
+            found = search(made, strategy, MOST, recipe, prompt=[END])
+            assert tuple(found.ids[0]) == best
+            after = math.fsum(step.logprob_after or 0.0 for step in found.steps[found.order[0]])
+            assert found.scores[0] == pytest.approx(every[best], abs=2e-5) == pytest.approx(after, abs=2e-5)
 
 
 # -- without replacement -----------------------------------------------------------------------------------------------
