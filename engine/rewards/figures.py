@@ -31,8 +31,12 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Rewarded:
-    """The answers of a step. `reward` is their mean with its 95 % interval, clustered by problem; `groups` counts
-    problems of which all answers are wrong, some, or all are right: only the second kind teaches."""
+    """The answers of a step. `reward` is their mean with its 95 % interval, clustered by problem.
+
+    `groups` counts problems by the rewards of their answers, as the advantages do: all equal and below right, of
+    different worth, all equal and right. Only the second kind has advantages other than 0 (`advantages` "others" and
+    "std"). Answers without a verdict count nowhere, nor does a problem that has no other.
+    """
 
     step: int
     reward: float
@@ -59,13 +63,13 @@ def summary(
     judged = [(float(one.reward), k) for k, group in enumerate(groups) for one in group if one.reward is not None]
     estimate = clustered([r for r, _ in judged], [k for _, k in judged])
     low, high = estimate.interval
-    kinds = [sum(one.right for one in group) for group in groups]
-    mixed = sum(0 < right < len(group) for right, group in zip(kinds, groups, strict=True))
-    solved = sum(right == len(group) for right, group in zip(kinds, groups, strict=True))
+    worths = [worth for group in groups if (worth := {one.reward for one in group if one.reward is not None})]
+    mixed = sum(len(worth) > 1 for worth in worths)
+    solved = sum(len(worth) == 1 and min(worth) >= RIGHT for worth in worths)
     lengths = [[len(one.ids) for one in every if one.right is right] for right in (True, False)]
     of_right, of_wrong = (sum(of) / len(of) if of else None for of in lengths)
     return Rewarded(
-        step, estimate.mean, low, high, (len(groups) - mixed - solved, mixed, solved), sum(kls) / len(kls),
+        step, estimate.mean, low, high, (len(worths) - mixed - solved, mixed, solved), sum(kls) / len(kls),
         sum(one.entropy for one in every) / max(1, sum(len(one.ids) for one in every)),
         of_right,
         of_wrong,

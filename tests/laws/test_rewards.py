@@ -6,7 +6,7 @@ with exactly one 0 are right. Its numbers stand in the literature's formulas; sc
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
+from itertools import combinations_with_replacement, product
 from math import comb
 
 import numpy as np
@@ -192,6 +192,18 @@ def test_the_mean_reward_of_ten_steps_has_the_interval_of_all_their_problems() -
     assert 0.93 <= inside / worlds <= 0.97
     alone = recent([summary(1, [answers(8, 8), answers(6, 8)], [0.0], 1.0)])  # by Student's t from -0.71 to 2.46
     assert alone.mean == 0.875 and alone.interval == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("how", ["others", "std"])
+@pytest.mark.parametrize("rewards", list(combinations_with_replacement((None, 0.0, 0.2, 0.5, 0.9, 1.0), 3)))
+def test_the_groups_that_are_mixed_are_those_that_teach(rewards: tuple[float | None, ...], how: str) -> None:
+    judged = [reward for reward in rewards if reward is not None]
+    group = [Rollout("p", (1,), "", reward, -1.0, 1.0, False) for reward in rewards]
+    wrong, mixed, right = summary(1, [group], [0.0], 1.0).groups
+    assert mixed == bool(advantages(judged, how).any())
+    assert wrong + mixed + right == bool(judged)
+    if not mixed and judged:
+        assert (wrong, right) == ((1, 0) if judged[0] < 0.5 else (0, 1))
 
 
 def answers(right: int, of: int) -> list[Rollout]:

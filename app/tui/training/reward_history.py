@@ -106,7 +106,7 @@ class RewardHistory:
         if not steps:
             return Picture(parts, (), (), right, left, axis=False)
         counts = np.array([one.groups for one in steps], float)
-        shares = [smooth(column) for column in (counts / counts.sum(-1, keepdims=True)).T]
+        shares = [smooth(column) for column in (counts / np.maximum(1, counts.sum(-1, keepdims=True))).T]
         parts += [(f"  {glyph} {_kind(name)} {of[-1]:.0%}", ink) for (name, glyph, ink), of in zip(GROUPS, shares)]  # noqa: B905
         xs = _column(steps, lambda one: one.step)
         tops = (np.ones(len(xs)), 1 - shares[0], shares[2])  # from the top down: wrong, mixed, right
