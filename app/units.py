@@ -36,6 +36,12 @@ def bits(nats: float) -> float:
     return nats / LN2 + 0.0
 
 
+def margin(nats: float, high: float | None, unit: str = "") -> str:
+    """A validation loss in bits, with half of its interval: `2.885 ± 0.120`."""
+    loss = f"{bits(nats):.3f}"
+    return f"{loss}{unit} (one row: no interval)" if high is None else f"{loss} ± {bits(high - nats):.3f}{unit}"
+
+
 def proof(figures: Mapping[str, float]) -> str:
     """How far the text of a search for the mode may be from it, by the search's `score` and `bound` (nats); "" for a
     search that has no bound."""

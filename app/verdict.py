@@ -58,15 +58,17 @@ def lines(verdict: TrainingVerdict) -> Iterator[str]:
             )
             costs = [f"{bits(loss.mean):.2f}" for loss in (rows.loss_before, rows.loss)]
             fall = _range(rows.cost.estimate, bits(1), ".2f")
-            yield f"{name:<9} {given}bits a token {costs[0]}, now {costs[1]} ({fall} by row)"
+            alone = "; one row: no interval" if rows.right.n == 1 else ""
+            yield f"{name:<9} {given}bits a token {costs[0]}, now {costs[1]} ({fall} by row{alone})"
     if (trial := verdict.trial) is not None:
         costs = [f"{bits(loss):.2f}" for loss in (verdict.trained.loss_before.mean, trial.loss)]
         yield f"tried     rate {trial.rate:g}: {costs[0]} -> {costs[1]} bits a token of its rows in {trial.steps} steps"
     if (others := verdict.others) is not None:
         right = [round(e.mean * e.n) for e in (others.right_before, others.right)]
+        alone = " (one answer: no interval)" if others.right.n == 1 else ""
         yield (
             f"others    {_range(others.changed, 100)} % changed, {right[1]} of {others.right.n} right ({right[0]} "
-            f"before), KL {_range(others.kl, bits(1), '.3f')} bits a token of the answers"
+            f"before), KL {_range(others.kl, bits(1), '.3f')} bits a token of the answers{alone}"
         )
     replies = [reply for reply in verdict.tested if not reply.right[1]]
     changed = [reply for reply in (others.replies if others is not None else ()) if reply.changed]

@@ -1,5 +1,6 @@
 """Texts and objects of what `likely estimate` found."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,7 +136,8 @@ def _forecast(forecast: "CurveForecast", times: float) -> str:
 
 def _span(estimate: "Estimate", times: float, sign: str = "") -> str:
     low, high = sorted(end * times for end in estimate.interval)
-    return f"{estimate.mean * times:{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+    known = f"[{low:{sign}.3f}, {high:{sign}.3f}]" if math.isfinite(high - low) else "(one row: no interval)"
+    return f"{estimate.mean * times:{sign}.3f} {known}"
 
 
 def _estimate(estimate: "Estimate") -> dict[str, float | None]:

@@ -13,7 +13,7 @@ from likely.app.cli.table_options import options
 from likely.app.interruption import INTERRUPTED
 from likely.app.training_command import going_on
 from likely.app.training_plan import duration
-from likely.app.units import PER_TOKEN, bits, json_line
+from likely.app.units import PER_TOKEN, bits, json_line, margin
 from likely.engine.errors import LikelyError
 from likely.engine.objectives import Objective
 
@@ -113,7 +113,7 @@ def follow(
         elif leads and isinstance(event, Saved):
             progress.show("looking at what it has learned" if done else "saved", 0, 0)
         elif isinstance(event, Validated):
-            valid = f" · valid {sign}{bits(event.loss):.3f} ± {bits(event.high - event.loss):.3f}{unit}"
+            valid = f" · valid {sign}{margin(event.loss, event.high, unit)}"
             if leads:
                 progress.show("", 0, 0)
                 density = "" if event.bits_per_byte is None else f" · {sign}{event.bits_per_byte:.3f} bits a byte"

@@ -57,7 +57,7 @@ class TrialResult:
     @property
     def loss(self) -> Estimate:
         """Nats a target, clustered by row."""
-        return ratio([row[:3] for row in self.rows])
+        return ratio([(row.total, row.targets) for row in self.rows])
 
     @property
     def accuracy(self) -> Estimate:

@@ -76,35 +76,36 @@ def paired(before: Sequence[float], now: Sequence[float]) -> Estimate:
     return mean([b - a for a, b in zip(before, now, strict=True)])
 
 
-def ratio(rows: Sequence[tuple[float, float, int]]) -> Estimate:
-    """The mean over all tokens from each row's sum, sum of squares and number of tokens.
+def ratio(rows: Sequence[tuple[float, int]]) -> Estimate:
+    """The mean over all tokens from each row's sum and number of tokens, the rows being clusters (`by_cluster`).
 
-    The standard error is clustered by row (Miller, arXiv:2411.00640, eq. 4): s^2 / n plus the covariances within rows.
+    One row has no interval. By simulation the 95% interval holds 93 to 97% from 2 rows on, where the means of rows have
+    a standard deviation of 20 to 25% of the mean. Very skew rows (log-normal means, deviation 80%) are held less often,
+    85 to 93%: for them 95% is the most.
     """
-    n = sum(count for _, _, count in rows)
-    if not n:
-        return Estimate(math.nan, math.nan)
-    mean = math.fsum(total for total, _, _ in rows) / n
-    deviations = [(total - mean * count) for total, _, count in rows]
-    own = [square - 2 * mean * total + mean * mean * count for total, square, count in rows]
-    within = math.fsum(d * d - o for d, o in zip(deviations, own, strict=True))
-    plain = math.fsum(own) * (n / (n - 1) if n > 1 else 0.0)
-    return Estimate(mean, math.sqrt(max(0.0, plain + within)) / n, n=n)
+    return by_cluster([row for row in rows if row[1]])
 
 
 def clustered(values: Sequence[float], clusters: Sequence[object]) -> Estimate:
-    """The mean of items that come in clusters: the error by leaving out one cluster at a time (MacKinnon, Nielsen and
-    Webb 2023, CV3), its degrees of freedom by Satterthwaite, where items were independent (Bell and McCaffrey 2002): of
-    clusters of one size one less than there are.
+    """The mean of items that come in clusters (`by_cluster`).
 
     Intervals hold 94 to 97 % from 6 clusters on, of sizes 3 to 8; one that has most of the items makes them wider.
     """
-    totals = grouped(values, clusters)
-    sums, counts = (np.array([row[i] for row in totals]) for i in range(2))
-    n, groups = len(values), len(totals)
+    return by_cluster(grouped(values, clusters))
+
+
+def by_cluster(totals: Sequence[tuple[float, int]]) -> Estimate:
+    """The mean of items from each cluster's sum and number: the error by leaving out one cluster at a time (MacKinnon,
+    Nielsen and Webb 2023, CV3), its degrees of freedom by Satterthwaite, where items were independent (Bell and
+    McCaffrey 2002): of clusters of one size one less than there are. The error of one cluster is infinite."""
+    n, groups = sum(count for _, count in totals), len(totals)
+    if not n:
+        return Estimate(math.nan, math.nan)
+    mean = math.fsum(total for total, _ in totals) / n
     if groups < 2:
-        return Estimate(math.fsum(values) / n if n else math.nan, math.inf if n else math.nan, 1, n=n)
-    share, mean = counts / n, math.fsum(values) / n
+        return Estimate(mean, math.inf, 1, n=n)
+    sums, counts = (np.array([row[i] for row in totals], np.float64) for i in range(2))
+    share = counts / n
     error = math.sqrt((groups - 1) / groups * float(((share * (sums / counts - mean) / (1 - share)) ** 2).sum()))
     weight = (share / (1 - share)) ** 2  # of a cluster's squared residual, whose variance is as 1 / share - 1
     alone = 1 / share - 1

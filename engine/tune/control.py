@@ -134,13 +134,14 @@ class Stepped:
 class Validated:
     """The loss on validation rows with its 95 % interval, clustered by row; `best` if it is the lowest so far.
 
-    `by_position` are the mean losses of a row's first target, its second, the next 2, 4, 8 and so on.
+    `low` and `high` are None for one row, which has no interval. `by_position` are the mean losses of a row's first
+    target, its second, the next 2, 4, 8 and so on.
     """
 
     step: int
     loss: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     best: bool
     right: float
     bits_per_byte: float | None = None  # of the rows' text; None where it is not known how long that is

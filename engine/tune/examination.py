@@ -167,7 +167,7 @@ def _others(run: TrainingRun, asked: Sequence[tuple[str, str, TrainingSample]]) 
         replies.append(Reply(question, "", texts[0], texts[1], (known[0], known[1]), regret))
     rights = [[float(reply.right[i]) for reply in replies] for i in range(2)]
     changed = share([float(reply.changed) for reply in replies])
-    kl = ratio([(float(kl.sum()), float(kl @ kl), len(kl)) for kl, _ in moved])
+    kl = ratio([(float(kl.sum()), len(kl)) for kl, _ in moved])
     return OtherAnswers(tuple(replies), changed, kl, share(rights[0]), share(rights[1]), compare(*rights))
 
 

@@ -48,8 +48,9 @@ def validate(run: TrainingRun) -> Validated:
     if run.valid_bytes is None:
         run.valid_bytes = _bytes(run)
     bits = measured.nats / math.log(2) / run.valid_bytes if run.valid_bytes else None
+    known = estimate.interval if math.isfinite(estimate.error) else (None, None)
     return Validated(
-        counters.step, estimate.mean, *estimate.interval, best, measured.right, bits, measured.by_position
+        counters.step, estimate.mean, *known, best, measured.right, bits, measured.by_position
     )  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def evaluate(
 ) -> RowLosses:
     """The losses of rows that are `drawn`. `trained` is asked for by preferences alone."""
     items = drawn(items, config.eval_rows)
-    rows: list[tuple[float, float, int]] = []
+    rows: list[tuple[float, int]] = []
     sums, counts = np.zeros(64), np.zeros(64)
     right = 0.0
     for indices in batches.plan(items, size=config.batch, length=config.length, packing=True, seed=0, epoch=0):
@@ -66,9 +67,9 @@ def evaluate(
         if config.goal.of_pairs is None:
             batch = batch_losses.batch_of(model, part, config, indices)
             lost = batch_losses.weighed(batch_losses.constant(model, batch)[0], batch)
-            by_row, squares = batch_losses.by_sample(lost, batch), batch_losses.by_sample(mx.square(lost), batch)
-            mx.eval(lost, by_row, squares)
-            rows += zip(by_row.tolist(), squares.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
+            by_row = batch_losses.by_sample(lost, batch)
+            mx.eval(lost, by_row)
+            rows += zip(by_row.tolist(), batch.counts, strict=True)  # type: ignore[arg-type]
             if batch.weights is not None:
                 continue
             octave = _octaves(batch)
@@ -79,7 +80,7 @@ def evaluate(
             for item in part:
                 pair_sums = batch_losses.value(model, trained, [item], config)
                 right += float(pair_sums.right)
-                rows.append((float(pair_sums.lost), float(pair_sums.lost) ** 2, 1))
+                rows.append((float(pair_sums.lost), 1))
     known = counts > 0
     by_position = tuple((sums[known] / counts[known]).tolist())
     return RowLosses(ratio(rows), right / len(items), float(sum(row[0] for row in rows)), by_position)

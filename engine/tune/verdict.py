@@ -58,7 +58,7 @@ def row_change(
     """The change from scores of the same rows: each the sum of its losses, of their squares, how many, and `right`."""
     right = [[float(row[3]) for row in scores] for scores in (before, now)]
     mean = [[row[0] / row[2] for row in scores] for scores in (before, now)]
-    loss_before, loss = (ratio([(row[0], row[1], row[2]) for row in scores]) for scores in (before, now))
+    loss_before, loss = (ratio([(row[0], row[2]) for row in scores]) for scores in (before, now))
     return RowChange(
         of, form, share(right[0]), share(right[1]), compare(*right), loss_before, loss, compare(*mean)
     )  # fmt: skip

@@ -491,6 +491,8 @@ def test_a_training_is_followed_in_a_line(capsys: Captured) -> None:
         ("", 0, 0),
     ]
     assert capsys.readouterr().err == f"step 3{valid} · <= 1.250 bits a byte · best\nstep 3{valid}\n"
+    list(follow([replace(VALID, low=None, high=None)], True, False, shown))
+    assert " · valid 2.885 bits a token (one row: no interval) · 1.250 bits a byte" in capsys.readouterr().err
     list(follow([replace(STEPPED, step=9)], True, False, shown))
     assert shown.lines[-1][0].endswith(" · 2.25 GB")  # what comes after the last step is no 0 s
 

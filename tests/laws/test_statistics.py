@@ -191,31 +191,53 @@ def test_a_mean_and_a_paired_mean_are_numpys(values: list[float]) -> None:
 ROWS = [([1.0, 2.0, 4.0], "a"), ([3.0], "b"), ([0.0, 5.0], "c"), ([2.0, 2.0, 1.0, 7.0], "d")]
 
 
-def by_pairs(rows: list[list[float]]) -> tuple[float, float]:
-    """Miller's equation 4 over every two items of a cluster, the plain part with n - 1."""
-    every = [value for row in rows for value in row]
-    n, middle = len(every), math.fsum(every) / len(every)
-    plain = math.fsum((value - middle) ** 2 for value in every) * n / (n - 1)
-    within = math.fsum(
-        (row[i] - middle) * (row[j] - middle)
-        for row in rows
-        for i in range(len(row))
-        for j in range(len(row))
-        if i != j
-    )
-    return middle, math.sqrt(max(0.0, plain + within)) / n
-
-
-def test_a_ratio_s_error_is_the_sum_over_every_two_items_of_a_row() -> None:
+def test_a_ratio_s_error_is_that_of_leaving_out_a_row() -> None:
     rows = [row for row, _ in ROWS]
-    found = ratio([(sum(row), sum(x * x for x in row), len(row)) for row in rows])
-    assert (found.mean, found.error) == pytest.approx(by_pairs(rows)) and found.n == 10
-    assert ratio([(3.0, 9.0, 1)]).error == 0 and ratio([(3.0, 9.0, 1)]).mean == 3  # of one token there is no error
-    two = ratio([(3.0, 9.0, 1), (1.0, 1.0, 1)])
-    assert (two.mean, two.error) == (2.0, pytest.approx(math.sqrt(2 * 2) / 2))
-    assert math.isnan(ratio([]).mean) and math.isnan(ratio([]).error) and ratio([(0.0, 0.0, 0)]).n == 0
-    assert ratio([(1.0, 1.0, 2), (0.0, 0.0, 0)]).n == 2
-    assert ratio([(0.0, 2.0, 2), (0.0, 8.0, 2)]).error == pytest.approx(math.sqrt(10 * 4 / 3 - 10) / 4)
+    found = ratio([(sum(row), len(row)) for row in rows])
+    left = [np.mean(np.concatenate(rows[:i] + rows[i + 1 :])) for i in range(4)]
+    assert found.mean == pytest.approx(np.mean(np.concatenate(rows))) and found.n == 10
+    assert found.error == pytest.approx(math.sqrt(3 / 4 * sum((each - found.mean) ** 2 for each in left)))
+    equal = ratio([(2.0, 2), (5.0, 2), (6.0, 2)])
+    assert equal.df == pytest.approx(2) and equal.error == pytest.approx(np.std([1.0, 2.5, 3.0], ddof=1) / math.sqrt(3))
+
+
+def test_a_ratio_of_one_row_has_no_interval() -> None:
+    one = ratio([(6.0, 3), (0.0, 0)])
+    assert (one.mean, one.error, one.n) == (2.0, math.inf, 3) and one.interval == (-math.inf, math.inf)
+    assert all(
+        math.isnan(each.mean) and math.isnan(each.error) and not each.n for each in (ratio([]), ratio([(0.0, 0)]))
+    )
+
+
+def held(seed: int, sizes: np.ndarray, spread: float) -> float:
+    """How often the interval holds the mean of tokens whose surprisals are gamma of shape 0.4, in rows of these sizes
+    [worlds, rows] whose means are log-normal about it."""
+    random = np.random.default_rng(seed)
+    means = 2.5 * np.exp(random.normal(-(spread**2) / 2, spread, sizes.shape))
+    totals = random.gamma(0.4 * sizes) * means / 0.4
+    found = [
+        ratio(list(zip(each.tolist(), size.tolist(), strict=True))) for each, size in zip(totals, sizes, strict=True)
+    ]
+    return coverage([each.interval for each in found], 2.5)
+
+
+def test_the_interval_of_a_ratio_holds_for_few_rows() -> None:
+    """Rows of 12 to 64 tokens; as many of a text where the sizes are the same in every world."""
+    for rows in (2, 4, 10):
+        sizes = np.tile(np.geomspace(12, 64, rows).astype(int), (SIMULATIONS, 1))
+        assert 0.93 <= held(rows, sizes, 0.25) <= 0.97, rows
+
+
+@pytest.mark.slow(40)
+@pytest.mark.parametrize("rows", [2, 3, 4, 6, 10, 30])
+@pytest.mark.parametrize(("middle", "wide"), [(40, 0.0), (27, 0.6), (55, 1.0)], ids=["equal", "chat", "texts"])
+def test_the_interval_of_a_ratio_holds_for_rows_of_random_sizes(rows: int, middle: float, wide: float) -> None:
+    """Sizes are log-normal from 4 tokens on; 95% is the most where the rows' means are very skew."""
+    random = np.random.default_rng(100 + rows)  # not those of the means: sizes tell nothing of them
+    sizes = np.clip(middle * np.exp(random.normal(0, wide, (2 * SIMULATIONS, rows))), 4, 2048).astype(int)
+    found = [held(rows, sizes, spread) for spread in (0.2, 0.25, 0.8)]
+    assert all(0.93 <= each <= 0.97 for each in found[:2])
+    assert 0.84 <= found[2] <= 0.95
 
 
 def test_clustered_items_are_left_out_a_cluster_at_a_time() -> None:

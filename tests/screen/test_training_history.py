@@ -90,6 +90,9 @@ def test_the_loss_is_drawn_with_its_validations() -> None:
     assert list(it.loss(GLYPHS).heading)[3:] == [
         ("  ● valid 2.500 ± 0.250", "chosen"), ("  1.234 bits/byte", "chosen"), ("  ◆ best 2.000 at 3", "chosen"),
     ]  # fmt: skip
+    alone = history(3, valid(2, 2.0, low=None, high=None)).loss(GLYPHS)
+    assert ("  ● valid 2.000 (one row: no interval)", "chosen") in alone.heading
+    assert [(m.low, m.y, m.high) for m in alone.marks] == [pytest.approx((2.0, 2.0, 2.0))]
     bound = history(0, valid(2, 2.0, bits_per_byte=1.5), per="pair", bounded=True).loss(GLYPHS)
     assert bound.heading == [
         ("LOSS", "heading"), (" bits a pair", "faint"), ("  ● valid ≤ 2.000 ± 0.250", "chosen"),

@@ -14,7 +14,7 @@ from likely.app.tui.base.formula import Formula, Part
 from likely.app.tui.base.plot import Curve, Mark, Picture
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.reward_history import RewardHistory
-from likely.app.units import LN2, bits
+from likely.app.units import LN2, bits, margin
 from likely.engine.rewards.course import RewardWarning
 from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
 from likely.engine.tune.control import Stepped, Validated
@@ -88,7 +88,9 @@ class TrainingHistory:
         left, right = self._range(xs, close)
         best = self.best
         marks = [
-            Mark(v.step, bits(v.loss), bits(v.low), bits(v.high), v is best) for v in self.validated if v.step >= left
+            Mark(v.step, *(bits(v.loss if end is None else end) for end in (v.loss, v.low, v.high)), v is best)
+            for v in self.validated
+            if v.step >= left
         ]
         curves = [
             Curve(xs, raw, "bar_cut", loose=True),
@@ -103,7 +105,7 @@ class TrainingHistory:
             parts.append((f"  {glyphs.line} train {bits(self.last.smooth):.3f}", "bar"))
         if self.validated:
             v, sign = self.validated[-1], "≤ " if self.bounded else ""
-            parts.append((f"  {glyphs.live} valid {sign}{bits(v.loss):.3f} ± {bits(v.high - v.loss):.3f}", "chosen"))
+            parts.append((f"  {glyphs.live} valid {sign}{margin(v.loss, v.high)}", "chosen"))
             if v.bits_per_byte is not None:
                 parts.append((f"  {sign}{v.bits_per_byte:.3f} bits/byte", "chosen"))
         best = self.best

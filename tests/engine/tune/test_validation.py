@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from likely.engine.adapters.config import configure
 from likely.engine.statistics.estimates import ratio
-from likely.engine.tune import trainer, validation
+from likely.engine.tune import metrics, trainer, validation
 from likely.engine.tune.open_run import open_run
 from likely.engine.tune.samples import Pair, TrainingSample
 from likely.metal import mx
@@ -38,7 +38,7 @@ def test_a_validation_is_by_row_and_by_place() -> None:
     config = configure({"batch": 2, "length": 20})
     found = validation.evaluate(built, None, items, config)
     lost = [surprisals(built, item) for item in items]
-    wanted = ratio([(float(each.sum()), float((each**2).sum()), len(each)) for each in lost])
+    wanted = ratio([(float(each.sum()), len(each)) for each in lost])
     assert (found.estimate.mean, found.estimate.error) == pytest.approx((wanted.mean, wanted.error), rel=1e-5)
     assert found.nats == pytest.approx(sum(each.sum() for each in lost), rel=1e-5) and found.right == 0
     places = [(0, 1), (1, 2), (2, 4), (4, 8), (8, 16)]  # targets that stand before: octaves
@@ -77,4 +77,9 @@ def test_bits_a_byte_are_of_the_bytes_that_the_targets_spell(length: int, tmp_pa
     first = sum(len(opened.checkpoint.tokenizer.piece(opened.checkpoint.tokenizer.encode(t)[0])) for t in texts)
     spelled = sum(len(text.encode()) for text in texts) - first
     assert said.bits_per_byte == pytest.approx(nats / math.log(2) / spelled, rel=1e-4)
-    assert said.low < said.loss < said.high and said.best
+    assert said.low is not None and said.high is not None and said.low < said.loss < said.high and said.best
+    (tmp_path / "rows" / "valid.jsonl").write_text(json.dumps({"text": texts[0]}) + "\n")
+    alone = open_run(configure({**asked, "out": str(tmp_path / "alone"), "length": 64}))
+    validated = [event for event in trainer.train(alone.run) if isinstance(event, trainer.Validated)]
+    assert len(alone.run.rows.valid) == 1 and (validated[-1].low, validated[-1].high) == (None, None)
+    assert validated[-1] in metrics.read(alone.run.folder)
