@@ -192,6 +192,8 @@ def _both_ways(difference: "Difference", a_b: "Estimate", b_a: "Estimate", names
 def _better(difference: "Difference", names: tuple[str, str]) -> str:
     """Which of two writes the text for less."""
     excess = difference.excess
+    if not excess.n:
+        return "no token is predicted: a text of one token does not tell which writes it for less"
     better = excess.better(*names)
     if not excess.mean and not excess.error:
         return "both write the text for the same"

@@ -223,7 +223,7 @@ def command(
             more += eval_further.by_position(done, store)
         if options["paths"]:
             more += eval_further.ambiguity(done, store)
-        say(store, done, measures, as_json, items, comparing=stored, more=more, difference=difference)
+        say(store, done, measures, as_json, items, more=more, difference=difference)
         if report is not None:
             from likely.app.report import write
 

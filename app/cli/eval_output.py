@@ -31,7 +31,6 @@ def say(
     as_json: bool,
     items: bool,
     *,
-    comparing: bool,
     more: Sequence[Score] = (),
     difference: float | None = None,
 ) -> None:
@@ -58,7 +57,7 @@ def say(
         comparison for comparison in compared if not measures or comparison.measure in map(stem, _kept(measures))
     ]
     if as_json:
-        for change in compared if comparing else ():
+        for change in compared:
             units = _units(change.measure, "difference", "se", "low", "high", "values")
             click.echo(json_line(_comparison(change, difference), **units))
         return

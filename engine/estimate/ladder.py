@@ -112,7 +112,8 @@ def table(results: Sequence[TrialResult]) -> Iterator[LadderRung]:
         lost = by_row(sound)
         right = np.mean([[row.right for row in result.rows] for result in sound], 0).tolist()
         base = groups.get((model, layers, 0))
-        gain = compare(lost, by_row(base)) if base and rows else None
+        before = by_row(base) if base and rows else []
+        gain = compare(lost, before) if before and not np.isnan([*lost, *before]).any() else None
         yield LadderRung(model, layers, rows, len(sound), mean(lost), mean(right), gain, failed)
 
 

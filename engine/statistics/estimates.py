@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from likely.engine.errors import ParameterError
+
 Z = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 TELLING = 6  # items or clusters from which on a difference can be seen: of 5 of one sign, p by signs is 2 / 2**5 = 0.06
 TOO_FEW = "too few to tell"  # the verdict of fewer
@@ -264,8 +266,11 @@ class Change:
 def compare(before: Sequence[float], now: Sequence[float], clusters: Sequence[object] | None = None) -> Change:
     """Items that both answered, in one order: exact McNemar where all are 0 or 1 and independent, else the paired t
     test, by clusters where items are. p is never below what the exact test by signs says (`by_signs`), and an interval
-    holds 0 where p does not see a difference."""
-    differences = [b - a for a, b in zip(before, now, strict=True)]
+    holds 0 where p does not see a difference. ParameterError for NaN."""
+    for number, pair in enumerate(zip(before, now, strict=True), 1):
+        if any(math.isnan(value) for value in pair):
+            raise ParameterError(f"item {number} is NaN: only numbers can be compared; leave the item out")
+    differences = [b - a if a != b else 0.0 for a, b in zip(before, now, strict=True)]  # of infinite ones too
     estimate = mean(differences) if clusters is None else clustered(differences, clusters)
     sums = differences if clusters is None else [total for total, _ in grouped(differences, clusters)]
     binary = bool(differences) and all(value in (0, 1) for value in (*before, *now))

@@ -68,3 +68,12 @@ def test_of_a_text_it_says_both_ways_and_which_writes_it_for_less(likely: Likely
         low <= 0 <= high
     ) and f"({low / math.log(2):.4f} to {high / math.log(2):.4f})" in line
     assert "both write the text for the same" in likely("diff", one, one, text).out
+
+
+def test_of_one_token_it_says_that_nothing_is_predicted(likely: Likely, tmp_path: Path) -> None:
+    one, two = (str(bigram.write(tmp_path / str(i), table)) for i, table in enumerate(TABLES))
+    assert len(bigram.ids("a")) == 1
+    out = likely("diff", one, two, "a").out
+    assert "nan" not in out and "inf" not in out and "no token is predicted" in out.splitlines()[-1]
+    p, q = (logp[bigram.ids("a")[0]] for logp in LOGP)
+    assert f"{np.sum(np.exp(q) * (q - p)) / math.log(2):.4f}" in out

@@ -127,9 +127,9 @@ def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) ->
     """The table, the sentences and the rows that are odd are those of the objects; nats are read as bits."""
     done = fill(store)
     more = [Score(Evaluation("choose", name, {}), "more", FOUND) for name in ("two", "three")]
-    say(store, done, [], True, items=False, comparing=True, more=more, difference=0.05)
+    say(store, done, [], True, items=False, more=more, difference=0.05)
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    say(store, done, [], False, items=False, comparing=True, more=more, difference=0.05)
+    say(store, done, [], False, items=False, more=more, difference=0.05)
     out, err = capsys.readouterr()
     table = [line.split() for line in out.splitlines()]
     for row in rows:
@@ -150,21 +150,23 @@ def test_all_that_is_said_of_two_models(store: Evaluations, capsys: Captured) ->
 
 def test_all_that_is_said_of_some_measures_and_one_model(store: Evaluations, capsys: Captured) -> None:
     done = fill(store)
-    say(store, [done[0], done[3]], ["acc"], False, items=False, comparing=False)
+    say(store, [done[0], done[3]], ["acc"], False, items=False)
     assert "confidence" not in (said := capsys.readouterr().out) and said.count("acc:") == 1
-    say(store, [done[0], done[3]], ["acc"], True, items=False, comparing=False)
-    assert [json.loads(line)["measure"] for line in capsys.readouterr().out.splitlines()] == ["acc", "acc"]
-    say(store, done[:1], [], False, items=False, comparing=True)
+    say(store, [done[0], done[3]], ["acc"], True, items=False)
+    figures = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [("value" in row, row["measure"]) for row in figures] == [(True, "acc"), (True, "acc"), (False, "acc")]
+    assert figures[2]["models"] == [done[0].model, done[3].model] and "verdict" in figures[2]
+    say(store, done[:1], [], False, items=False)
     assert "against" not in capsys.readouterr().out
 
 
 def test_items_are_objects(store: Evaluations, capsys: Captured) -> None:
     done = fill(store)
-    say(store, done[1:2], [], True, items=True, comparing=False)
+    say(store, done[1:2], [], True, items=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     own = {"item": 0, "cluster": "c0", "exact": 1.0, "answers": ["it is 0\n<b>"]}
     assert lines[0] == {"task": "ask", "model": "one", **own}
-    say(store, [replace(done[0], below=2)], [], True, items=True, comparing=False)
+    say(store, [replace(done[0], below=2)], [], True, items=True)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["item"] for line in lines] == [0, 1] and "cluster" not in lines[0]
 
@@ -174,5 +176,5 @@ def test_odd_rows_are_named_up_to_eight(store: Evaluations, capsys: Captured) ->
         each = evaluation(f"t{count}", "m", "choices")
         store.begin(each)
         store.keep(each, [], [Problem(i, "empty", f"is {i} words, got {i}") for i in range(count)])
-        say(store, [each], [], False, items=False, comparing=False)
+        say(store, [each], [], False, items=False)
         assert f"t{count}, m: {count} empty (left out), rows {rows}: is 0 words, got 0\n" in capsys.readouterr().err

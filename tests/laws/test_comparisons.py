@@ -151,6 +151,17 @@ def test_neighbours_that_are_alike_widen_an_interval() -> None:
     assert few.mean == pytest.approx(7 / 3) and math.isinf(few.error) and not few.better("a", "b")
 
 
+def test_the_interval_by_blocks_is_wider_by_student_s_t() -> None:
+    """Of 40 values in 10 blocks of 4: the percentiles of a bootstrap of ours, times t(9) / z from a table."""
+    random = np.random.default_rng(8)
+    values = random.gamma(2.0, 1.0, 40)
+    low, high = blockwise(values.tolist(), samples=20_000).interval
+    starts = random.integers(0, 40, (20_000, 10, 1))
+    means = values[(starts + np.arange(4)) % 40].mean(axis=(1, 2))
+    least, most = (np.quantile(means, [0.025, 0.975]) - values.mean()) * 2.262157 / 1.959964
+    assert (low - values.mean(), high - values.mean()) == pytest.approx((least, most), rel=0.03)
+
+
 def test_a_law_that_is_drawn_from_is_that_of_a_draw_at_every_place() -> None:
     """Transforms that look back see the text up to each place, as if it ended there."""
     transforms, ids = (RepetitionPenalty(1.7), Temperature(0.6), TopK(4)), [1, 5, 5, 2, 7, 0, 3]

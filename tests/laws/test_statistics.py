@@ -8,6 +8,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
+from likely.engine.errors import ParameterError
 from likely.engine.statistics.estimates import (
     Change,
     Estimate,
@@ -435,3 +436,12 @@ def test_student_s_quantiles_are_those_of_the_tables() -> None:
         assert student(df) == pytest.approx(table, abs=5e-5)
     for df in (1.3, 2.5, 77.7):
         assert two_sided(student(df), df) == pytest.approx(0.05, rel=1e-9)
+
+
+@pytest.mark.parametrize("clusters", [None, ["a", "a", "b"]])
+def test_nan_is_not_compared(clusters: list[str] | None) -> None:
+    for before, now in (([1.0, math.nan, 2.0], [1.0, 2.0, 3.0]), ([1.0, 2.0, 3.0], [1.0, math.nan, 2.0])):
+        with pytest.raises(ParameterError, match="item 2 is NaN"):
+            compare(before, now, clusters)
+    same = [1.0, -math.inf, 2.0]
+    assert (compare(same, same, clusters).estimate.mean, compare(same, same, clusters).p) == (0.0, 1.0)
