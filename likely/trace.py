@@ -86,14 +86,16 @@ class Trace(Sequence[TokenStep]):
         return perplexity(step.logprob for step in self)
 
     def candidates(self, i: int, k: int = TOLD) -> Table:
-        """The k likeliest tokens at a place: id, token, p, logprob (nats), all the model's own."""
+        """The k likeliest tokens at a place: id, token, p, logprob (nats), all the model's own. Where two distributions
+        were combined, p and `logprob_combined` are the combination's."""
         step = self[i]
         if step.snapshot is None:
             raise ParameterError(f"nothing stands before token {i}: it has no candidates")
         best = np.argsort(-step.snapshot.logits, kind="stable")[:k]
         ids, logp = step.snapshot.ids[best], step.snapshot.logits[best] - step.snapshot.lse
         texts = [self.record.lexicon.piece(int(j)).decode(errors="replace") for j in ids]
-        return Table({"id": ids, "token": texts, "p": np.exp(logp), "logprob": logp}, bar="p")
+        name = "logprob" if step.logprob_combined is None else "logprob_combined"
+        return Table({"id": ids, "token": texts, "p": np.exp(logp), name: logp}, bar="p")
 
     def under(self, sampling: Sampling) -> Table:
         """The same tokens as they would have been drawn under other parameters, without the model: for each, the bounds
@@ -115,9 +117,11 @@ class Trace(Sequence[TokenStep]):
 
     def table(self) -> Table:
         """A row a token: position, id, text, logprob, entropy and rank of the model, and what it was drawn from: kept,
-        logprob_after; nats."""
+        logprob_after; nats. With `logprob_combined` where two distributions were combined."""
         names = {"position": "position", "token": "id", "text": "text", "logprob": "logprob", "entropy": "entropy",
                  "rank": "rank", "kept": "kept", "logprob_after": "logprob_after", "origin": "origin"}  # fmt: skip
+        if any(step.logprob_combined is not None for step in self):
+            names["logprob_combined"] = "logprob_combined"
         return Table({shown: [getattr(step, name) for step in self] for name, shown in names.items()})
 
     @property

@@ -54,8 +54,9 @@ def usage(prompt_tokens: int, reader: AnswerReader) -> Json:
 
 
 def top(step: TokenStep, count: int) -> list[tuple[int, float]]:
-    """The ids of the most likely tokens and their log-probabilities, in nats, before the transforms."""
-    if step.snapshot is None:
+    """The ids of the most likely tokens and their log-probabilities, in nats, before the transforms. None where a
+    combination of two distributions was sampled: its snapshot has no log-probabilities of the model's own."""
+    if step.snapshot is None or step.logprob_combined is not None:
         return []
     s = step.snapshot
     order = np.argsort(-s.logits, kind="stable")[:count]
@@ -126,12 +127,12 @@ def ours(request: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[by
         one = step_object(step)
         if request.shown.snapshot and step.snapshot is not None and step.removed_by is not None:
             names = [type(transform).__name__ for transform in step.recipe.transforms]
-            s = step.snapshot
+            s, logprob = step.snapshot, "logprob" if step.logprob_combined is None else "logprob_combined"
             one["candidates"] = [
                 {
                     "id": int(token),
                     "bytes": _piece(pieces, int(token)).hex(),
-                    "logprob": float(logit) - s.lse,
+                    logprob: float(logit) - s.lse,
                     "cut_by": names[cut] if 0 <= cut < len(names) else None,
                 }
                 for token, logit, cut in zip(s.ids, s.logits, step.removed_by, strict=True)

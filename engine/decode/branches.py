@@ -191,6 +191,14 @@ class Branches:
             self._logits = self._shared(last_logits(self.model, self._hidden[-1]))
         return self._logits
 
+    def own_logits(self) -> mx.array | None:
+        """The model's own logits [B, V], where `logits` are a combination with others; None where they are its own."""
+        return None
+
+    def own_logits_at(self, start: int, end: int) -> mx.array | None:
+        """`own_logits` after each of positions start..end-1 [B, end - start, V]."""
+        return None
+
     def queue(self) -> None:
         """Let the device begin with the next logits."""
         if not isinstance(logits := self.raw_logits(), np.ndarray):
@@ -282,7 +290,7 @@ class Branches:
 
     def fork(self) -> "Branches":
         """A second one at the same places; the caches part when one of them writes."""
-        twin = Branches(self.model, self.cache.fork(), step=self.step, pace=self.pace)
+        twin = type(self)(self.model, self.cache.fork(), step=self.step, pace=self.pace)
         twin.ids, twin.numbers, twin._named = [list(ids) for ids in self.ids], list(self.numbers), self._named
         twin._hidden, twin._logits, twin._rows, twin._moves = list(self._hidden), self._logits, self._rows, self._moves
         return twin

@@ -43,6 +43,11 @@ class Depths:
         states = self.model.inspect(tokens, cache)
         return mx.concatenate([states.final, *(states.hidden[layer] for layer in self.layers)], axis=-1)
 
+    def own_head(self, hidden: mx.array) -> mx.array:
+        """The logits of the last layer alone."""
+        last: mx.array = mx.split(hidden, 1 + len(self.layers), axis=-1)[0]
+        return self.model.head(last).astype(mx.float32)
+
     def head(self, hidden: mx.array) -> mx.array:
         last, *lower = mx.split(hidden, 1 + len(self.layers), axis=-1)
         p = logprobs(self.model.head(last).astype(mx.float32), mx)
@@ -52,6 +57,20 @@ class Depths:
         return mx.where(plausible(p, self.least), p - chosen, -mx.inf)
 
 
+class DepthBranches(Branches):
+    """Branches of a `Depths`: their logits are the contrast of layers."""
+
+    model: Depths  # type: ignore[assignment]
+
+    def own_logits(self) -> mx.array:
+        rows: mx.array = self._shared(self.model.own_head(self._hidden[-1][:, -1:]))[:, -1]
+        return rows
+
+    def own_logits_at(self, start: int, end: int) -> mx.array:
+        rows: mx.array = self._shared(self.model.own_head(self.hidden(start, end)))
+        return rows
+
+
 def read_again(branches: Branches, model: Depths) -> Branches:
     """The branches for a model that stores more hidden states: the last token of each is read again."""
     again = branches.fork()
@@ -59,7 +78,7 @@ def read_again(branches: Branches, model: Depths) -> Branches:
     if not again.reaches(again.length - 1):
         raise ParameterError("this model's cache slides and cannot go back by a token: contrast it with another model")
     again.rewind(again.length - 1)
-    deeper = Branches(model, again.cache)  # type: ignore[arg-type]
+    deeper = DepthBranches(model, again.cache)  # type: ignore[arg-type]
     deeper.ids, deeper.numbers = again.ids, again.numbers
     deeper._hidden, deeper._rows, deeper._named = [], again.length, again._named
     deeper.feed(last)

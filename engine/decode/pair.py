@@ -70,6 +70,12 @@ class PairedBranches(Branches):
             self._combined = self.formula(*rows)
         return self._combined
 
+    def own_logits(self) -> mx.array:
+        return self.first.logits().astype(mx.float32)
+
+    def own_logits_at(self, start: int, end: int) -> mx.array:
+        return self.first.logits_at(start, end)
+
     def logits_at(self, start: int, end: int) -> mx.array:
         apart = self._apart
         pairs = self.first.logits_at(start, end), self.other.logits_at(start - apart, end - apart)

@@ -102,7 +102,9 @@ class Power(Strategy):
         yield Rated(number, figures | {"score": math.fsum(text.p)})
         for at, (token, before) in enumerate(zip(text.tokens, text.samplers, strict=False), text.start):
             logits = text.branches.logits_at(at - 1, at)[:, 0]  # of what was read, which is not read again
-            draw = NextTokens.of(logits, before, [number], at).draw(SearchNode(0.0, 0.0, 0, token))
+            own = text.branches.own_logits_at(at - 1, at)
+            own = None if own is None else own[:, 0]
+            draw = NextTokens.of(logits, before, [number], at, own=own).draw(SearchNode(0.0, 0.0, 0, token))
             if (yield Emitted(number, draw.step(text.branches.ids[0][:at]))):
                 return
 

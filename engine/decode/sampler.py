@@ -15,7 +15,7 @@ import numpy as np
 from likely.engine.decode.control import RunControl
 from likely.engine.numerics import require_finite
 from likely.engine.trace.observe import observe
-from likely.engine.trace.row import RowStatistics, kept_of, measured_rows, scanned
+from likely.engine.trace.row import RowStatistics, kept_of, measured, measured_rows, scanned
 from likely.engine.trace.step import Recipe, TokenStep
 from likely.engine.transforms import (
     Array,
@@ -67,14 +67,16 @@ class Draw:
     kernel: "kernel_draw.Pass | None" = None  # what drew it, in place of `after` and `removed_by`
     seen: ScannedRow | None = None  # the logits, where they were scanned
     left: ScannedRow | None = None  # `after`, where that was
+    own: Array | None = None  # [V] the model's own logits, where `logits` are a combination with others
 
     @property
     def arrays(self) -> list[Array]:
         """Arrays still to be evaluated."""
+        own = [] if self.own is None else [self.own]
         if self.kernel is None:
-            return [self.token, self.logits, self.after, self.removed_by]
+            return [self.token, self.logits, self.after, self.removed_by, *own]
         looked = self.kernel.observed
-        return [self.token, *self.kernel.arrays, *(looked or [self.logits])]
+        return [self.token, *self.kernel.arrays, *(looked or [self.logits]), *own]
 
     @property
     def known(self) -> bool:
@@ -103,6 +105,15 @@ class Draw:
         elif self.after is not self.logits:  # something was transformed
             more = {"after": np.asarray(self.after), "left": self.left, "removed_by": np.asarray(self.removed_by)}
         step = observe(row, token, **more, recipe=self.recipe, position=position, origin=self.origin)
+        if self.own is not None:
+            own = measured(_on_host(self.own), token)
+            step = replace(
+                step,
+                logprob=own.logit - own.snapshot.lse,
+                entropy=own.entropy,
+                rank=own.rank,
+                logprob_combined=step.logprob,
+            )
         if "removed_by" not in more or not (bound := hard(self.recipe.transforms)):
             return step
         gone = np.logical_or.reduce([more["removed_by"] == place for place in bound])  # which stand before all others
@@ -157,6 +168,11 @@ class Sampler:
         `kernel` says whether the vocabulary kernel may be asked. `flying` tokens are those that the branches were fed
         and cannot name yet.
         """
+        draws = self._drawn(branches, forced, kernel=kernel, flying=flying)
+        own = branches.own_logits()
+        return draws if own is None else [replace(d, own=row) for d, row in zip(draws, own, strict=True)]
+
+    def _drawn(self, branches: "Branches", forced: int | None, *, kernel: bool, flying: Sequence[Array]) -> list[Draw]:
         keys = [(self.seed + number, branches.length) for number in branches.numbers]
         asked = forced is None and kernel and kernels.available()
         if asked and (drawn := self._by_kernel(branches, branches.logits(), keys, flying)):
@@ -198,7 +214,7 @@ class Sampler:
 
     def redraw(self, draws: Sequence[Draw]) -> list[Draw]:
         """The draws [B], with another by the transforms in place of each that spilled: the kernel could not draw it."""
-        return [self._choose(d.logits, d.key, None, d.states) if d.spilled else d for d in draws]
+        return [replace(self._choose(d.logits, d.key, None, d.states), own=d.own) if d.spilled else d for d in draws]
 
     def queue(self, draws: Sequence[Draw]) -> None:
         """Let the device begin with what these wait for."""

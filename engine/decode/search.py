@@ -73,29 +73,39 @@ class NextTokens:
     removed_by: list[np.ndarray]
     keys: list[tuple[int, int]]
     summed: bool = False
+    own: np.ndarray | None = None  # the model's own logits [B, V], where these are a combination
 
     @classmethod
     def at(cls, branches: "Branches", sampler: "Sampler", *, summed: bool = False) -> "NextTokens":
         """The next token's distributions after what the branches have read."""
-        return cls.of(branches.logits(), sampler, branches.numbers, branches.length, summed=summed)
+        own = branches.own_logits()
+        return cls.of(branches.logits(), sampler, branches.numbers, branches.length, summed=summed, own=own)
 
     @classmethod
     def of(
-        cls, logits: Any, sampler: "Sampler", numbers: Sequence[int], position: int, *, summed: bool = False
+        cls,
+        logits: Any,
+        sampler: "Sampler",
+        numbers: Sequence[int],
+        position: int,
+        *,
+        summed: bool = False,
+        own: Any = None,
     ) -> "NextTokens":
         """From raw logits [B, V] of the tokens at a position, of branches with these numbers."""
         from likely.metal import mx
 
         before = np.asarray(logits.astype(mx.float32))
         before = logprobs(before, np) if summed else before
+        own = None if own is None else np.asarray(own.astype(mx.float32))
         keys = [(sampler.seed + number, position) for number in numbers]
         transforms = sampler.recipe.transforms
         if not transforms:
             stays = [np.full(before.shape[-1], STAYS, np.int8)] * len(before)
-            return cls(sampler, before, before, stays, keys, summed)
+            return cls(sampler, before, before, stays, keys, summed, own)
         transformed = [run(transforms, *row, np) for row in zip(before, sampler.states, keys, strict=True)]
         after, removed_by = ([pair[i] for pair in transformed] for i in (0, 1))
-        return cls(sampler, before, after, removed_by, keys, summed)
+        return cls(sampler, before, after, removed_by, keys, summed, own)
 
     def rows(self, first: int, count: int) -> np.ndarray:
         """Logits [count, V] after the transforms, of the branches from `first` on."""
@@ -103,7 +113,7 @@ class NextTokens:
         return rows if isinstance(rows, np.ndarray) else np.stack(rows)
 
     def terms(self, first: int, count: int) -> np.ndarray:
-        """What each next token adds to a score [count, V], of the branches from `first` on."""
+        """Amounts [count, V] that each next token adds to a score, of the branches from `first` on."""
         return self.rows(first, count) if self.summed else np.stack([self.law(first + i) for i in range(count)])
 
     def law(self, row: int) -> np.ndarray:
@@ -127,7 +137,8 @@ class NextTokens:
 
         row, by = node.row, self.sampler
         rows = self.before[row], self.after[row], self.removed_by[row]
-        return Draw(node.token, *rows, by.recipe, by.states[row], self.keys[row], origin)
+        own = None if self.own is None else self.own[row]
+        return Draw(node.token, *rows, by.recipe, by.states[row], self.keys[row], origin, own=own)
 
 
 @dataclass(frozen=True, slots=True)

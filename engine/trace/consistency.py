@@ -40,7 +40,7 @@ def check_step(step: TokenStep) -> None:
     _that(0 <= step.position < LARGEST, f"the position {step.position}")
     _that(step.origin in ORIGINS, "an origin that is none")
     _that(0 <= step.elapsed_s < math.inf, f"{step.elapsed_s} seconds")
-    for logprob in (step.logprob, step.logprob_after, step.logprob_allowed):
+    for logprob in (step.logprob, step.logprob_after, step.logprob_allowed, step.logprob_combined):
         _that(logprob is None or logprob <= CLOSE, f"a log-probability of {logprob}, above 0")
     for entropy in (step.entropy, step.entropy_after):
         _that(entropy is None or -CLOSE <= entropy < math.inf, f"an entropy of {entropy}")
@@ -53,11 +53,14 @@ def check_step(step: TokenStep) -> None:
     _that(len(at) == 1, f"the token {step.token}, which is not among the candidates")
     logit = float(s.logits[at[0]])
     expected = logit - s.lse
-    agrees = step.logprob == expected or (step.logprob is not None and abs(step.logprob - expected) <= CLOSE)
-    _that(agrees, f"a log-probability of {step.logprob} for token {step.token}, whose logit gives {expected:.4f}")
+    combined = step.logprob_combined is not None  # then the snapshot is not of the model's own logits
+    logprob = step.logprob_combined if combined else step.logprob
+    agrees = logprob == expected or (logprob is not None and abs(logprob - expected) <= CLOSE)
+    _that(agrees, f"a log-probability of {logprob} for token {step.token}, whose logit gives {expected:.4f}")
     ahead = int(np.count_nonzero(s.logits > logit))
     _that(
-        step.rank is not None and ahead < step.rank <= s.vocab, f"the rank {step.rank}, with {ahead} tokens before it"
+        step.rank is not None and (combined or ahead < step.rank) and step.rank <= s.vocab,
+        f"the rank {step.rank}, with {ahead} tokens before it",
     )
     most = math.log(s.vocab) + CLOSE
     _that(max(step.entropy or 0, step.entropy_after or 0) <= most, "more entropy than there are tokens")

@@ -42,6 +42,8 @@ class TokenStep:
     `logprob`, `entropy` and `rank` (1 is the most likely) are the model's own, before the transforms;
     `logprob_after`, `entropy_after` and `kept` (tokens left to draw from) after them. `origin` says whose choice it
     was. The first token of a text that nothing precedes has no distribution: its `logprob` is None.
+    Where two distributions were combined (contrast, DoLa, guidance), `logprob_combined` is the token's log-probability
+    in the combination, before the transforms; the snapshot and the transforms are of the combination. None elsewhere.
     `logprob_allowed` is of all tokens together that a constraint allowed there, before the transforms; None without
     one. Its sum over the tokens drawn is an importance weight (`engine.decode.resampling`).
 
@@ -67,6 +69,7 @@ class TokenStep:
     special: bool = False  # a control token: not part of the text unless asked for
     elapsed_s: float = 0.0  # since the run began
     logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
+    logprob_combined: Annotated[float | None, Json(drawn=True, unit="nats")] = None
 
     def told(self, piece: bytes, text: str, *, special: bool, elapsed_s: float) -> "TokenStep":
         """The step with what its token stands for; `dataclasses.replace` takes twice as long, for every token."""

@@ -1,10 +1,13 @@
 """Ways of drawing: whole texts have the law that each promises, by counting every text."""
 
+import base64
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement, pairwise, product
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +25,9 @@ from likely.engine.decode.resampling import constrained, effective_size, log_wei
 from likely.engine.decode.sampler import Sampler
 from likely.engine.decode.speculative import Speculative, reject
 from likely.engine.decode.strategies import parse
-from likely.engine.trace.step import Recipe
+from likely.engine.trace import file
+from likely.engine.trace.step import Lexicon, Recipe
+from likely.engine.trace.trace import Trace
 from likely.engine.transforms import Constraint, RepetitionPenalty, Temperature, TopP
 from likely.metal import mx
 from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table
@@ -279,17 +284,49 @@ def test_a_contrast_is_the_model_whose_logits_are_the_formula(text: str) -> None
     assert both.tokens == alone.tokens and any(both.tokens.values())
     for branch, steps in both.steps.items():
         want = [step.logprob for step in alone.steps[branch]]
-        assert [step.logprob for step in steps] == pytest.approx(want, abs=1e-5)
+        assert [step.logprob_combined for step in steps] == pytest.approx(want, abs=1e-5)
+        ids = [*PROMPT, *(step.token for step in steps)]
+        own = [a[before, token] for before, token in pairwise(ids[len(PROMPT) - 1 :])]
+        assert [step.logprob for step in steps] == pytest.approx(own, abs=1e-5)
+        assert all(step.logprob_combined is None for step in alone.steps[branch])
 
 
 def test_guidance_is_a_formula_too() -> None:
     table = log_softmax(random_table(4, 1.0))
     (first,) = run(table, strategy=Guidance(2.5, "b", ids=(ord("b"),)), seed=1, max_tokens=1).steps[0]
     p, q = table[ord("k")], table[ord("b")]
-    assert first.logprob == pytest.approx(log_softmax(q + 2.5 * (p - q))[first.token], abs=1e-5)
+    assert first.logprob_combined == pytest.approx(log_softmax(q + 2.5 * (p - q))[first.token], abs=1e-5)
+    assert first.logprob == pytest.approx(p[first.token], abs=1e-5)
+    assert first.entropy == pytest.approx(-(np.exp(p) * p).sum(), abs=1e-5)
+    assert first.rank == 1 + (p > p[first.token]).sum()
     for scale in (1.0, 3.0):  # without another prompt, and a model that knows one token alone, the two are the same
         same = run(table, strategy=Guidance(scale), seed=1, max_tokens=6)
         assert same.tokens == run(table, seed=1, max_tokens=6).tokens
+
+
+def test_a_saved_combination_keeps_both_numbers_and_older_files_open(tmp_path: Path) -> None:
+    """A file from before `logprob_combined` has the combination's log-probability, entropy and rank as the model's."""
+    table = log_softmax(random_table(0, 1.0))
+    strategy = weaker(MarkovModel(random_table(1, 1.0)))
+    steps = run(table, Recipe((Temperature(0.8),)), strategy=strategy, seed=3, max_tokens=4).steps[0]
+    lexicon = Lexicon({i: bytes([i]) if i < 256 else b"" for i in range(VOCAB)}, frozenset({EOS}))
+    trace = Trace("fake", "0", {}, 3, tuple(PROMPT), tuple(steps), "length", {}, lexicon)
+    file.save([trace], tmp_path / "run.jsonl")
+    (again,) = file.load(tmp_path / "run.jsonl")
+    assert [(step.logprob, step.logprob_combined) for step in again.steps] == [
+        (step.logprob, step.logprob_combined) for step in steps
+    ]
+    header, *lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    del header["sha256"]
+    for line in lines:
+        line["logprob"] = line.pop("logprob_combined")
+        logits = np.frombuffer(base64.b64decode(line["snapshot"]["logits"]), "<f4")
+        ids = np.frombuffer(base64.b64decode(line["snapshot"]["ids"]), "<i4")
+        line["rank"] = 1 + int((logits > logits[ids == line["token"]]).sum())
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (header, *lines)))
+    (old,) = file.load(tmp_path / "old.jsonl")
+    assert [step.logprob for step in old.steps] == [step.logprob_combined for step in steps]
+    assert [step.logprob_combined for step in old.steps] == [None] * len(steps)
 
 
 @pytest.mark.parametrize("text", everyday(OVER, 3))
@@ -319,7 +356,8 @@ def test_caches_of_two_go_back_and_part_together(kind: str, text: str) -> None:
                 combined = q + 2.0 * (a - q)
             else:
                 combined = dola(model, ids, a)
-            assert step.logprob == pytest.approx(log_softmax(combined)[step.token], abs=2e-3)
+            assert step.logprob_combined == pytest.approx(log_softmax(combined)[step.token], abs=2e-3)
+            assert step.logprob == pytest.approx(a[step.token], abs=2e-3)
             ids.append(step.token)
 
 
