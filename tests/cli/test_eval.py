@@ -510,7 +510,9 @@ def test_the_answers_of_two_models_are_judged_by_a_third(
                                      'judge = "{prompt}{first}{second}"\n')  # fmt: skip
     write(tmp_path / "rows.jsonl", rows)
     call = (tmp_path / "t.toml", "-M", "uvw", "-M", "xyz", "--judge", "judge", "--json")
-    found = [row for row in lines(likely(*call)) if row["model"] == "judge"]
+    told = lines(likely(*call))
+    found = [row for row in told if row.get("model") == "judge"]
+    assert any(row.get("models") == ["uvw", "xyz"] for row in told)  # how these two compare
     assert {row["task"] for row in found} == {"t: xyz against uvw"}
     values = {row["measure"]: row["value"] for row in found}
     said = found[0]["protocol"]
