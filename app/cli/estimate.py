@@ -1,6 +1,6 @@
 """`likely estimate`: what few rows are worth: curves, transfer, starts that learn faster, bounds on the risk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ import click
 from likely.app.cli import estimate_text as text
 from likely.app.cli import name_completion
 from likely.app.cli.float_range import FloatRange
-from likely.app.cli.opening import Progress, RuledCommand, VerbGroup, chosen_model
+from likely.app.cli.opening import Progress, RuledCommand, VerbGroup, chosen_model, tell
 from likely.app.cli.table_options import AdapterPlace, map_option, options
 from likely.app.cli.tune_search import going_on, show_trial
 from likely.app.training_plan import duration
@@ -22,6 +22,7 @@ from likely.engine.options import read_toml
 if TYPE_CHECKING:
     from likely.engine.estimate.ladder import Bases
     from likely.engine.estimate.trial import Trial, TrialResult
+    from likely.engine.rows.training_row import TrainingRow
 
 A_ROW = dict.fromkeys(("nats", "gain", "zero", "learned", "change", "saved"), "nats a row")
 
@@ -243,6 +244,11 @@ def bound(
     read = {name: data.read(rows, names=names, valid=0).train for name, rows in parts if rows}
     if len(read) == 2 and (shared := {row.digest for row in read["held"]} & {row.digest for row in read["trained"]}):
         raise click.UsageError(f"{len(shared)} rows of --held-out are in --trained: rows that were held out are not")
+    if "held" in read and "trained" not in read and (seen := _seen(adapter, read["held"], names)):
+        tell(
+            f"{seen} of {len(read['held'])} rows of --held-out are in the data that {adapter} was trained on: bounds "
+            "by them do not hold; give rows that no training saw"
+        )
     with Progress() as progress:
         guarantees = Guarantees(load(config.model, progress.show), adapter, next(iter(read.values())))
     bounds = guarantees.held_out(read["held"], delta) if "held" in read else []
@@ -250,6 +256,23 @@ def bound(
         variances = guarantees.variances() if stored else None
         bounds += guarantees.trained(read["trained"], variances, draws=draws, delta=delta)
     click.echo(json_line(text.bounds_object(bounds)) if as_json else "\n".join(text.bounds_lines(bounds)))
+
+
+def _seen(adapter: Path, held: "Sequence[TrainingRow]", names: Mapping[str, str]) -> int:
+    """How many rows an adapter was trained on, by the data that its config names; 0 where that is no longer there."""
+    from likely.engine.adapters import adapters
+    from likely.engine.tune import data
+
+    options = adapters.options(adapter)[0]
+    source = str(options.get("data") or "")
+    if not source or not expanded(source).exists():
+        return 0
+    try:
+        known = data.read(source, names=names, valid=options.get("valid", Config().valid)).train
+    except DataError:  # other rows stand there now
+        return 0
+    digests = {row.digest for row in known}
+    return sum(row.digest in digests for row in held)
 
 
 def _settings(config: Path | None, data: str, out: str, model: str | None, mapped: Sequence[str]) -> Config:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from likely.app.cli import estimate, posterior
+from likely.app.cli import estimate, posterior, tune
 from tests.cli.conftest import random_model
 from tests.engine.synth.makers import write_rows
 
@@ -103,3 +103,18 @@ def test_a_start_is_learned_and_an_adapter_is_bounded(place: Path) -> None:
     assert "give --held-out, --trained or both" in called("bound", "m/start").output
     both = called("bound", "m/start", "--held-out", "rows.jsonl", "--trained", "rows.jsonl")
     assert both.exit_code == 2 and "24 rows of --held-out are in --trained" in both.output
+
+
+@pytest.mark.slow(3)
+def test_a_bound_by_rows_that_were_trained_on_is_warned_of(place: Path) -> None:
+    write_rows(place / "new.jsonl", [{"prompt": f"new {i} ", "completion": "a"} for i in range(3)])
+    asked = ["rows.jsonl", "-c", "c.toml", "--out", "a", "--valid", "0"]
+    trained = CliRunner().invoke(tune.command, asked)
+    assert trained.exit_code == 0, trained.output
+    mixed = (place / "rows.jsonl").read_text().splitlines(True)[:5] + (place / "new.jsonl").read_text().splitlines(True)
+    (place / "mixed.jsonl").write_text("".join(mixed))
+    for rows, line in (("rows", "24 of 24 rows"), ("mixed", "5 of 8 rows"), ("new", "")):
+        found = called("bound", "a", "--held-out", f"{rows}.jsonl", "--json")
+        assert found.exit_code == 0, found.output
+        assert (line in found.stderr) if line else "--held-out" not in found.stderr
+        assert len(json.loads(found.stdout)["bounds"]) == 2
