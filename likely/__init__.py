@@ -4,15 +4,10 @@
     m = likely.load("smollm2")
     m.next("The capital of France is")
 
-In a wheel the four folders lie beside this file; in a clone they stand one level up, where `__path__` finds
-them. This file runs before every module of ours, so it imports nothing that is not in every Python's start: a name of
-the API is looked up when it is asked for (PEP 562).
+In a wheel the four folders are in this folder; in a clone they are one level up, and links in this folder lead to
+them. This file runs before every other module of the program, so it imports nothing: it looks a name of the API up when
+somebody asks for it (PEP 562).
 """
-
-import os
-
-if not os.path.isdir(os.path.join(os.path.dirname(__file__), "engine")):
-    __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 TYPE_CHECKING = False  # as typing's, which is not imported
 if TYPE_CHECKING:

@@ -159,10 +159,8 @@ def replaced(file: Path, old: str, new: str) -> None:
 
 def overlay(folder: Path, *copied: str) -> None:
     """The program in another folder, with its own copies of some files."""
-    own = {Path(name).parts[0] for name in copied}
-    for name in {"likely", "app", "engine", "models", "metal", "tests"} - own:
-        (folder / name).symlink_to(ROOT / name)
-    for part in sorted({*map(Path, own), *(Path(name).parent for name in copied)}):
+    (folder / "tests").symlink_to(ROOT / "tests")
+    for part in sorted({part for name in copied for part in Path(name).parents} - {Path()}):
         (folder / part).unlink(missing_ok=True)
         (folder / part).mkdir()
         for entry in (ROOT / part).iterdir():
@@ -174,9 +172,9 @@ def overlay(folder: Path, *copied: str) -> None:
 
 @pytest.mark.slow
 def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) -> None:
-    overlay(tmp_path, "engine/trace/step.py", "engine/trace/observe.py")
-    replaced(tmp_path / "engine/trace/step.py", FIELD, FIELD + NUMBER)
-    replaced(tmp_path / "engine/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
+    overlay(tmp_path, "likely/engine/trace/step.py", "likely/engine/trace/observe.py")
+    replaced(tmp_path / "likely/engine/trace/step.py", FIELD, FIELD + NUMBER)
+    replaced(tmp_path / "likely/engine/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
     run = ("run", "hello", "--seed", "3", "--max-tokens", "5", "-q", "--json", "--save", "run.jsonl")
     code, out, err = likely(tmp_path, *run, driver=RUN)
     assert code == 0, err
@@ -270,9 +268,9 @@ cli.main()
 @pytest.mark.slow
 def test_an_objective_is_a_function_and_an_entry(tmp_path: Path) -> None:
     """Of an untrained model its loss follows from -log p of a token of both answers: ORPO without odds, each way."""
-    overlay(tmp_path, "engine/objectives.py")
+    overlay(tmp_path, "likely/engine/objectives.py")
     (tmp_path / "simpo.py").write_text(SIMPO)
-    file = tmp_path / "engine/objectives.py"
+    file = tmp_path / "likely/engine/objectives.py"
     replaced(file, OBJECTIVE_LINE, OBJECTIVE_LINE + OBJECTIVE)
     replaced(file, "from dataclasses import dataclass\n", "from dataclasses import dataclass\n\nimport simpo\n")
     said = {"prompt": "ab", "chosen": " so on", "rejected": " not"}
@@ -413,9 +411,9 @@ print("used")
 @pytest.mark.slow
 def test_a_family_is_a_file_and_an_entry(tmp_path: Path) -> None:
     """Loaded, adapted, merged, written, quantised, shared, and drawn from."""
-    overlay(tmp_path, "models/families/__init__.py")
-    replaced(tmp_path / "models/families/__init__.py", FAMILY_LINE, '    "parrot": "parrot",\n' + FAMILY_LINE)
-    (tmp_path / "models/families/parrot.py").write_text(PARROT)
+    overlay(tmp_path, "likely/models/families/__init__.py")
+    replaced(tmp_path / "likely/models/families/__init__.py", FAMILY_LINE, '    "parrot": "parrot",\n' + FAMILY_LINE)
+    (tmp_path / "likely/models/families/parrot.py").write_text(PARROT)
     code, out, err = likely(tmp_path, driver=USE)
     assert (code, out) == (0, "used\n"), err
     run = ("run", "--raw", "ab ab", "-M", "model", "--seed", "3", "--max-tokens", "4", "-q", "--json")

@@ -21,6 +21,7 @@ from tests.support.screen import Screen
 from tests.support.shop import TinyShop
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = f"{ROOT}/likely/"
 TOUR = (ROOT / "docs" / "tour.md").read_text()
 LINE = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \|", re.MULTILINE)
 WAYS = {way.partition("\n")[0].split()[1].strip(","): LINE.findall(way) for way in TOUR.split("\n## ")[1:]}
@@ -44,8 +45,8 @@ class Journey:
         code = frame.f_code
         if code.co_name == "__init__":
             self._made(frame.f_locals)
-        if code.co_filename.startswith(str(ROOT)):
-            self.called.setdefault((code.co_filename[len(str(ROOT)) + 1 :], code.co_qualname))
+        if code.co_filename.startswith(PROGRAM):
+            self.called.setdefault((code.co_filename.removeprefix(PROGRAM), code.co_qualname))
 
     def _made(self, values: dict[str, Any]) -> None:
         if SHOWN in self.called:

@@ -257,11 +257,12 @@ def exchange(root: Path, texts: dict[str, str], functions: dict[str, list[Functi
 
 
 def held(root: Path) -> dict[str, list[FunctionType]]:
-    """The functions that are held in memory, by the file they come from."""
+    """The functions that are held in memory, by the file they come from, which was imported through a link."""
     found: dict[str, list[FunctionType]] = {}
     for function in gc.get_objects():
         if type(function) is FunctionType and function.__code__.co_filename.startswith(str(root)):
-            found.setdefault(function.__code__.co_filename, []).append(function)
+            name = function.__code__.co_filename.replace(f"{root}/likely/", f"{root}/", 1)
+            found.setdefault(name, []).append(function)
     return found
 
 
@@ -338,8 +339,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 def copied(root: Path, at: Path) -> None:
     """The repository a second time."""
-    for name in ("app", "engine", "metal", "models", "tests", "docs", "benchmarks"):
-        shutil.copytree(root / name, at / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("likely", "app", "engine", "metal", "models", "tests", "docs", "benchmarks"):
+        shutil.copytree(root / name, at / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for file in root.glob("*.*"):
         if file.is_file():
             shutil.copy(file, at)
