@@ -18,6 +18,7 @@ from likely.metal.device import device
 from likely.metal.memory import SPARE, room, wired
 from likely.models.compiled import CompiledStep
 from likely.models.layer_cache import RowSize
+from likely.models.native import precision
 
 if TYPE_CHECKING:
     from likely.models.model import LanguageModel
@@ -57,6 +58,11 @@ class Pool:
         self._kv_budget, self._kept = kv_budget, kept if kv_budget is None else 1
         self._kept_nbytes = kept_nbytes
         self._cache = cache
+
+    @property
+    def precision(self) -> str:
+        """In which passes compute, in words."""
+        return precision(self.model, **self._cache)
 
     @property
     def nbytes(self) -> int:

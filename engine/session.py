@@ -56,8 +56,9 @@ class Session:
     """A loaded model to talk to.
 
     `generate` draws, `score` measures a given text, `logits_after` gives one distribution. All three find the longest
-    prefix of their ids among what was read before, and read only the rest. What was read to draw is not measured by:
-    its activations may be rounded (`models.native.drawing`).
+    prefix of their ids among what was read before, and read only the rest. What is drawn may be read with rounded
+    activations (`models.native.drawing`), and nothing is measured by that: a number that is asked for is the same
+    before a draw and after it. What was drawn keeps the numbers of its draw, and each step names its precision.
     """
 
     def __init__(
@@ -209,7 +210,7 @@ class Session:
                                 case Emitted(branch, raw):
                                     reach()
                                     text.append(raw.token)
-                                    for step in streams[branch].push(raw, now - began):
+                                    for step in streams[branch].push(raw, now - began, self.pool.precision):
                                         yield Emitted(branch, step)
                                     over = bool(streams[branch].reason) or (control.cancelled and not strategy.SEARCHES)
                                     over = over or branch in control.given_up
@@ -304,7 +305,7 @@ class Session:
                 rows = np.asarray(branches.logits_at(low - 1, high - 1)[0])
                 for i in range(low, high):
                     step = observe(rows[i - low], ids[i], recipe=Recipe(), position=i, origin="given")
-                    steps.append(with_text(self.tokenizer, step, texts[i], 0.0))
+                    steps.append(with_text(self.tokenizer, step, texts[i], 0.0, self.measured.precision))
                 if pace is not None:
                     pace.took(high - low)
                 low = high
@@ -312,10 +313,10 @@ class Session:
         return steps
 
     def read(self, ids: Sequence[int]) -> Generator[int]:
-        """Read a text, so that what is asked of it next is found; how many tokens it has so far, after each piece."""
+        """Read a text to measure it, so that what is asked of it next is found; how many tokens it has so far, after
+        each piece."""
         self.check(ids)
-        pool = self.measured if self.pool.find(ids) is None else self.pool
-        with pool.held(ids) as branches:
+        with self.measured.held(ids) as branches:
             for _ in branches.read(ids[branches.length :]):
                 yield branches.length
 
@@ -329,13 +330,12 @@ class Session:
         return branch
 
     def logits_after(self, ids: Sequence[int]) -> np.ndarray:
-        """The raw logits [V] of the token that follows `ids`; one product with the head where `ids` has been read.
-
-        Where that was to draw, they are those that the token was drawn from; else they are measured.
+        """The raw logits [V] of the token that follows `ids`, measured, whatever was drawn there; one product with the
+        head where `ids` has been read.
         """
         for _ in self.read(ids):
             pass
-        branches = self.pool.find(ids) or self.measured.find(ids)
+        branches = self.measured.find(ids)
         assert branches is not None
         row = np.array(branches.logits_at(len(ids) - 1, len(ids))[0, 0])
         try:

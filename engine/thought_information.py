@@ -83,7 +83,7 @@ def informing(
 ) -> Generator[int, None, ThoughtInformation | None]:
     """The information in pieces, each the tokens read so far. None for an answer without a thought, with one that says
     nothing or has no end, or with nothing behind it. `anew`: the model is not the one that drew it, so that the answer
-    is measured behind its thought too."""
+    is measured behind its thought too, as one that was drawn in another precision than this measures in."""
     found = span_of(steps, opened)
     if found.span is None or not found.closed or found.span[1] == len(steps):
         return None
@@ -98,7 +98,7 @@ def informing(
     start = len(prompt) + low + found.span[1] - high
     scored = yield from scorer.scoring([*prompt, *left], start=start)
     said = steps[found.span[1] :]
-    if anew:
+    if anew or any(step.precision != measured.precision for step, measured in zip(said, scored, strict=True)):
         ids = [*prompt, *(step.token for step in steps)]
         said = yield from scorer.scoring(ids, start=len(ids) - len(said))
     given = tuple(step.logprob for step in said)

@@ -117,9 +117,10 @@ class Trace(Sequence[TokenStep]):
 
     def table(self) -> Table:
         """A row a token: position, id, text, logprob, entropy and rank of the model, and what it was drawn from: kept,
-        logprob_after; nats. With `logprob_combined` where two distributions were combined."""
+        logprob_after; nats; and their precision. With `logprob_combined` where two distributions were combined."""
         names = {"position": "position", "token": "id", "text": "text", "logprob": "logprob", "entropy": "entropy",
-                 "rank": "rank", "kept": "kept", "logprob_after": "logprob_after", "origin": "origin"}  # fmt: skip
+                 "rank": "rank", "kept": "kept", "logprob_after": "logprob_after", "origin": "origin",
+                 "precision": "precision"}  # fmt: skip
         if any(step.logprob_combined is not None for step in self):
             names["logprob_combined"] = "logprob_combined"
         return Table({shown: [getattr(step, name) for step in self] for name, shown in names.items()})

@@ -80,6 +80,23 @@ def drawing(model: LanguageModel) -> LanguageModel:
     return model.drawing if isinstance(model, NativeModel) else model
 
 
+def precision(
+    model: LanguageModel, *, bits: int | tuple[int, int] | None = None, window: int = 0, sinks: int = 0, **_: Any
+) -> str:
+    """How the model computes with a cache of a kind (`LanguageModel.make_cache`), in words: the type of activations,
+    keys and values, or how these are rounded: "16-bit activations, float16 cache"."""
+    if bits is None:
+        rounding = model.rounding if isinstance(model, NativeModel) and not (window or sinks) else ""
+        return rounding or _name(model.dtype)
+    keys, values = (bits, bits) if isinstance(bits, int) else bits
+    cache = f"{keys}-bit cache" if keys == values else f"{keys}-bit keys, {values}-bit values"
+    return f"{_name(model.dtype)}, {cache}"
+
+
+def _name(dtype: mx.Dtype) -> str:
+    return str(dtype).rpartition(".")[2]
+
+
 def last_logits(model: LanguageModel, hidden: mx.array) -> mx.array | np.ndarray:
     """Logits [B, V] of the last of hidden states [B, T, C]; numpy's where native code computes them."""
     return model.last_logits(hidden) if isinstance(model, NativeModel) else model.head(hidden[:, -1])
@@ -144,6 +161,15 @@ class NativeModel:
     def row_bytes(self) -> int:
         """Bytes of a key's or a value's number in its native cache."""
         return self._plain.make_cache().shape.dtype.itemsize
+
+    @property
+    def rounding(self) -> str:
+        """How its native passes round; "" where they are float32, or the graph reads all."""
+        bits, library = self._plain.activation_bits, packed.load()
+        if self._graph.alone or bits == FULL:
+            return ""
+        rounded = library is not None and library.rounds
+        return f"{f'{bits}-bit activations' if rounded else 'float32'}, float16 cache"
 
     @property
     def drawing(self) -> "NativeModel":

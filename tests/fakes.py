@@ -47,6 +47,8 @@ class FakeCache:
 class MarkovModel:
     """A table of log-probabilities [V, V]: row = last token. Records how many tokens it has read."""
 
+    dtype = mx.float32
+
     def __init__(self, table: np.ndarray, context: int = 4096) -> None:
         self.table = mx.array(table.astype(np.float32))
         self.config = SimpleNamespace(context=context)

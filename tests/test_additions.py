@@ -90,11 +90,12 @@ def test_a_transform_is_a_file_and_an_entry(tmp_path: Path) -> None:
     code, out, err = likely(tmp_path, "run", "--replay", str(path), "--temp", "1", "--near", "1.5", "--json")
     assert code == 0, err
     for row, was in zip(map(json.loads, out.splitlines()), drawn, strict=True):
-        assert row["kept"] == [was["kept"]] * 2 and row["exact"]
-        low, high = row["p_after"]
+        again = row["replayed"]
+        assert again["kept"] == [was["kept"]] * 2 and again["exact"]
+        low, high = again["p_after"]
         assert low - 1e-6 <= 2.718281828459045 ** was["logprob_after"] <= high + 1e-6
     code, out, err = likely(tmp_path, "run", "--replay", str(path), "--temp", "1", "--near", "0.5", "--json")
-    fewer = [json.loads(line)["kept"][1] for line in out.splitlines()]
+    fewer = [json.loads(line)["replayed"]["kept"][1] for line in out.splitlines()]
     assert all(new <= was["kept"] for new, was in zip(fewer, drawn, strict=True)) and sum(fewer) < 200, err
     # the screen has its slider and says what it removed
     code, out, err = likely(tmp_path, "look", str(path))

@@ -126,7 +126,8 @@ def show(
     passes: list[DenoisingStep] = []
     control = RunControl(recipe)
     with stopped_by_signals(control.cancel):  # also while it is saved
-        for step in with_texts(infilling.infill(session, ids, how, recipe, seed=seed), session.tokenizer):
+        drawn = infilling.infill(session, ids, how, recipe, seed=seed)
+        for step in with_texts(drawn, session.tokenizer, session.pool.precision):
             passes.append(step)
             if not quiet:
                 now = infilling.filled(ids, mask, passes, session.tokenizer).tokens

@@ -29,13 +29,16 @@ def best(trace: Trace, new: StepReplay) -> str:
     )
 
 
-def as_object(trace: Trace, step: TokenStep, new: StepReplay | None) -> dict[str, Any]:
-    """A step as `--json` prints it, with what other parameters would make of it where that is known."""
-    fields = step_object(step) | {"drawn_by": recipe_row(step.recipe)}
+def as_object(trace: Trace, step: TokenStep, new: StepReplay | None, recipe: Recipe | None) -> dict[str, Any]:
+    """A step as `--json` prints it: the model's own numbers, under `drawn` those of the distribution that it was drawn
+    from, and under `replayed` those of `recipe`, by default the one that drew it, where they are known. Each of the two
+    names its recipe."""
+    own, every = step_object(step, drawn=False), step_object(step)
+    drawn = {name: value for name, value in every.items() if name not in own}
+    fields = own | {"drawn": drawn | {"recipe": recipe_row(step.recipe)}}
     if new is None:
         return fields
-    return {
-        **fields,
+    replayed = {
         "p_after": list(bounds(new, step.token)),
         "exact": new.exact,
         "kept": list(new.kept),
@@ -49,7 +52,9 @@ def as_object(trace: Trace, step: TokenStep, new: StepReplay | None) -> dict[str
             for i, low, high in zip(new.ids, new.low, new.high, strict=True)
             if high > 0
         ],
+        "recipe": recipe_row(recipe or step.recipe),
     }
+    return fields | {"replayed": replayed}
 
 
 def replayed(step: TokenStep, states: States, key: Key, recipe: Recipe | None) -> StepReplay | None:

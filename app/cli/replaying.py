@@ -31,7 +31,7 @@ def show_replay(path: Path, recipe: Recipe | None, *, as_json: bool) -> None:
         rows = _replayed(trace, recipe)
         if as_json:
             for step, new in rows:
-                click.echo(json_line(whose | as_object(trace, step, new)))
+                click.echo(json_line(whose | as_object(trace, step, new, recipe)))
         else:
             _show(trace, list(rows), recipe, f"[{n}] " if whose else "")
 

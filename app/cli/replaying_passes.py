@@ -43,7 +43,7 @@ def show_passes(trace: Trace, recipe: Recipe | None, whose: str, *, as_json: boo
         if as_json:
             for one, new in rows:
                 position = {"pass": step.step, "position": one.token.position, "before": one.before}
-                click.echo(json_line(answer | position | as_object(trace, one.token, new)))
+                click.echo(json_line(answer | position | as_object(trace, one.token, new, recipe)))
             masks = [_open_object(trace, mask) for mask in step.open]
             click.echo(json_line(answer | {"pass": step.step, "open": masks}))
         else:

@@ -213,10 +213,13 @@ def generate_line(opened: AnswerOpened, parts: Parts, ended: PartedText | None, 
 
 
 def logprobs(request: AnswerRequest, opened: AnswerOpened, steps: Sequence[TokenStep]) -> Json:
-    """Log-probabilities for a line, where they were asked for: of each token, as OpenAI's chats have them."""
+    """Log-probabilities for a line, where they were asked for: of each token, as OpenAI's chats have them, and how they
+    were computed."""
     if (count := request.shown.logprobs) is None:
         return {}
-    return {"logprobs": openai_responses.chat_logprobs(steps, count, opened.facts.vocabulary)["content"]}
+    told = {"logprobs": openai_responses.chat_logprobs(steps, count, opened.facts.vocabulary)["content"]}
+    how = openai_responses.precisions(steps)
+    return told | ({"likely": how} if how else {})
 
 
 def _of(parts: Parts, kind: Kind) -> str:

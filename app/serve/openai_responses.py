@@ -116,12 +116,22 @@ def _piece(pieces: Sequence[bytes], token: int) -> bytes:
     return pieces[token] if token < len(pieces) else b""
 
 
+def precisions(steps: Iterable[TokenStep]) -> Json:
+    """How log-probabilities were computed: those of a given text are `measured`, the others `sampled`."""
+    known = [step for step in shown_steps(steps) if step.precision]
+    found = {"measured" if step.origin == "given" else "sampled": step.precision for step in known}
+    return {"precision": found} if found else {}
+
+
 def ours(request: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[bytes], *, whole: bool = True) -> Json:
     """The `likely` part of a choice: figures of each token, and its candidates with what cut them; of a `whole` answer
-    that is one of given texts, the probability of that."""
+    that is one of given texts, the probability of that; how log-probabilities that were asked for were computed."""
     p = probability(request.control.recipe, [step.token for step in steps]) if request.choices and whole else None
+    among = {} if p is None else {"probability": p}
+    if request.shown.logprobs is not None:
+        among |= precisions(steps)
     if not (request.shown.steps or request.shown.snapshot):
-        return {} if p is None else {"likely": {"probability": p}}
+        return {"likely": among} if among else {}
     shown = []
     for step in steps:
         one = step_object(step)
@@ -139,7 +149,6 @@ def ours(request: AnswerRequest, steps: Sequence[TokenStep], pieces: Sequence[by
             ]
         shown.append(one)
     transforms = [repr(transform) for transform in request.control.recipe.transforms]
-    among = {} if p is None else {"probability": p}
     own = {"seed": request.seed, "transforms": transforms, "strategy": str(request.strategy), **among, "steps": shown}
     return {"likely": own}
 

@@ -24,12 +24,12 @@ class TextStream:
         self._matcher = StopStrings(tuple(stop))
         self._detokenizer = tokenizer.detokenizer(at_start=False)
 
-    def push(self, raw: TokenStep, elapsed_s: float) -> Iterator[TokenStep]:
-        """The steps whose text is certain, now that `raw` was drawn."""
+    def push(self, raw: TokenStep, elapsed_s: float, precision: str = "") -> Iterator[TokenStep]:
+        """The steps whose text is certain, now that `raw` was drawn, in this `precision`; "": what it says itself."""
         self.tokens += 1
         ended = raw.token in self.tokenizer.eos
         text = "" if ended else self._detokenizer.push(raw.token)
-        step = with_text(self.tokenizer, raw, text, elapsed_s)
+        step = with_text(self.tokenizer, raw, text, elapsed_s, precision)
         if self._thought is not None:
             self._thought.push(step.written)
         if self._thought is not None and self._thought.here:
@@ -53,7 +53,7 @@ class TextStream:
         return twin
 
 
-def with_text(tokenizer: "Tokenizer", step: TokenStep, text: str, elapsed_s: float) -> TokenStep:
-    """The step with what its token stands for."""
-    token = step.token
-    return step.told(tokenizer.piece(token), text, special=tokenizer.is_special(token), elapsed_s=elapsed_s)
+def with_text(tokenizer: "Tokenizer", step: TokenStep, text: str, elapsed_s: float, precision: str = "") -> TokenStep:
+    """The step with what its token stands for, and the precision of its numbers where that is given."""
+    piece, special = tokenizer.piece(step.token), tokenizer.is_special(step.token)
+    return step.told(piece, text, special=special, elapsed_s=elapsed_s, precision=precision)

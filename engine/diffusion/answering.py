@@ -91,7 +91,8 @@ def answer(
     Where nothing is revised, that is as soon as its end and all before it are known: nothing can change them then.
     """
     known = {at: token for at, token in enumerate(canvas.ids) if token != canvas.mask}
-    for step in with_texts(infill(session, list(canvas.ids), how, recipe, seed=seed), session.tokenizer):
+    passes = infill(session, list(canvas.ids), how, recipe, seed=seed)
+    for step in with_texts(passes, session.tokenizer, session.pool.precision):
         yield step
         known |= {one.token.position: one.token.token for one in step.unmasked}
         if not (how.revise or how.remask) and _over(known, canvas, session.tokenizer.eos):
@@ -165,14 +166,15 @@ def given(token: int, position: int) -> TokenStep:
     return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
 
 
-def with_texts(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer") -> Iterator[DenoisingStep]:
-    """The passes, each token with what it stands for alone, and the time since the first was asked for."""
+def with_texts(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer", precision: str) -> Iterator[DenoisingStep]:
+    """The passes, each token with what it stands for alone, the precision of its numbers, and the time since the first
+    was asked for."""
     began = time.perf_counter()
     for step in passes:
         now, unmasked = time.perf_counter() - began, []
         for one in step.unmasked:
             text = tokenizer.piece(one.token.token).decode(errors="replace")
-            unmasked.append(replace(one, token=with_text(tokenizer, one.token, text, now)))
+            unmasked.append(replace(one, token=with_text(tokenizer, one.token, text, now, precision)))
         yield replace(step, unmasked=tuple(unmasked), elapsed_s=now)
 
 

@@ -51,6 +51,8 @@ class Positions:
 class BigramModel:
     """Logits [V] from a table of probabilities [V, V], a row for each last token."""
 
+    dtype = mx.float32
+
     def __init__(self, table: np.ndarray) -> None:
         with np.errstate(divide="ignore"):
             self.table = mx.array(np.log(table).astype(np.float32))

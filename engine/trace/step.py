@@ -45,7 +45,8 @@ class TokenStep:
     Where two distributions were combined (contrast, DoLa, guidance), `logprob_combined` is the token's log-probability
     in the combination, before the transforms; the snapshot and the transforms are of the combination. None elsewhere.
     `logprob_allowed` is of all tokens together that a constraint allowed there, before the transforms; None without
-    one. Its sum over the tokens drawn is an importance weight (`engine.decode.resampling`).
+    one. Its sum over the tokens drawn is an importance weight (`engine.decode.resampling`). `precision` says how these
+    numbers were computed (`models.native.precision`); "" for a step that was written before it was there.
 
     `engine.trace.fields` reads from here what files, databases and `--json` hold of a step.
     """
@@ -70,11 +71,14 @@ class TokenStep:
     elapsed_s: float = 0.0  # since the run began
     logprob_allowed: Annotated[float | None, Json(drawn=True, unit="nats")] = None
     logprob_combined: Annotated[float | None, Json(drawn=True, unit="nats")] = None
+    precision: Annotated[str, Json()] = ""
 
-    def told(self, piece: bytes, text: str, *, special: bool, elapsed_s: float) -> "TokenStep":
-        """The step with what its token stands for; `dataclasses.replace` takes twice as long, for every token."""
+    def told(self, piece: bytes, text: str, *, special: bool, elapsed_s: float, precision: str = "") -> "TokenStep":
+        """The step with what its token stands for, and its precision, where that is given; `dataclasses.replace` takes
+        twice as long, for every token."""
         values = list(_VALUES(self))
         values[_PIECE], values[_TEXT], values[_SPECIAL], values[_ELAPSED] = piece, text, special, elapsed_s
+        values[_PRECISION] = precision or self.precision
         return TokenStep(*values)
 
     @property
@@ -85,7 +89,9 @@ class TokenStep:
 
 _NAMES = tuple(each.name for each in fields(TokenStep))
 _VALUES = attrgetter(*_NAMES)
-_PIECE, _TEXT, _SPECIAL, _ELAPSED = map(_NAMES.index, ("piece", "text", "special", "elapsed_s"))
+_PIECE, _TEXT, _SPECIAL, _ELAPSED, _PRECISION = map(
+    _NAMES.index, ("piece", "text", "special", "elapsed_s", "precision")
+)
 
 
 def unmeasured(token: int, position: int = 0) -> TokenStep:

@@ -64,11 +64,18 @@ def test_a_run_is_drawn_again_under_other_parameters(capsys: Captured, tmp_path:
     file.save([kept], tmp_path / "one")
     replaying.show_replay(tmp_path / "two", RECIPE, as_json=True)
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["answer"] for line in told] == [1, 1, 1, 2, 2, 2] and told[0]["exact"] is True
+    assert [line["answer"] for line in told] == [1, 1, 1, 2, 2, 2] and told[0]["replayed"]["exact"] is True
     squares = SHARES[:2] ** 2  # temperature 0.5; the third is below a tenth of the first then
     for line, share in zip(told, (*(squares / squares.sum())[[1, 0]], 0.0), strict=False):
-        assert line["kept"] == [2, 2] and line["p_after"] == pytest.approx([share, share], abs=1e-6)
-    assert [each["id"] for each in told[0]["candidates"]] == [0, 1]
+        was, now = line["drawn"], line["replayed"]
+        assert now["kept"] == [2, 2] and now["p_after"] == pytest.approx([share, share], abs=1e-6)
+        own = math.log(SHARES[line["id"]])  # it was drawn from what the model said, of which all was left
+        assert was["kept"] == 6 and [line["logprob"], was["logprob_after"]] == pytest.approx([own, own], abs=1e-6)
+        assert was["entropy_after"] == pytest.approx(-(SHARES * np.log(SHARES)).sum(), abs=1e-5)
+        assert was["recipe"] == {"greedy": False, "transforms": []}
+        assert [each["transform"] for each in now["recipe"]["transforms"]] == ["Temperature", "MinP"]
+        assert not {"p_after", "logprob_after", "entropy_after", "kept"} & line.keys()  # of which distribution?
+    assert [each["id"] for each in told[0]["replayed"]["candidates"]] == [0, 1]
     replaying.show_replay(tmp_path / "two", RECIPE, as_json=False)
     said = capsys.readouterr().out
     assert "[1] " in said and "[2] " in said and said.count("26.47%") >= 2
@@ -88,7 +95,7 @@ def test_a_probability_that_is_not_known_is_a_range() -> None:
         np.zeros(6, np.int8), (2, 4), (0.0, 0.01),
     )  # fmt: skip
     assert best(RUN, new) == " cat 20.00% to 40.00%  '' 30.00%  The 10.00%  \\x1b[31m 5.00%"
-    told = as_object(RUN, step(1, 1.0), new)
+    told = as_object(RUN, step(1, 1.0), new, RECIPE)["replayed"]
     assert (
         told["p_after"] == [0.2, 0.4]
         and told["kept"] == [2, 4]
@@ -96,7 +103,7 @@ def test_a_probability_that_is_not_known_is_a_range() -> None:
         and told["exact"] is False
     )
     assert [each["id"] for each in told["candidates"]] == [0, 1, 3, 4, 5]
-    assert "p_after" not in as_object(RUN, step(1, 1.0), None)
+    assert "replayed" not in as_object(RUN, step(1, 1.0), None, None)
 
 
 MASK = 9

@@ -175,12 +175,15 @@ def test_a_trace_is_saved_and_shown_again_under_other_parameters(likely: Likely,
     code, out, _ = likely("run", "--replay", str(path), "--temp", "0.5", "--json")
     assert code == 0
     for line in (json.loads(line) for line in out.splitlines()):
-        assert line["p_after"][0] <= line["p_after"][1]
+        assert line["replayed"]["p_after"][0] <= line["replayed"]["p_after"][1]
+        assert line["drawn"]["recipe"] != line["replayed"]["recipe"]
     code, out, _ = likely("run", "--replay", str(path), "--json")  # as it was drawn
     assert code == 0
     for line in (json.loads(line) for line in out.splitlines()):
-        assert line["p_after"] == pytest.approx([math.exp(line["logprob_after"])] * 2) and line["exact"]
-        assert line["drawn_by"]["transforms"] == [{"transform": "Temperature", "temperature": 0.9}]
+        was, again = line["drawn"], line["replayed"]
+        assert again["p_after"] == pytest.approx([math.exp(was["logprob_after"])] * 2) and again["exact"]
+        assert was["recipe"]["transforms"] == [{"transform": "Temperature", "temperature": 0.9}]
+        assert again["recipe"] == was["recipe"]
     (trace,) = load(path)
     cold = Recipe((Temperature(0.5),))
     moved = replace(trace, steps=(*trace.steps[:2], *(replace(step, recipe=cold) for step in trace.steps[2:])))

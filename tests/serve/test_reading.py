@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve import openapi
+from likely.app.serve import openai_requests, openapi
 from likely.app.serve.openai_responses import ours, text_logprobs, top
 from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_calls
 from likely.app.serve.requests import AnswerRequest, EmbeddingRequest
@@ -105,8 +105,6 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
     assert found["top_logprobs"][::2] == [{"Hi": pytest.approx(-0.25)}, euro], "the one that was drawn too"
     unknown = text_logprobs([one], 2, PIECES[:1])["top_logprobs"]
     assert unknown == [{"": pytest.approx(-0.75), "Hi": pytest.approx(-0.25)}]
-    from likely.app.serve import openai_requests
-
     ask = openai_requests.chat(
         {"messages": [{"role": "user", "content": "x"}], "seed": 3, "likely": {"snapshot": True}}
     )
@@ -114,6 +112,15 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
     made = ours(ask, [step(0, recipe=recipe), step(1, snapshot=None)], PIECES)["likely"]
     assert [each["cut_by"] for each in made["steps"][0]["candidates"]] == [None, "Temperature", None]
     assert "candidates" not in made["steps"][1] and (made["seed"], made["strategy"]) == (3, "sample")
+
+
+def test_log_probabilities_say_how_they_were_computed() -> None:
+    body = {"messages": [{"role": "user", "content": "x"}]}
+    ask, plain = openai_requests.chat(body | {"logprobs": True}), openai_requests.chat(body)
+    steps = [step(0, origin="given", precision="float32"), step(1, precision="rounded")]
+    assert ours(ask, steps, PIECES) == {"likely": {"precision": {"measured": "float32", "sampled": "rounded"}}}
+    assert ours(ask, steps[1:], PIECES) == {"likely": {"precision": {"sampled": "rounded"}}}
+    assert ours(plain, steps, PIECES) == {} == ours(ask, [], PIECES)
 
 
 # -- lines for one who watches ---------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ What was written here was computed by PEFT too, within 9e-7 (`make.py BASES EXPO
 """
 
 import json
+import math
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.data.peft.bases import write as write_base
 from tests.engine import tiny
 from tests.engine.tiny import MOE
 from tests.models.oracle import difference
+from tests.models.test_transformer import Exact
 
 FOLDER = Path(__file__).parents[2] / "data" / "peft"
 CASES = sorted(path.name for path in FOLDER.iterdir() if (path / "logits.npy").exists())
@@ -164,3 +167,40 @@ def test_experts_have_no_place_in_its_files(tmp_path: Path) -> None:
     adapter = lora.create(sites.choose(sites.sites(mixture), -1, ["*"], mixture.config.layers), rank=2, scale=2.0)
     with pytest.raises(ParameterError, match=r"PEFT's files have no place for the experts at model\.layers\.0"):
         peft.write(tmp_path / "other", adapter, mixture)
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_what_is_written_computes_the_same_by_the_formula_of_peft(rslora: bool, tmp_path: Path) -> None:
+    """W + s B A in float64 from the files alone: s = lora_alpha / r, of rsLoRA lora_alpha / sqrt(r) (arXiv:2312.03732),
+    by module where a pattern names it."""
+    m = load(write_base(tmp_path, "llama")).model
+    assert isinstance(m, models.Transformer)
+    exact, factors = Exact(m), {}
+    for name, rank, scale in (("q_proj", 2, 3.0), ("o_proj", 8, 3.0), ("down_proj", 8, 0.7)):
+        chosen = sites.choose(sites.sites(m), -1, [name], m.config.layers)
+        factors |= lora.create(chosen, rank=rank, scale=scale).factors
+    adapter = lora.Adapter(factors)
+    named = adapter.parameters().items()
+    adapter.set({n: 0.2 * mx.random.normal(p.shape, key=mx.random.key(i)) for i, (n, p) in enumerate(named)})
+    peft.write(tmp_path / "out", adapter, m, rslora=rslora)
+    settings = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    arrays: dict[str, mx.array] = mx.load(str(tmp_path / "out" / "adapter_model.safetensors"))  # type: ignore[assignment]
+    assert settings["use_rslora"] is rslora
+    adapted = 0
+    for part in m.parts():
+        key = f"base_model.model.{part.path}.lora_"
+        if f"{key}A.weight" not in arrays:
+            continue
+        a, b = (np.array(arrays[f"{key}{factor}.weight"], np.float64) for factor in "AB")
+        r, alpha = (
+            next((value for end, value in settings[pattern].items() if re.match(rf"(.*\.)?({end})$", part.path)), other)
+            for pattern, other in (("rank_pattern", settings["r"]), ("alpha_pattern", settings["lora_alpha"]))
+        )
+        assert r == len(a)
+        weight, bias = exact.parts[part.layer, part.role]
+        exact.parts[part.layer, part.role] = weight + alpha / (math.sqrt(r) if rslora else r) * b @ a, bias
+        adapted += 1
+    assert adapted == len(factors) == len(arrays) // 2
+    lora.attach(adapter)
+    wanted = exact.head(exact.hidden(X[0].tolist())[-1])
+    assert np.abs(np.array(m(X)[0]) - wanted).max() <= 2e-5 * np.abs(wanted).max()
