@@ -489,8 +489,12 @@ def test_the_defaults_of_a_beam_are_those_that_are_printed(likely: Likely) -> No
     for one in found:  # nothing of a preset: what is searched is what the model says
         assert one["score"] == pytest.approx(one["logprob"] / len(one["ids"]), abs=1e-6)
         assert all(token["logprob_after"] == pytest.approx(token["logprob"], abs=1e-6) for token in one["tokens"])
-    for one in objects(likely, "--beam", "4", "--temp", "2"):  # what is asked for acts on log-probabilities
+    for one in objects(likely, "--beam", "4", "--temp", "2"):  # a score is of the distribution that sampling draws by
+        after = math.fsum(token["logprob_after"] for token in one["tokens"])
+        assert one["score"] == pytest.approx(after / len(one["ids"]), rel=1e-4, abs=1e-6) and "normalized" not in one
+    for one in objects(likely, "--strategy", "hf-beam 4", "--temp", "2"):  # temperature acts on log-probabilities
         assert one["score"] == pytest.approx(one["logprob"] / len(one["ids"]) / 2, rel=1e-4, abs=1e-6)
+        assert one["normalized"] is False
 
 
 def test_stochastic_beams_and_the_mode_say_what_they_are_worth(likely: Likely) -> None:
