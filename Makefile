@@ -40,7 +40,7 @@ check: $(VENV)/.installed-dev     ## lint, format, types on either system
 $(VENV)/bin/python:
 	@p=$(or $(PYTHON),python3); command -v $$p >/dev/null || { \
 	  echo "likely needs python >= 3.11 on the PATH; found none (python.org, brew install python, or uv python install 3.13)" >&2; exit 1; }; \
-	  $$p -I app/preflight.py
+	  $$p -I app/results/preflight.py
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

@@ -24,10 +24,10 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from likely.engine.bench import EngineContestant
-    from likely.engine.mlx_lm_baseline import MlxLm
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.decode.bench import EngineContestant
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.mlx_lm_baseline import MlxLm
+    from likely.engine.weights.sources.checkpoint import load
 
     checkpoint = load("smollm2")
     ours, peer = EngineContestant(Session(checkpoint)), MlxLm(checkpoint.info, checkpoint.precision.dtype)

@@ -79,14 +79,14 @@ def main() -> None:
         return
 
     from benchmarks.decode import prompt
-    from likely.engine.decode.beam import Beam
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted, Forked, Pruned, Rated
-    from likely.engine.decode.sample import Sample
-    from likely.engine.decode.several import Vote
-    from likely.engine.decode.strategy import Strategy
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted, Forked, Pruned, Rated
+    from likely.engine.decode.loop.strategy import Strategy
+    from likely.engine.decode.sampled.sample import Sample
+    from likely.engine.decode.sampled.several import Vote
+    from likely.engine.decode.searches.beam import Beam
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.sources.checkpoint import load
 
     session = Session(load("smollm2"))
     session.tokenizer.eos = frozenset()  # both draw as many tokens
@@ -168,8 +168,8 @@ def choice(beams: int, times: int = 50) -> float:
     """The processor's milliseconds for a step's choice, median."""
     import numpy as np
 
-    from likely.engine.decode.beam import Beam
-    from likely.engine.decode.search import Group, NextTokens, SearchNode
+    from likely.engine.decode.searches.beam import Beam
+    from likely.engine.decode.searches.search import Group, NextTokens, SearchNode
 
     rows = np.random.default_rng(0).normal(size=(beams, VOCABULARY)).astype(np.float32)
     next_tokens = NextTokens(None, rows, rows, [], [])  # type: ignore[arg-type]

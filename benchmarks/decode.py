@@ -47,11 +47,11 @@ def prompt(context: int, vocab: int = 49152) -> list[int]:
 
 
 def likely(name: str, folder: Path) -> Any:
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.decode.session import Session
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.weights.sources.checkpoint import load
 
     session = Session(load("smollm2"))
     session.tokenizer.eos = frozenset()
@@ -59,7 +59,7 @@ def likely(name: str, folder: Path) -> Any:
     def run(context: int, tokens: int) -> dict[str, Any]:
         session.forget()
         began, times = time.perf_counter(), []
-        for event in session.generate(prompt(context), RunControl(Recipe(greedy=True)), max_tokens=tokens):
+        for event in session.generate(prompt(context), RunControl(SamplingConfig(greedy=True)), max_tokens=tokens):
             times += [time.perf_counter()] if isinstance(event, Emitted) else []
         return {"prefill_s": times[0] - began, "token_s": [b - a for a, b in pairwise(times)]}
 
@@ -67,7 +67,7 @@ def likely(name: str, folder: Path) -> Any:
 
 
 def bare(name: str, folder: Path) -> Any:
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
 
     model = load("smollm2").model

@@ -43,12 +43,12 @@ def right(texts: np.ndarray) -> np.ndarray:
 
 def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -> Any:
     """A model of the rows by its own factorisation."""
-    from likely.engine.adapters.config import Config
-    from likely.engine.pretrain import parametrisation as widths
-    from likely.engine.pretrain.config import configure
-    from likely.engine.pretrain.shape import ModelShape, config_of
-    from likely.engine.tune import trainer
-    from likely.engine.tune.samples import TrainingSample
+    from likely.engine.train.data.samples import TrainingSample
+    from likely.engine.train.pretrain import parametrization as widths
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.pretrain.shape import ModelShape, config_of
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import Config
     from likely.models.families import registry
 
     described = config_of(ModelShape("llama", 2, 64, 4), MASK + 1, LENGTH + 1)
@@ -71,7 +71,7 @@ def trained(rows: np.ndarray, options: argparse.Namespace, *, diffusion: bool) -
 
 def judged(judge: Any, texts: np.ndarray) -> float:
     """Perplexity of texts for the judge, by letter."""
-    from likely.engine import arrays
+    from likely.engine.base import arrays
     from likely.metal import mx
 
     read = np.concatenate([np.full((len(texts), 1), START), texts[:, :-1]], axis=1).astype(np.int32)
@@ -81,7 +81,7 @@ def judged(judge: Any, texts: np.ndarray) -> float:
 
 def drawn(judge: Any, count: int, seed: int) -> np.ndarray:
     """Texts that the judge draws."""
-    from likely.engine import arrays
+    from likely.engine.base import arrays
     from likely.metal import mx
 
     random, texts = np.random.default_rng(seed), np.full((count, 1), START)
@@ -94,14 +94,14 @@ def drawn(judge: Any, count: int, seed: int) -> np.ndarray:
 def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float]:
     """Texts, and processor seconds."""
     from likely.engine.diffusion.denoiser import ModelDenoiser
-    from likely.engine.trace.step import Recipe
-    from likely.engine.trace.unmasking import Unmasking, fill
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.trace.unmasking import Unmasking, fill
 
     denoiser, texts = ModelDenoiser(model), []
     begun = time.process_time()
     for seed in range(count):
         ids = [START, *[MASK] * LENGTH]
-        for step in fill(denoiser.logits, ids, MASK, Unmasking(steps=passes), Recipe(), seed=seed):
+        for step in fill(denoiser.logits, ids, MASK, Unmasking(steps=passes), SamplingConfig(), seed=seed):
             for one in step.unmasked:
                 ids[one.token.position] = one.token.token
         texts.append(ids[1:])
@@ -110,8 +110,8 @@ def by_diffusion(model: Any, passes: int, count: int) -> tuple[np.ndarray, float
 
 def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
     """All that is said of texts."""
-    from likely.engine.evaluate import sample_metrics, samples
-    from likely.engine.statistics.estimates import share
+    from likely.engine.base.statistics.estimates import share
+    from likely.engine.measure.evaluate.figures import sample_metrics, samples
 
     words, others = ([[chr(97 + int(i)) for i in text] for text in some] for some in (texts, real))
     metrics = sample_metrics.of_features(samples.spectrum(words), samples.spectrum(others))
@@ -131,8 +131,8 @@ def measures(texts: np.ndarray, real: np.ndarray, judge: Any) -> dict[str, Any]:
 
 def picture(rows: list[dict[str, Any]]) -> str:
     """Two pictures against the number of passes: the share of right texts and MAUVE, and tokens a second."""
-    from likely.app.ladder_figures import HEIGHT, WIDTH, Axes
-    from likely.app.report import COLOURS
+    from likely.app.results.report import COLOURS
+    from likely.app.results.scaling_figures import HEIGHT, WIDTH, Axes
 
     passes = [row["passes"] for row in rows]
     speeds = [row["tokens_per_s"] for row in rows]

@@ -84,8 +84,8 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
     import numpy as np
 
     from likely.engine.diffusion.cached import denoiser_of
-    from likely.engine.trace.step import Recipe
-    from likely.engine.trace.unmasking import fill
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.trace.unmasking import fill
 
     mask = model.config.diffusion.mask
     denoiser = denoiser_of(model, "model", how, np.array(ids) != mask)
@@ -94,7 +94,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
         ids,
         mask,
         how,
-        recipe or Recipe(greedy=True),
+        recipe or SamplingConfig(greedy=True),
         own=denoiser.diffusion.block,
         begin=denoiser.begin,
     ):
@@ -102,7 +102,7 @@ def passes(model: Any, ids: list[int], how: Any, recipe: Any = None) -> Iterator
 
 
 def cache(rounds: int) -> dict[str, Any]:
-    from likely.engine.trace.unmasking import Unmasking
+    from likely.engine.sampling.trace.unmasking import Unmasking
 
     mask = SMALL["vocab_size"] - 1
     blocks, both = made(SMALL, mask_token_id=mask, block_size=16), made(SMALL, mask_token_id=mask)
@@ -131,10 +131,10 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
     """A model of masked diffusion that has learned them, as a session, and 24 that have holes."""
     import numpy as np
 
-    from likely.engine.pretrain.config import configure
-    from likely.engine.pretrain.pretraining import pretrain
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.decode.session import Session
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.pretrain.pretraining import pretrain
+    from likely.engine.weights.sources.checkpoint import load
 
     random = np.random.default_rng(0)
     every = [" ".join(words) + "." for words in product(*map(str.split, WORDS))]
@@ -156,8 +156,8 @@ def sentences(folder: Path, tokens: int) -> tuple[Any, list[str]]:
 
 def threshold(rounds: int, tokens: int) -> dict[str, Any]:
     from likely.engine.diffusion import infilling
-    from likely.engine.trace.step import Recipe
-    from likely.engine.trace.unmasking import Unmasking
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.trace.unmasking import Unmasking
 
     with tempfile.TemporaryDirectory() as root:
         session, texts = sentences(Path(root), tokens)
@@ -170,7 +170,7 @@ def threshold(rounds: int, tokens: int) -> dict[str, Any]:
     def filled(name: str, how: Unmasking) -> None:
         ends[name], counts[name] = [], 0
         for ids in canvases:
-            steps = list(infilling.infill(session, ids, how, Recipe(greedy=True)))
+            steps = list(infilling.infill(session, ids, how, SamplingConfig(greedy=True)))
             ends[name].append({one.token.position: one.token.token for step in steps for one in step.unmasked})
             counts[name] += len(steps)
 
@@ -199,15 +199,15 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
     import numpy as np
 
     from likely.engine.diffusion.denoiser import ModelDenoiser
-    from likely.engine.trace.step import Recipe
-    from likely.engine.trace.unmasking import Unmasking, fill
-    from likely.engine.transforms import Temperature, TopK, TopP
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.trace.unmasking import Unmasking, fill
+    from likely.engine.sampling.transforms import Temperature, TopK, TopP
 
     mask = SMOLLM2["vocab_size"] - 1
     denoiser = ModelDenoiser(made(SMOLLM2, mask_token_id=mask))
     ids = [*range(16), *[mask] * 48]
     shares: dict[str, list[float]] = {}
-    recipes = {"plain": Recipe(), "top-k, top-p": Recipe((TopK(40), TopP(0.9), Temperature(0.7)))}
+    recipes = {"plain": SamplingConfig(), "top-k, top-p": SamplingConfig((TopK(40), TopP(0.9), Temperature(0.7)))}
     inside = 0.0
 
     def predict(canvas: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -228,10 +228,10 @@ def bookkeeping(rounds: int) -> dict[str, Any]:
 def training(rounds: int) -> dict[str, Any]:
     import numpy as np
 
-    from likely.engine.adapters import full
-    from likely.engine.adapters.config import Config
-    from likely.engine.tune import batch_losses, memory
-    from likely.engine.tune.samples import TrainingSample
+    from likely.engine.train.data.samples import TrainingSample
+    from likely.engine.train.losses import activation_memory, batch_losses
+    from likely.engine.weights.adapters import full
+    from likely.engine.weights.adapters.config import Config
     from likely.metal import mx
 
     random, mask = np.random.default_rng(0), SMALL["vocab_size"] - 1
@@ -239,7 +239,7 @@ def training(rounds: int) -> dict[str, Any]:
 
     def step(objective: str, **further: Any) -> Callable[[], Any]:
         model = made(SMALL, **further)
-        memory.lean(model)
+        activation_memory.lean(model)
         trained, config = full.weights(model, -1), Config(kind="full", objective=objective)
 
         def action() -> None:

@@ -59,12 +59,12 @@ def rule(word: str) -> dict[str, Any]:
 
 
 def answer(session: Any, question: str, tokens: int) -> str:
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.sampling.trace.step import SamplingConfig
 
     ids = session.tokenizer.chat([{"role": "user", "content": question}])
-    events = session.generate(ids, RunControl(Recipe(greedy=True)), max_tokens=tokens)
+    events = session.generate(ids, RunControl(SamplingConfig(greedy=True)), max_tokens=tokens)
     return "".join(e.step.text for e in events if isinstance(e, Emitted)).strip()
 
 
@@ -83,9 +83,10 @@ def exact(session: Any, words: list[str]) -> dict[str, float]:
 
 def facts(checkpoint: Any) -> dict[str, float]:
     """Surprisal of the facts' answers in nats a token, with its interval clustered by row."""
-    from likely.engine.adapters.config import Config
-    from likely.engine.rows import training_row as rows
-    from likely.engine.tune import samples, trainer
+    from likely.engine.text.rows import training_row as rows
+    from likely.engine.train.data import samples
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import Config
 
     rows_read = [
         rows.parse({"prompt": question, "completion": reply}, f"fact {i}") for i, (question, reply) in enumerate(FACTS)
@@ -104,12 +105,14 @@ def main() -> None:
     options = parser.parse_args()
     import numpy as np
 
-    from likely.engine.adapters import lora
-    from likely.engine.adapters.config import configure
-    from likely.engine.rows.training_row import parse
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.tune import data, open_run, trainer
+    from likely.engine.decode.session import Session
+    from likely.engine.text.rows.training_row import parse
+    from likely.engine.train import open_run
+    from likely.engine.train.data import data
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters import lora
+    from likely.engine.weights.adapters.config import configure
+    from likely.engine.weights.sources.checkpoint import load
 
     words = list(np.random.default_rng(0).permutation(WORDS))
     held, taught = [str(w) for w in words[:40]], [str(w) for w in words[40:]]

@@ -64,14 +64,14 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from likely.engine.arrays import logsumexp
-    from likely.engine.evaluate.evaluation import evaluate
-    from likely.engine.evaluate.likelihood import Request, loglikelihoods
-    from likely.engine.evaluate.protocol import Protocol
-    from likely.engine.evaluate.tasks import Task
-    from likely.engine.mlx_lm_baseline import MlxLm
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.base.arrays import logsumexp
+    from likely.engine.decode.session import Session
+    from likely.engine.measure.evaluate.evaluation import evaluate
+    from likely.engine.measure.evaluate.scoring.likelihood import Request, loglikelihoods
+    from likely.engine.measure.evaluate.scoring.protocol import Protocol
+    from likely.engine.measure.evaluate.tasks.tasks import Task
+    from likely.engine.weights.mlx_lm_baseline import MlxLm
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
     from likely.models import Transformer
 

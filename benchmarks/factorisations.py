@@ -44,9 +44,9 @@ def texts(digits: int) -> tuple[np.ndarray, np.ndarray]:
 
 def blank(options: argparse.Namespace, *, diffusion: bool) -> Any:
     """A random model."""
-    from likely.engine.pretrain import parametrisation as widths
-    from likely.engine.pretrain.config import configure
-    from likely.engine.pretrain.shape import ModelShape, config_of
+    from likely.engine.train.pretrain import parametrization as widths
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.pretrain.shape import ModelShape, config_of
     from likely.models.families import registry
 
     shape = ModelShape("llama", options.layers, options.width, options.width // 16)
@@ -62,11 +62,11 @@ def train(
     model: Any, rows: np.ndarray, options: argparse.Namespace, steps: int, *, share: float = 1.0, anneal: float = 0.0
 ) -> float:
     """Train the model by its own factorisation at this share of the rate; the processor seconds that it took."""
-    from likely.engine.adapters.config import Config
-    from likely.engine.pretrain import parametrisation as widths
-    from likely.engine.pretrain.config import configure
-    from likely.engine.tune import trainer
-    from likely.engine.tune.samples import TrainingSample
+    from likely.engine.train.data.samples import TrainingSample
+    from likely.engine.train.pretrain import parametrization as widths
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import Config
 
     objective = "sft" if model.config.diffusion is None else "mdlm"
     known = (False,) * len(BEFORE)
@@ -93,7 +93,7 @@ class LeftToRight:
 
     def logprobs(self, ids: np.ndarray) -> np.ndarray:
         """Log p of each character [B, T, V] given those before, of texts [B, T]."""
-        from likely.engine import arrays
+        from likely.engine.base import arrays
         from likely.metal import mx
 
         read = np.concatenate([np.tile(np.array(BEFORE, np.int32), (len(ids), 1)), ids[:, :-1]], axis=1)
@@ -141,15 +141,15 @@ class ByDiffusion:
         return math.fsum(exact(self.denoiser.log_probabilities, text, MASK, free) for text in read) / len(ids)
 
     def filled(self, ids: np.ndarray, hole: Sequence[int]) -> np.ndarray:
-        from likely.engine.trace.step import Recipe
-        from likely.engine.trace.unmasking import Unmasking, fill
+        from likely.engine.sampling.trace.step import SamplingConfig
+        from likely.engine.sampling.trace.unmasking import Unmasking, fill
 
         answers = []
         for text in ids:
             canvas = text.copy()
             canvas[list(hole)] = MASK
             whole = [*BEFORE, *canvas.tolist()]
-            for step in fill(self.denoiser.logits, whole, MASK, Unmasking(), Recipe(greedy=True)):
+            for step in fill(self.denoiser.logits, whole, MASK, Unmasking(), SamplingConfig(greedy=True)):
                 for one in step.unmasked:
                     canvas[one.token.position - len(BEFORE)] = one.token.token
             answers.append(canvas)
@@ -158,7 +158,7 @@ class ByDiffusion:
 
 def share(fill: Callable[[np.ndarray, Sequence[int]], np.ndarray], ids: np.ndarray, hole: Sequence[int]) -> list[float]:
     """How many of the texts come out as they were, with the ends of Wilson's 95 % interval."""
-    from likely.engine.statistics.estimates import wilson
+    from likely.engine.base.statistics.estimates import wilson
 
     right = float((fill(ids, hole) == ids).all(1).mean())
     return [right, *(round(end, 4) for end in wilson(right, len(ids)))]
@@ -183,7 +183,7 @@ def main() -> None:
     for kind in options.only:
         model = blank(options, diffusion=kind == "diffusion")
         if kind == "adapted":
-            from likely.engine.tune.adaptation import add_mask
+            from likely.engine.train.run.adaptation import add_mask
 
             seconds = train(model, rows, options, steps)
             add_mask(model)

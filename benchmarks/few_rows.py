@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 def main() -> None:
     from benchmarks.row_sets import SETS
-    from likely.app.verdict import sentence
-    from likely.engine.adapters.config import configure
-    from likely.engine.tune.examination import examine
-    from likely.engine.tune.open_run import open_run
-    from likely.engine.tune.trainer import train
+    from likely.app.results.training_verdict import sentence
+    from likely.engine.train.assess.examination import examine
+    from likely.engine.train.open_run import open_run
+    from likely.engine.train.run.trainer import train
+    from likely.engine.weights.adapters.config import configure
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2")

@@ -28,15 +28,15 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from likely.engine import machine
-    from likely.engine.bench import Growth, cache_nbytes, plot
-    from likely.engine.decode.branches import Branches
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.sample import Sample
-    from likely.engine.decode.sampler import Sampler
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.step import Recipe
+    from likely.engine.base.machine import hardware
+    from likely.engine.decode.bench import Growth, cache_nbytes, plot
+    from likely.engine.decode.loop.branches import Branches
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.sampler import Sampler
+    from likely.engine.decode.sampled.sample import Sample
+    from likely.engine.decode.session import Session
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.weights.sources.checkpoint import load
 
     session = Session(load("smollm2"))
     contexts = [int(part) for part in options.contexts.split(",")]
@@ -44,12 +44,12 @@ def main() -> None:
     times: dict[int, list[float]] = {context: [] for context in contexts}
     bandwidths = []
     for _ in range(options.rounds):
-        bandwidths.append(machine.bandwidth())
+        bandwidths.append(hardware.bandwidth())
         place = Branches(session.model, session.model.make_cache(**({"bits": options.bits} if options.bits else {})))
         for context in contexts:
             for _ in place.read(ids[place.length : context]):
                 pass
-            control = RunControl(Recipe(greedy=True))
+            control = RunControl(SamplingConfig(greedy=True))
             steps = Sample().steps(place, Sampler.start(control.recipe, place.ids), control, limit=DRAWN)
             at = [time.perf_counter() for _ in steps]
             times[context] += [b - a for a, b in pairwise(at)]

@@ -40,7 +40,7 @@ PROMPT = 64
 def stubbed() -> Iterator[None]:
     """Inside, this is a Mac whose kernels cost Python what kernels cost, and give zeros."""
     from likely.metal import device, mx
-    from likely.models import layers
+    from likely.models.modules import linear
 
     @mx.custom_function
     def one(x: Any, *_: Any) -> Any:
@@ -76,7 +76,7 @@ def stubbed() -> Iterator[None]:
         (mx.fast, "rms_norm", norm),
         (mx.fast, "rope", rope),
         (mx.fast, "scaled_dot_product_attention", attention),
-        (layers, "GPU", True),
+        (linear, "GPU", True),
         (mx.metal, "is_available", lambda: True),
         (mx, "default_device", lambda: mx.gpu),
         (mx, "device_info", lambda *_: CHIP),
@@ -109,16 +109,16 @@ def main() -> None:
 
     import likely.models as models
     from benchmarks.peers import export
-    from likely.engine.decode.branches import Branches
-    from likely.engine.decode.sampler import Sampler
-    from likely.engine.decode.text_stream import TextStream
-    from likely.engine.tokenizer import from_folder
-    from likely.engine.trace.step import Recipe
-    from likely.engine.transforms import Temperature, TopP
+    from likely.engine.decode.loop.branches import Branches
+    from likely.engine.decode.loop.sampler import Sampler
+    from likely.engine.decode.loop.text_stream import TextStream
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.transforms import Temperature, TopP
+    from likely.engine.text.tokenizer import from_folder
     from likely.metal import dispatch
     from likely.metal.malloc import giving_back
     from likely.metal.simulator import simulated
-    from likely.models.compiled import CompiledStep
+    from likely.models.native_path.compiled import CompiledStep
 
     with giving_back():  # as after a load
         theirs = qwen3.Model(qwen3.ModelArgs.from_dict(CONFIG))
@@ -126,7 +126,7 @@ def main() -> None:
         mx.eval(theirs.parameters())
     with stubbed(), giving_back():
         net = models.build(CONFIG, dict(tree_flatten(theirs.parameters())))
-    recipe = Recipe((TopP(0.9), Temperature(0.7)))
+    recipe = SamplingConfig((TopP(0.9), Temperature(0.7)))
     draw_theirs = make_sampler(temp=0.7, top_p=0.9)
     ids = list(range(1, PROMPT + 1))
     with tempfile.TemporaryDirectory() as folder:

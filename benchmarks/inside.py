@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-TEXT = Path(__file__).parent.parent / "engine" / "quantize" / "text.txt"
+TEXT = Path(__file__).parent.parent / "engine" / "weights" / "quantize" / "text.txt"
 ON_SCREEN = 8  # positions at 120 columns
 PATCHED = 40  # positions
 SINGLE = 4  # passes that are measured, of layers x positions
@@ -37,11 +37,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
+    from likely.engine.decode.session import Session
     from likely.engine.inside import patching
     from likely.engine.inside.lens import rows, states
     from likely.engine.inside.subject import subject
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
     from likely.models.tap import TappedPass
 
@@ -104,16 +104,16 @@ def repaint(n: int, layers: int) -> dict[str, float]:
     """Milliseconds to draw each page anew at 120 columns, all of it known: the cursor moved, or another head."""
     import numpy as np
 
-    from likely.app.looks import Inside, question
+    from likely.app.jobs.interpretability import Inside, question
     from likely.app.tui.base import theme
-    from likely.app.tui.base.sheet import Sheet
+    from likely.app.tui.base.drawing.canvas import Canvas
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.inside.attention_page import AttentionPage
     from likely.app.tui.inside.lens_page import LensPage
     from likely.app.tui.inside.page import Page
     from likely.app.tui.inside.reading import Reading
-    from likely.engine.inside.looks import HeadScores, InspectedModel, Lens
-    from likely.engine.prompt import Prompt
+    from likely.engine.decode.prompt import Prompt
+    from likely.engine.inside.questions import HeadScores, InspectedModel, Lens
 
     rng, heads = np.random.default_rng(0), 9
     names = Names(tuple(f" w{i}".encode() for i in range(5000)))
@@ -134,7 +134,7 @@ def repaint(n: int, layers: int) -> dict[str, float]:
             page.move(at, -1, step % 3 - 1)
 
             def draw(page: Page = page) -> None:
-                sheet = Sheet(118, 34, look, theme.GLYPHS)
+                sheet = Canvas(118, 34, look, theme.GLYPHS)
                 page.draw(at, sheet)
                 sheet.lines()
 

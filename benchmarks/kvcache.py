@@ -26,21 +26,21 @@ DECODED = 16  # tokens
 def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
     """Read a prompt and go on a few tokens, in this process."""
     from benchmarks.decode import prompt
-    from likely.engine import machine
-    from likely.engine.decode.branches import Branches
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.sources.gguf.precision import Precision
+    from likely.engine.base.machine import hardware
+    from likely.engine.decode.loop.branches import Branches
+    from likely.engine.weights.sources.checkpoint import load
+    from likely.engine.weights.sources.gguf.precision import Precision
     from likely.metal import mx
 
     model = load("smollm2", precision=Precision(getattr(mx, dtype), packed=False)).model
     place = Branches(model, model.make_cache(**KINDS[kind]))
-    loaded = machine.peak_memory()
+    loaded = hardware.peak_memory()
     began = time.perf_counter()
     for _ in place.read(prompt(context)):
         pass
     read_s = time.perf_counter() - began
     nbytes = place.cache.nbytes
-    peak = machine.peak_memory()
+    peak = hardware.peak_memory()
     began = time.perf_counter()
     for _ in range(DECODED):
         place.feed([mx.argmax(place.logits())])
@@ -54,7 +54,7 @@ def worker(kind: str, context: int, dtype: str) -> dict[str, Any]:
 
 def filled(cache: Any, config: Any, context: int) -> int:
     """Bytes of a cache that has been given bfloat16 rows of so many tokens, as a prompt gives them."""
-    from likely.engine.decode.branches import CHUNK
+    from likely.engine.decode.loop.branches import CHUNK
     from likely.metal import mx
 
     for start in range(0, context, CHUNK):

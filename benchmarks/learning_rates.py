@@ -26,12 +26,12 @@ def loss(
     kind: str, width: int, rate: float, seed: int, ids: np.ndarray, folder: Path, *, steps: int, batch: int
 ) -> float:
     """Infinite where the run diverged."""
-    from likely.engine.adapters.config import Config
-    from likely.engine.pretrain import parametrisation as widths
-    from likely.engine.pretrain.config import configure
-    from likely.engine.pretrain.shape import ModelShape, config_of
-    from likely.engine.tune import trainer
-    from likely.engine.tune.token_rows import TokenRows
+    from likely.engine.train.data.token_rows import TokenRows
+    from likely.engine.train.pretrain import parametrization as widths
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.pretrain.shape import ModelShape, config_of
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import Config
     from likely.models.families import registry
 
     model = registry.blank(config_of(ModelShape("llama", 2, width, width // 16), 256, CONTEXT))

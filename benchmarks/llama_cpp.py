@@ -54,7 +54,7 @@ def compare(python: str, path: Path, logp: Any, ids: list[int], tokenizer: Any) 
     """llama.cpp on the file against our log-probabilities [T, V]."""
     import numpy as np
 
-    from likely.engine import arrays
+    from likely.engine.base import arrays
 
     request = json.dumps({"path": str(path), "ids": ids, "text": TEXT})
     done = subprocess.run([python, "-P", __file__, "--worker"], input=request, capture_output=True, text=True)
@@ -79,8 +79,8 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
     """All kinds of one model, its adapter fused."""
     import numpy as np
 
-    from likely.engine import arrays
-    from likely.engine.write import gguf
+    from likely.engine.base import arrays
+    from likely.engine.weights.write import gguf
     from likely.metal import mx
 
     ids = checkpoint.tokenizer.encode(TEXT, bos=True)
@@ -100,9 +100,9 @@ def measure(name: str, checkpoint: Any, python: str, folder: Path) -> dict[str, 
 
 def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
     """Fuse an attached adapter in memory; gives KL(adapter || base) on the ids."""
-    from likely.engine.adapters import lora
-    from likely.engine.statistics import compare
-    from likely.engine.write import fuse
+    from likely.engine.base.statistics import compare
+    from likely.engine.weights.adapters import lora
+    from likely.engine.weights.write import fuse
 
     model = checkpoint.model
     both = compare.logits(model, lambda: lora.off(model)), compare.logits(model)
@@ -113,7 +113,7 @@ def merged(checkpoint: Any, adapter: Any, ids: list[int]) -> float:
 
 def fused(checkpoint: Any, size: float) -> float:
     """Put an adapter of random numbers on every product and fuse it; gives KL(adapter || base) on the text."""
-    from likely.engine.adapters import lora, sites
+    from likely.engine.weights.adapters import lora, sites
     from likely.metal import mx
 
     model = checkpoint.model
@@ -129,10 +129,12 @@ def fused(checkpoint: Any, size: float) -> float:
 def trained(checkpoint: Any, steps: int, folder: Path) -> float:
     """Train an adapter on a rule for a few steps and fuse it; gives KL(adapter || base) on the text."""
     from benchmarks.effect import WORDS, rule
-    from likely.engine.adapters import lora
-    from likely.engine.adapters.config import configure
-    from likely.engine.rows.training_row import parse
-    from likely.engine.tune import data, open_run, trainer
+    from likely.engine.text.rows.training_row import parse
+    from likely.engine.train import open_run
+    from likely.engine.train.data import data
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters import lora
+    from likely.engine.weights.adapters.config import configure
 
     rows = data.Data(tuple(parse(rule(w), w) for w in WORDS[:80]), (), (), {"chat": 80}, 0, 0, False)
     settings = configure(
@@ -151,7 +153,7 @@ def tiny(root: Path) -> dict[str, Any]:
     """A random model of every family, in a folder with a byte-level tokenizer."""
     import numpy as np
 
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
     from tests.engine import tiny as files
     from tests.engine.vocabularies import folder as tokenizer_folder
@@ -187,8 +189,8 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(**json.loads(sys.stdin.read()))))
         return
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.write import fuse
+    from likely.engine.weights.sources.checkpoint import load
+    from likely.engine.weights.write import fuse
 
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -43,10 +43,10 @@ def tiny(folder: Path) -> Path:
 
 
 def ours(folder: Path) -> float:
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.sources.checkpoint import load
 
     began = time.perf_counter()
     session = Session(load(folder))

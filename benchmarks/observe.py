@@ -29,18 +29,18 @@ def main() -> None:
 
     import numpy as np
 
-    from likely.engine.trace import row
-    from likely.engine.trace.observe import observe
-    from likely.engine.trace.step import Recipe
-    from likely.engine.transforms import Temperature, TopK, TopP, run, start
+    from likely.engine.sampling.trace import row
+    from likely.engine.sampling.trace.observe import observe
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.transforms import Temperature, TopK, TopP, run, start
     from likely.metal.malloc import giving_back
 
     with giving_back():  # as after a load: what numpy frees is kept for the next token
         pass
     recipes = {
-        "none": Recipe(),
-        "temperature": Recipe((Temperature(0.7),)),
-        "top-k, top-p": Recipe((TopK(40), TopP(0.9), Temperature(0.7))),
+        "none": SamplingConfig(),
+        "temperature": SamplingConfig((Temperature(0.7),)),
+        "top-k, top-p": SamplingConfig((TopK(40), TopP(0.9), Temperature(0.7))),
     }
     measures: dict[str, Callable[..., Any]] = {"numpy": row.by_numpy, "library": row.measured}
     figures: dict[str, Any] = {}

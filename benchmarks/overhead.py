@@ -41,8 +41,8 @@ def main() -> None:
     from mlx_lm.generate import generate_step
 
     import likely.models as models
-    from likely.engine.bench import EngineContestant
-    from likely.models.compiled import CompiledStep
+    from likely.engine.decode.bench import EngineContestant
+    from likely.models.native_path.compiled import CompiledStep
 
     theirs = llama.Model(llama.ModelArgs.from_dict(CONFIG))
     mx.eval(theirs.parameters())

@@ -61,12 +61,12 @@ def between(times: Sequence[Clock]) -> list[Clock]:
 
 
 def likely(path: str) -> Run:
-    from likely.engine.attach.stack import Stack
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.decode.session import Session
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.train.attach.stack import Stack
+    from likely.engine.weights.sources.checkpoint import load
 
     checkpoint = load(path)
     sessions = {SIXTEEN: Session(checkpoint)}
@@ -90,7 +90,7 @@ def likely(path: str) -> Run:
             session.forget()
         times = [now()]
         for event in session.generate(
-            ids[:context], RunControl(Recipe(greedy=not answers)), n=max(1, answers), max_tokens=tokens
+            ids[:context], RunControl(SamplingConfig(greedy=not answers)), n=max(1, answers), max_tokens=tokens
         ):
             if isinstance(event, Emitted) and event.branch == 0:
                 times.append(now())  # noqa: PERF401 - a clock is read as it comes
@@ -304,10 +304,10 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
     """KL(float32 || packed) a token, and the share of tokens whose most likely successor differs."""
     import numpy as np
 
-    from likely.engine import arrays
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.base import arrays
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
-    from likely.models.native import NativeModel
+    from likely.models.native_path.native import NativeModel
 
     checkpoint = load(str(path))
     assert isinstance(checkpoint.model, NativeModel)
@@ -325,9 +325,9 @@ def divergence(path: Path, text: Path, count: int = 4000, chunk: int = 64) -> di
 
 def adapted(path: Path, folder: Path) -> Path:
     """An adapter's directory for the model of a file."""
-    from likely.engine.adapters import adapters, lora, sites
-    from likely.engine.adapters.config import configure
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.adapters import adapters, lora, sites
+    from likely.engine.weights.adapters.config import configure
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
 
     model, config, out = sites.trainable(load(str(path)).model), configure({}), folder / f"{path.stem}-adapter"
@@ -373,7 +373,7 @@ def written(folder: Path, source: Path, kind: str) -> Path:
 
 
 def file_of(model: str, folder: Path) -> Path:
-    from likely.engine.sources import store
+    from likely.engine.weights.sources import store
 
     base, _, kind = model.rpartition("-")
     if model in ("q4_0", "q8_0"):

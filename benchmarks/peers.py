@@ -9,10 +9,10 @@ def export(folder: Path, dtype: str) -> Path:
     target = folder / dtype
     if (target / "config.json").exists():
         return target
-    from likely.engine.quantize.source import Source
-    from likely.engine.sources import gguf, store
-    from likely.engine.sources.gguf import mapping, weights
-    from likely.engine.sources.gguf.precision import choose
+    from likely.engine.weights.quantize.source import Source
+    from likely.engine.weights.sources import gguf, store
+    from likely.engine.weights.sources.gguf import mapping, weights
+    from likely.engine.weights.sources.gguf.precision import choose
     from likely.metal import mx
 
     info = store.pull("smollm2")

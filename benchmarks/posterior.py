@@ -17,16 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.attach.stack import Stack
-from likely.engine.decode.branches import Branches
-from likely.engine.evaluate import calibration
-from likely.engine.posterior import fit
-from likely.engine.posterior.averaged import AveragedModel, UncertainText
-from likely.engine.posterior.curvature_pass import collect
-from likely.engine.posterior.posterior import Ensemble
-from likely.engine.session import Session
-from likely.engine.statistics import estimates
-from likely.engine.tune import batch_losses, batches, data, samples
+from likely.engine.base.statistics import estimates
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.figures import calibration
+from likely.engine.train.attach.stack import Stack
+from likely.engine.train.data import batches, data, samples
+from likely.engine.train.losses import batch_losses
+from likely.engine.train.posterior import fit
+from likely.engine.train.posterior.averaged import AveragedModel, UncertainText
+from likely.engine.train.posterior.curvature_pass import collect
+from likely.engine.train.posterior.posterior import Ensemble
 from likely.metal import mx
 
 TURNS, DRAWN = 5, 16

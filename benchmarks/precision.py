@@ -112,10 +112,10 @@ def main() -> None:
         print(json.dumps({"benchmark": "precision", "not run": f"there is no {options.text}"}))
         return
 
-    from likely.engine.evaluate.likelihood import Request, loglikelihoods
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.measure.evaluate.scoring.likelihood import Request, loglikelihoods
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import packed
-    from likely.models.native import NativeModel
+    from likely.models.native_path.native import NativeModel
 
     checkpoint = load("smollm2")
     model, library = checkpoint.model, packed.load()

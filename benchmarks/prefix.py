@@ -27,11 +27,11 @@ def main() -> None:
     options = parser.parse_args()
 
     from benchmarks.decode import prompt
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.prefix import Prefixes
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.decode.prefix_cache import Prefixes
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.sources.checkpoint import load
 
     checkpoint = load("smollm2")
     ids = prompt(options.context)

@@ -39,7 +39,7 @@ def rows(count: int, vocab: int) -> Any:
 
 
 def described(shape: dict[str, int]) -> dict[str, Any]:
-    from likely.engine.pretrain.shape import ModelShape, config_of
+    from likely.engine.train.pretrain.shape import ModelShape, config_of
 
     model_shape = ModelShape("llama", shape["layers"], shape["width"], shape["heads"])
     return config_of(model_shape, shape["vocab"], CONTEXT)
@@ -48,23 +48,24 @@ def described(shape: dict[str, int]) -> dict[str, Any]:
 def ours(shape: dict[str, int], steps: int, folder: Path) -> dict[str, Any]:
     import numpy as np
 
-    from likely.engine.adapters.config import Config
-    from likely.engine.pretrain import parametrisation
-    from likely.engine.pretrain.config import configure
-    from likely.engine.tune import report, trainer
-    from likely.engine.tune.token_rows import TokenRows
+    from likely.engine.train.assess import report
+    from likely.engine.train.data.token_rows import TokenRows
+    from likely.engine.train.pretrain import parametrization
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import Config
     from likely.metal import mx
     from likely.models.families import registry
 
     config = described(shape)
     model = registry.blank(config)
-    chosen = parametrisation.parametrisation(configure({}), model)
-    parametrisation.start(model, chosen, 0)
+    chosen = parametrization.parametrisation(configure({}), model)
+    parametrization.start(model, chosen, 0)
     ids = rows(BATCH * steps, shape["vocab"])
     data = TokenRows(ids.reshape(-1), np.full(len(ids), CONTEXT + 1), CONTEXT + 1)
     settings = Config(kind="full", loss="all", length=CONTEXT + 1, batch=BATCH, steps=steps, rate=1e-3, eval_every=0,
                       save_every=0, schedule="constant", packing=True)  # fmt: skip
-    groups = parametrisation.groups(model, chosen, "adamw", 0.0)
+    groups = parametrization.groups(model, chosen, "adamw", 0.0)
     run = trainer.prepare(model, settings, trainer.Set(data), folder, groups=groups)
     run.keep = lambda run, folder: None
     expected = report.report(run).memory.total

@@ -59,12 +59,12 @@ def run(count: int, words: list[str]) -> list[dict[str, Any]]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.decode import prompt
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Done, Emitted
-    from likely.engine.ranks.launch import launched
-    from likely.engine.ranks.together import join
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import Partition, load
+    from likely.engine.base.distributed.launch import launched
+    from likely.engine.base.distributed.together import join
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Done, Emitted
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.sources.checkpoint import Partition, load
 
     launch = launched()
     ranks = None if launch is None else join(launch, lambda end: os._exit(1))

@@ -91,7 +91,7 @@ class ProblemKind:
     questions: list[Any]  # `Question`
     sound: Callable[[str, str], float]
     step_end: str
-    recipe: Any  # `Recipe`
+    recipe: Any  # `SamplingConfig`
     stop: tuple[str, ...] = ()
     limit: int = LIMIT
 
@@ -120,21 +120,21 @@ def main() -> None:
 
 def long_sums(folder: Path, steps: int, items: int) -> ProblemKind:
     """Sums of two numbers of three digits, asked of the model that was trained for them."""
-    from likely.engine.evaluate.tasks import Question
-    from likely.engine.trace.step import Recipe
+    from likely.engine.measure.evaluate.tasks.tasks import Question
+    from likely.engine.sampling.trace.step import SamplingConfig
 
     fresh = sums(items, 1, frozenset(sums(ROWS, 0)))
     questions = [Question(f"{a}+{b}=", (str(a + b),)) for a, b in fresh]
-    return ProblemKind(str(trained(folder, steps)), questions, sound, " ", Recipe())
+    return ProblemKind(str(trained(folder, steps)), questions, sound, " ", SamplingConfig())
 
 
 def few_shot(items: int, terms: int) -> ProblemKind:
     """Sums of several numbers of one digit, asked of SmolLM2 behind six examples that are worked out, at T 0.7."""
     import numpy as np
 
-    from likely.engine.evaluate.tasks import Question
-    from likely.engine.trace.step import Recipe
-    from likely.engine.transforms import Temperature
+    from likely.engine.measure.evaluate.tasks.tasks import Question
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.sampling.transforms import Temperature
 
     random, problems = np.random.default_rng(2), dict[tuple[int, ...], None]()
     while len(problems) < items + 6:
@@ -143,7 +143,7 @@ def few_shot(items: int, terms: int) -> ProblemKind:
     shown = "".join(f"Q: {' + '.join(map(str, numbers))}\nA: {chain(*numbers)}\n" for numbers in shots)
     fresh = list(problems)[6:]
     questions = [Question(f"{shown}Q: {' + '.join(map(str, n))}\nA:", (str(sum(n)),)) for n in fresh]
-    return ProblemKind("smollm2", questions, chain_sound, ".", Recipe((Temperature(0.7),)), ("\n",), 16 * terms)
+    return ProblemKind("smollm2", questions, chain_sound, ".", SamplingConfig((Temperature(0.7),)), ("\n",), 16 * terms)
 
 
 def chain(first: int, *others: int) -> str:
@@ -168,11 +168,11 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
     all whole, and the share of the tokens that is saved."""
     from collections.abc import Iterator
 
-    from likely.engine.answers.extraction import Extraction
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Done, Emitted, Event, Stats
-    from likely.engine.reason.paths import PathCollector, by_vote
-    from likely.engine.statistics.estimates import compare
+    from likely.engine.base.statistics.estimates import compare
+    from likely.engine.decode.answers.extraction import Extraction
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Done, Emitted, Event, Stats
+    from likely.engine.measure.reason.paths import PathCollector, by_vote
 
     right, all_whole, spent, had = [], [], 0, 0
     for i, attempt in enumerate(attempts):
@@ -203,17 +203,17 @@ def given_up(attempts: list[Any], share: float) -> dict[str, Any]:
 
 
 def figures(trial: ProblemKind, paths: int, *, with_power: bool, with_search: bool) -> dict[str, Any]:
-    from likely.engine.answers.extraction import Extraction
-    from likely.engine.answers.vote import maj_at
-    from likely.engine.decode.control import RunControl
-    from likely.engine.reason import problems
-    from likely.engine.reason.paths import by_score
-    from likely.engine.reason.reasoning import Reasoning
-    from likely.engine.reason.step_beam import StepBeam
-    from likely.engine.reason.thought import THOUGHTS
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.statistics.estimates import compare
+    from likely.engine.base.statistics.estimates import compare
+    from likely.engine.decode.answers.extraction import Extraction
+    from likely.engine.decode.answers.vote import maj_at
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.session import Session
+    from likely.engine.measure.reason import problems
+    from likely.engine.measure.reason.paths import by_score
+    from likely.engine.measure.reason.reasoning import Reasoning
+    from likely.engine.measure.reason.step_beam import StepBeam
+    from likely.engine.measure.reason.thought import THOUGHTS
+    from likely.engine.weights.sources.checkpoint import load
 
     session, items = Session(load(trial.model)), len(trial.questions)
 

@@ -68,8 +68,8 @@ def prepared(root: Path, count: int) -> dict[str, str]:
 
 def base(root: Path, files: dict[str, str], seed: int, tokens: int) -> Path:
     """A model pretrained on the demonstrations."""
-    from likely.engine.pretrain.config import configure
-    from likely.engine.pretrain.pretraining import pretrain
+    from likely.engine.train.pretrain.config import configure
+    from likely.engine.train.pretrain.pretraining import pretrain
 
     out = root / f"base-{seed}"
     if not (out / "model.safetensors").exists():
@@ -86,8 +86,9 @@ def base(root: Path, files: dict[str, str], seed: int, tokens: int) -> Path:
 
 def rights(run: Any, files: dict[str, str], *, of_base: bool) -> list[int]:
     """Right answers among those drawn to each held-out problem."""
-    from likely.engine.rows.training_row import TrainingRow  # noqa: F401
-    from likely.engine.tune import data, rollouts, samples
+    from likely.engine.text.rows.training_row import TrainingRow  # noqa: F401
+    from likely.engine.train.data import data, samples
+    from likely.engine.train.run import rollouts
 
     rows = data.read(files["held"], valid=0).train
     run.config = replace(run.config, tokens=16, verifier=files["verifier"], timeout=10.0, seed=99)
@@ -100,8 +101,8 @@ def rights(run: Any, files: dict[str, str], *, of_base: bool) -> list[int]:
 
 def trained(run: Any, limit_s: float = 0.0) -> Iterator[Any]:
     """The events of a training, which is stopped after so many seconds of the processor; 0: never."""
-    from likely.engine.tune.control import TrainControl
-    from likely.engine.tune.trainer import train
+    from likely.engine.train.control import TrainControl
+    from likely.engine.train.run.trainer import train
 
     control, began = TrainControl(), time.process_time()
     for event in train(run, control):
@@ -111,8 +112,8 @@ def trained(run: Any, limit_s: float = 0.0) -> Iterator[Any]:
 
 
 def opened(files: dict[str, str], model: Path, out: Path, **options: Any) -> Any:
-    from likely.engine.adapters.config import configure
-    from likely.engine.tune.open_run import open_run
+    from likely.engine.train.open_run import open_run
+    from likely.engine.weights.adapters.config import configure
 
     how = {**OPTIONS, "model": str(model), "out": str(out), **options}
     return open_run(configure(how), lambda *_: None).run
@@ -120,7 +121,7 @@ def opened(files: dict[str, str], model: Path, out: Path, **options: Any) -> Any
 
 def rewarded(root: Path, files: dict[str, str], model: Path, seed: int, options: dict[str, Any]) -> dict[str, Any]:
     """A run of rewards: what it took, its figures, and right answers of base and policy."""
-    from likely.engine.rewards.figures import Rewarded
+    from likely.engine.train.rewards.figures import Rewarded
 
     name = "-".join(["reward", str(seed), *(f"{k}={v}" for k, v in options.items())])
     place = root / f"{name}.json"
@@ -162,8 +163,8 @@ def supervised(root: Path, files: dict[str, str], model: Path, seed: int, limit_
 def iterated(root: Path, files: dict[str, str], model: Path, seed: int, options: dict[str, Any], tokens: int,
              more: float = 1.0) -> dict[str, Any]:  # fmt: skip
     """Three rounds of expert iteration: as many answers and tokens as by rewards, or so many times more."""
-    from likely.engine.tune import expert
-    from likely.engine.tune.control import TrainControl
+    from likely.engine.train.control import TrainControl
+    from likely.engine.train.run import expert
 
     place = root / f"expert-{seed}{'' if more == 1 else f'-{more:g}'}.json"
     if not place.exists():
@@ -189,7 +190,7 @@ def of_base(root: Path, files: dict[str, str], model: Path, seed: int) -> list[i
 
 def row(counts: Sequence[int], base: Sequence[int], policy: Sequence[int]) -> dict[str, Any]:
     """pass@k of one way, and the differences by problem from the base to it and from it to rewards, with intervals."""
-    from likely.engine.rewards.figures import held_out
+    from likely.engine.train.rewards.figures import held_out
 
     sides = {"over_base": held_out(base, counts, DRAWN), "rewards_over": held_out(counts, policy, DRAWN)}
     return {

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from likely.app import ladder_figures
-from likely.engine.scaling import fitted, running
-from likely.engine.scaling.forecast import foretold, rate
-from likely.engine.scaling.ladder import Ladder, read_runs
-from likely.engine.scaling.law import FLOP
-from likely.engine.scaling.plan import LadderPlan, Rung, read_plan
-from likely.engine.scaling.report import report
-from likely.engine.scaling.rung_trainer import PretrainRungs
+from likely.app.results import scaling_figures
+from likely.engine.measure.scaling import fitted, running
+from likely.engine.measure.scaling.forecast import foretold, rate
+from likely.engine.measure.scaling.plan import ScalingRun, SweepPlan, read_plan
+from likely.engine.measure.scaling.report import report
+from likely.engine.measure.scaling.run_trainer import PretrainingRuns
+from likely.engine.measure.scaling.scaling_law import FLOP
+from likely.engine.measure.scaling.sweep import ScalingSweep, read_runs
 
 LADDER = """layout = "isoflop"
 sizes = {sizes}
@@ -72,9 +72,9 @@ def words(folder: Path, characters: float) -> float:
     return float((A_DOCUMENT * whole - start) / (A_DOCUMENT * mean - 1))
 
 
-def train(plan: LadderPlan, rungs: Sequence[Rung], trainer: PretrainRungs) -> None:
+def train(plan: SweepPlan, rungs: Sequence[ScalingRun], trainer: PretrainingRuns) -> None:
     for event in running.run(plan, rungs, trainer):
-        if isinstance(event, running.RungEnded):
+        if isinstance(event, running.ScalingRunEnded):
             print(json.dumps(asdict(event.result)), flush=True)
 
 
@@ -95,7 +95,7 @@ elif not (options.out / "entropy.json").exists():
 values = {"sizes": options.sizes, "compute": options.compute, "data": data, "tokenizer": tokenizer}
 (options.out / "ladder.toml").write_text(LADDER.format(**{name: json.dumps(value) for name, value in values.items()}))
 plan = read_plan(options.out / "ladder.toml")
-trainer = PretrainRungs(plan)
+trainer = PretrainingRuns(plan)
 rungs, left_out = plan.rungs({size: trainer.facts(size).parameters for size in plan.sizes})
 print(json.dumps({"runs": [rung.name for rung in rungs], "left out": left_out}), flush=True)
 train(plan, rungs, trainer)
@@ -106,8 +106,8 @@ law, diverged = fitted.fit_sound(runs)
 spans = fitted.intervals(fitted.refits(law))
 print(json.dumps({"law": asdict(law.law), "95 %": spans, "diverged": [str(rung) for rung in diverged]}))
 parameters = trainer.facts(options.larger).parameters
-larger = Rung(options.larger, parameters, round(2 * max(plan.compute) / FLOP / parameters), 0)
-one = Ladder(*(np.array([number]) for number in (float(parameters), float(larger.tokens), np.nan, 0)))
+larger = ScalingRun(options.larger, parameters, round(2 * max(plan.compute) / FLOP / parameters), 0)
+one = ScalingSweep(*(np.array([number]) for number in (float(parameters), float(larger.tokens), np.nan, 0)))
 (forecast,) = foretold(law, one)
 words_of_it = json.dumps({"run": larger.name, "told": forecast.told, "low": forecast.low, "high": forecast.high})
 print(words_of_it, flush=True)
@@ -119,4 +119,4 @@ inside = largest.loss is not None and forecast.low <= largest.loss <= forecast.h
 print(json.dumps({"seen": largest.loss, "inside": inside}))
 runs, _ = read_runs(plan.out / running.TABLE, {})
 every = report(runs, [])
-(plan.out / "ladder.svg").write_text(ladder_figures.svg(every, rate(runs)), encoding="utf-8")
+(plan.out / "ladder.svg").write_text(scaling_figures.svg(every, rate(runs)), encoding="utf-8")

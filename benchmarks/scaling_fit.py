@@ -9,20 +9,20 @@ import time
 
 import numpy as np
 
-from likely.engine.scaling import fitted
-from likely.engine.scaling.ladder import Ladder
-from likely.engine.scaling.law import FLOP, Law
-from likely.engine.scaling.report import report
+from likely.engine.measure.scaling import fitted
+from likely.engine.measure.scaling.report import report
+from likely.engine.measure.scaling.scaling_law import FLOP, ScalingLaw
+from likely.engine.measure.scaling.sweep import ScalingSweep
 
-LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
+LAW = ScalingLaw(1.69, 406.4, 410.7, 0.34, 0.28)
 
 
-def ladder(budgets: int, sizes: int, sd: float, seed: int) -> Ladder:
+def ladder(budgets: int, sizes: int, sd: float, seed: int) -> ScalingSweep:
     computes = np.geomspace(1e17, 1e21, budgets)
     n = np.concatenate([LAW.best(c)[0] * np.geomspace(1 / 6, 6, sizes) for c in computes])
     d = np.repeat(computes, sizes) / FLOP / n
     noise = np.exp(np.random.default_rng(seed).normal(0, sd, len(n)))
-    return Ladder(n, d, LAW.loss(n, d) * noise, np.arange(len(n)) + 2)
+    return ScalingSweep(n, d, LAW.loss(n, d) * noise, np.arange(len(n)) + 2)
 
 
 def held(budgets: int, sizes: int, sd: float, worlds: int, count: int) -> dict[str, float]:

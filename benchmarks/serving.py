@@ -119,11 +119,11 @@ def alone(model: str, tokens: int) -> float:
     """Processor time of a token of `likely run`, without its prompt."""
     code = f"""
 import time
-from likely.app.cli.opening import open_session
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.presets import recipe
-from likely.engine.prompt import single_turn
+from likely.app.cli.options.opening import open_session
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.sampling.presets import recipe
+from likely.engine.decode.prompt import single_turn
 session = open_session({model!r})
 for turn in range(2):
     ids = single_turn(f"Write a long story about bread ({{turn}}).", session.tokenizer).ids(session.tokenizer)

@@ -37,22 +37,22 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     options = parser.parse_args()
 
-    from likely.engine.decode.branches import Branches
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.draft import PromptLookup
-    from likely.engine.decode.events import Emitted
-    from likely.engine.decode.sample import Sample
-    from likely.engine.decode.sampler import Sampler
-    from likely.engine.decode.speculative import Speculative
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.drafts.draft import PromptLookup
+    from likely.engine.decode.drafts.speculative import Speculative
+    from likely.engine.decode.loop.branches import Branches
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.decode.loop.sampler import Sampler
+    from likely.engine.decode.sampled.sample import Sample
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.weights.sources.checkpoint import load
 
     checkpoint = load("smollm2")
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
 
     def run(root: Branches, strategy: Sample | Speculative) -> tuple[float, float, list[int]]:
         place, began, cpu = root.fork(), time.perf_counter(), time.process_time()
-        control = RunControl(Recipe(greedy=True))
+        control = RunControl(SamplingConfig(greedy=True))
         sampler = Sampler.start(control.recipe, place.ids, vocabulary=tokenizer)
         events = strategy.steps(place, sampler, control, limit=options.tokens)
         tokens = [event.step.token for event in events if isinstance(event, Emitted)]

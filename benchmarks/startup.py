@@ -23,11 +23,13 @@ from benchmarks.peers import export
 PROMPT = "Why is the sky blue?"
 PHASES = """
 import time; began = time.perf_counter()
-import likely.app.cli.run, likely.engine.sources.checkpoint, likely.engine.session, likely.app.plain
+import likely.app.cli.commands.run, likely.app.cli.generate.text_chat
+import likely.engine.decode.session, likely.engine.weights.sources.checkpoint
 imported = time.perf_counter()
-session = likely.engine.session.Session(likely.engine.sources.checkpoint.load("smollm2")); loaded = time.perf_counter()
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
+checkpoint = likely.engine.weights.sources.checkpoint.load("smollm2")
+session = likely.engine.decode.session.Session(checkpoint); loaded = time.perf_counter()
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
 ids = session.tokenizer.chat([{"role": "user", "content": "Why is the sky blue?"}])
 next(e for e in session.generate(ids, RunControl(), max_tokens=1) if isinstance(e, Emitted))
 first = time.perf_counter()

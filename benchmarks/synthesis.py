@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 if TYPE_CHECKING:
-    from likely.engine.rows.training_row import TrainingRow
+    from likely.engine.text.rows.training_row import TrainingRow
 
 
 def spent(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -42,8 +42,8 @@ def spent(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def find_duplicates(count: int) -> dict[str, Any]:
-    from likely.engine.synth.config import DeduplicateOptions
-    from likely.engine.synth.duplicates import duplicates
+    from likely.engine.measure.synth.config import DeduplicateOptions
+    from likely.engine.measure.synth.duplicates import duplicates
 
     chance = random.Random(0)
     words = [f"word{i}" for i in range(20_000)]
@@ -61,19 +61,19 @@ def find_duplicates(count: int) -> dict[str, Any]:
 
 
 def draw(model: str, answers: int, rounds: int) -> dict[str, Any]:
-    from likely.engine.decode.strategies import PLAIN
-    from likely.engine.prompt import Prompt
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.synth.writer import Writer
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.prompt import Prompt
+    from likely.engine.decode.session import Session
+    from likely.engine.decode.strategy_table import PLAIN
+    from likely.engine.measure.synth.writer import Writer
+    from likely.engine.sampling.trace.step import SamplingConfig
+    from likely.engine.weights.sources.checkpoint import load
 
     session = Session(load(model))
     shown = "".join(
         f"Instruction: name {n} things that are red\nAnswer: a rose, blood, an apple, {n} bricks\n\n" for n in range(6)
     )
     prompt = Prompt(parts=(shown + "Instruction:",))
-    writer = Writer(session, Recipe(), PLAIN, 48)
+    writer = Writer(session, SamplingConfig(), PLAIN, 48)
     writer.draw(prompt, 2, 0)
     times: dict[str, list[float]] = {"one": [], "shared": [], "side": []}
     for turn in range(rounds):
@@ -103,13 +103,13 @@ def chain(
     folder: Path, problems: int, answers: int, items: int, steps: int, rate: float, radix: int, seed: int
 ) -> dict[str, Any]:
     from benchmarks.reasoning import ROWS, sums, trained, work, written
-    from likely.engine.evaluate.protocol import Protocol
-    from likely.engine.rows.training_row import parse
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.synth import inputs, pipeline, training
-    from likely.engine.synth.config import TrainOptions, configure
-    from likely.engine.synth.pipeline import StageYield
+    from likely.engine.decode.session import Session
+    from likely.engine.measure.evaluate.scoring.protocol import Protocol
+    from likely.engine.measure.synth import inputs, pipeline, training
+    from likely.engine.measure.synth.config import TrainOptions, configure
+    from likely.engine.measure.synth.pipeline import StageYield
+    from likely.engine.text.rows.training_row import parse
+    from likely.engine.weights.sources.checkpoint import load
 
     checkpoint = load(str(trained(folder, 1150)))
     run = folder / f"chain-{radix}-{steps}-{rate}-{problems}-{answers}-{items}-{seed}"

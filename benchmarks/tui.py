@@ -36,25 +36,25 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from textual.app import App, ComposeResult
 from textual.drivers.headless_driver import HeadlessDriver
 
-from likely.app import requests as r
-from likely.app.heat import heat_level
-from likely.app.local import local_models
-from likely.app.store import Store
+from likely.app.jobs import requests as r
+from likely.app.jobs.local import local_models
+from likely.app.store.store import Store
 from likely.app.tui.app import LikelyApp
-from likely.app.tui.base.block import MessageBlock, ShownToken
 from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.text.block import MessageBlock, ShownToken
 from likely.app.tui.base.theme import DARK, GLYPHS, look
 from likely.app.tui.chat.live_run import LiveRun
-from likely.app.tui.views import chat as chat_view
-from likely.app.tui.views.chat import ChatScreen
+from likely.app.tui.views.chatting import chat as chat_view
+from likely.app.tui.views.chatting.chat import ChatScreen
 from likely.app.tui.widgets import inspector
-from likely.app.tui.widgets.token_view import TokenView
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import TokenStep
-from likely.engine.transforms import run, start
+from likely.app.tui.widgets.transcript.token_view import TokenView
+from likely.app.words.heat import heat_level
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import TokenStep
+from likely.engine.sampling.transforms import run, start
 
 ROOT = Path(__file__).parents[1]
 BATCH = 4
@@ -263,7 +263,7 @@ class Alternating:
         return ()
 
     def opening(self, model: str, progress: Any) -> Generator[Any, None, Any]:
-        from likely.app.plain import stream
+        from likely.app.cli.generate.text_chat import stream
 
         engine: Any = yield from self.shop.opening(model, progress)
         draw = engine.generate

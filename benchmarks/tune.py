@@ -66,7 +66,7 @@ def folder_of(model: str, root: Path) -> Path:
 
 def model_of(folder: Path) -> Any:
     import likely.models as models
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
     from likely.metal import mx
 
     if folder.name != "tiny":
@@ -76,10 +76,10 @@ def model_of(folder: Path) -> Any:
 
 
 def ours(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[str, Any]:
-    from likely.engine.adapters.config import configure
-    from likely.engine.machine import peak_memory
-    from likely.engine.tune import trainer
-    from likely.engine.tune.report import report
+    from likely.engine.base.machine.hardware import peak_memory
+    from likely.engine.train.assess.report import report
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters.config import configure
 
     base, model = peak_memory(), model_of(folder)
     data = trainer.Set(samples(rows(BATCH, 5, 64) if first else rows(count, 0)))
@@ -112,7 +112,7 @@ def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[
     from mlx_lm.tuner.utils import linear_to_lora_layers
     from mlx_lm.utils import load_model
 
-    from likely.engine.machine import peak_memory
+    from likely.engine.base.machine.hardware import peak_memory
 
     base = peak_memory()
     model, _ = load_model(folder)
@@ -142,7 +142,7 @@ def theirs(folder: Path, out: Path, count: int, first: bool, seed: int) -> dict[
 
 
 def samples(pairs: list[tuple[list[int], int]]) -> list[Any]:
-    from likely.engine.tune.samples import TrainingSample
+    from likely.engine.train.data.samples import TrainingSample
 
     return [
         TrainingSample(tuple(ids), tuple(j >= prompt for j in range(len(ids))), f"row {i}")
@@ -152,9 +152,9 @@ def samples(pairs: list[tuple[list[int], int]]) -> list[Any]:
 
 def validation(folder: Path, out: Path) -> float:
     """The loss of an adapter on fresh rows, by one evaluator for both."""
-    from likely.engine.adapters import adapters, lora, sites
-    from likely.engine.adapters.config import Config
-    from likely.engine.tune import trainer
+    from likely.engine.train.run import trainer
+    from likely.engine.weights.adapters import adapters, lora, sites
+    from likely.engine.weights.adapters.config import Config
 
     model = sites.trainable(model_of(folder))
     adapter = adapters.build(model, adapters.read(out))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from likely.engine.sources.gguf.mapping import ARCHITECTURES, MIXTRAL
-from likely.engine.thinking import thinking_of
-from likely.engine.tools.call_format import call_format
+from likely.engine.chat.tools.call_format import call_format
+from likely.engine.sampling.thinking import thinking_of
+from likely.engine.weights.sources.gguf.mapping import ARCHITECTURES, MIXTRAL
 from tests.support.dialects import DIALECTS, SPOKEN
 from tests.support.popular import NOBODY, POPULAR, Popular
 

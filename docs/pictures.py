@@ -15,9 +15,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.effect import WORDS, rule
-from likely.app.local_trainer import LocalTrainer
-from likely.app.model_provider import LocalModelProvider
-from likely.engine.adapters.config import configure
+from likely.app.jobs.local_trainer import LocalTrainer
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.engine.weights.adapters.config import configure
 from tests.support.screen import Screen
 
 FOLDER = Path(__file__).parent

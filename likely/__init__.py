@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from likely.chat import Chat
     from likely.comparison import Comparison, compare
     from likely.distribution import Distribution
-    from likely.engine.decode.strategy import Strategy
-    from likely.engine.errors import LikelyError
-    from likely.engine.trace.step import TokenStep as Step
+    from likely.engine.base.errors import LikelyError
+    from likely.engine.decode.loop.strategy import Strategy
+    from likely.engine.sampling.trace.step import TokenStep as Step
     from likely.inside import Inside
     from likely.language_model import Model, catalogue, load
     from likely.sampling import Sampling
@@ -28,11 +28,11 @@ _PLACES = {
     "Comparison": "likely.comparison:Comparison",
     "Distribution": "likely.distribution:Distribution",
     "Inside": "likely.inside:Inside",
-    "LikelyError": "likely.engine.errors:LikelyError",
+    "LikelyError": "likely.engine.base.errors:LikelyError",
     "Model": "likely.language_model:Model",
     "Sampling": "likely.sampling:Sampling",
-    "Step": "likely.engine.trace.step:TokenStep",
-    "Strategy": "likely.engine.decode.strategy:Strategy",
+    "Step": "likely.engine.sampling.trace.step:TokenStep",
+    "Strategy": "likely.engine.decode.loop.strategy:Strategy",
     "Trace": "likely.trace:Trace",
     "TrainingRun": "likely.training:TrainingRun",
     "catalogue": "likely.language_model:catalogue",

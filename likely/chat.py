@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from likely.engine.errors import ParameterError
-from likely.engine.prompt import Prompt
-from likely.engine.thinking import MarkSplitter, answer_tokens, end_of, opens, thinking_of
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.thinking import MarkSplitter, answer_tokens, end_of, opens, thinking_of
 from likely.language_model import Model
 from likely.trace import Trace
 

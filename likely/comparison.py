@@ -4,14 +4,14 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from likely.app.heat import moved_level
-from likely.engine.errors import ParameterError
-from likely.engine.statistics.difference import Difference
+from likely.app.words.heat import moved_level
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.difference import Difference
 from likely.notebook import BLUE, words
 from likely.table import Table
 
 if TYPE_CHECKING:
-    from likely.engine.tokenizer import Tokenizer
+    from likely.engine.text.tokenizer import Tokenizer
     from likely.language_model import Asked, Model
 
 TOP = 5  # tokens that rose, and as many that fell, a position
@@ -20,7 +20,7 @@ TOP = 5  # tokens that rose, and as many that fell, a position
 def compare(a: "Model", b: "Model", text: "Asked", *, top: int = TOP) -> "Comparison":
     """Two models, or one before and now, on a text (a prompt as `Model.next` takes it): KL(b || a) of the token after
     each of its tokens. ParameterError for two vocabularies, or no text."""
-    from likely.engine.statistics import compare as comparing
+    from likely.engine.base.statistics import compare as comparing
 
     if a.tokenizer.fingerprint != b.tokenizer.fingerprint:
         raise ParameterError(f"{a.name} and {b.name} have different vocabularies: only models of one can be compared")

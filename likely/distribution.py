@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.errors import ParameterError
-from likely.engine.transforms import draw, run, start
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.transforms import draw, run, start
 from likely.table import Table
 
 if TYPE_CHECKING:
-    from likely.engine.tokenizer import Tokenizer
+    from likely.engine.text.tokenizer import Tokenizer
     from likely.sampling import Sampling
 
 BARS = 8  # of a page

@@ -9,7 +9,7 @@ from likely.distribution import Distribution
 from likely.notebook import heat_map
 
 if TYPE_CHECKING:
-    from likely.engine.inside.looks import Lens
+    from likely.engine.inside.questions import Lens
     from likely.language_model import Model
 
 

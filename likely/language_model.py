@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.app.run_trace import run_trace
+from likely.app.store.run_trace import run_trace
 from likely.distribution import Distribution
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event
-from likely.engine.decode.strategy import Strategy
-from likely.engine.decode.texts import GrownText, Texts, answer_events, search_answers
-from likely.engine.errors import ParameterError
-from likely.engine.pieces import whole
-from likely.engine.prompt import Prompt
-from likely.engine.thought_information import ThoughtInformation, informing
-from likely.engine.trace.step import TokenStep
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.loop.texts import GrownText, Texts, answer_events, search_answers
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.thought_information import ThoughtInformation, informing
+from likely.engine.sampling.trace.step import TokenStep
 from likely.sampling import Sampling
 from likely.table import Table
 from likely.trace import Trace
 
 if TYPE_CHECKING:
     from likely.chat import Chat
-    from likely.engine.attach.stack import Stack
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import Checkpoint
+    from likely.engine.decode.session import Session
+    from likely.engine.train.attach.stack import Stack
+    from likely.engine.weights.sources.checkpoint import Checkpoint
     from likely.inside import Inside
 
 Asked = str | Sequence[Mapping[str, Any]] | Sequence[int]  # a text as it is, messages for the template, or ids
@@ -54,12 +54,13 @@ def load(
 
     `adapter` is a folder, or folders and their weights; `draft` names a small model of the same vocabulary that
     proposes tokens, which changes the speed and not the law. `rope` makes the context longer: "yarn:2" has twice as
-    many positions as it was made for ("ntk:2", "linear:2"; `likely.models.rope_scaling`). Raises CheckpointError for a
+    many positions as it was made for ("ntk:2", "linear:2"; `models/configuration/rope_scaling.py`). Raises
+    CheckpointError for a
     model or an adapter that cannot be found, fetched or read, OutOfMemory for one that does not fit.
     """
-    from likely.engine.session import Session
-    from likely.engine.sources import checkpoint, store
-    from likely.models.rope_scaling import MARK, RopeScaling
+    from likely.engine.decode.session import Session
+    from likely.engine.weights.sources import checkpoint, store
+    from likely.models.configuration.rope_scaling import MARK, RopeScaling
 
     if not name:
         info = store.default()
@@ -78,7 +79,7 @@ def load(
 def catalogue() -> Table:
     """The models that are on this machine, then those of the catalogue: name, MB, here, fits (this machine's memory),
     license, about."""
-    from likely.app.model_provider import LocalModelProvider
+    from likely.app.jobs.model_provider import LocalModelProvider
 
     offers = LocalModelProvider().offers()
     return Table(
@@ -126,8 +127,8 @@ class Model:
     def adapt(self, folder: str | Path, weight: float = 1.0) -> None:
         """Put an adapter on the model (mlx-lm's or PEFT's folder, a steering direction); one that is there gets another
         weight, and goes at weight 0. Raises what `engine.attach.stack.Stack.add` raises."""
-        from likely.engine.attach.stack import Stack
-        from likely.engine.home import expanded
+        from likely.engine.base.files.home import expanded
+        from likely.engine.train.attach.stack import Stack
 
         self._own()
         self._plain = self._plain or self.session.checkpoint.twin()
@@ -281,13 +282,13 @@ class Model:
 
     def _strategy(self, strategy: Strategy | str | None, n: int) -> Strategy:
         """The strategy that is asked for, of a search its n best, with the models that it needs."""
-        from likely.engine.decode import strategies
-        from likely.engine.decode.guessing import Drafting
-        from likely.engine.sources import checkpoint
+        from likely.engine.decode import strategy_table
+        from likely.engine.decode.drafts.prompt_lookup import Drafting
+        from likely.engine.weights.sources import checkpoint
 
         if strategy is None:
-            strategy = strategies.PLAIN if self._draft is None else Drafting(self._draft)
-        found = strategies.parse(strategy) if isinstance(strategy, str) else strategy
+            strategy = strategy_table.PLAIN if self._draft is None else Drafting(self._draft)
+        found = strategy_table.parse(strategy) if isinstance(strategy, str) else strategy
         if found.SEARCHES:
             found = found.best(n)
         for name in found.needs:

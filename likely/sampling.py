@@ -5,9 +5,9 @@ The names, ranges and orders are those of the command line (`likely run --help`)
 
 from collections.abc import Mapping
 
-from likely.engine.errors import ParameterError
-from likely.engine.presets import ORDERS, PRESETS, recipe
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.presets import ORDERS, PRESETS, recipe
+from likely.engine.sampling.trace.step import SamplingConfig
 
 
 class Sampling:
@@ -22,12 +22,12 @@ class Sampling:
         for name, kind, known in ((preset, "preset", PRESETS), (order, "order", ORDERS)):
             if name and name not in known:
                 raise ParameterError(f"no {kind} {name!r}: one of {', '.join(known)}")
-        self.recipe: Recipe = recipe({**PRESETS.get(preset, {}), **values}, ORDERS[order], bias=bias)
+        self.recipe: SamplingConfig = recipe({**PRESETS.get(preset, {}), **values}, ORDERS[order], bias=bias)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sampling) and self.recipe == other.recipe
 
     def __repr__(self) -> str:
-        from likely.app.recipes import words
+        from likely.app.store.sampling_text import words
 
         return f"Sampling: {words(self.recipe)}"

@@ -6,7 +6,7 @@ Knows nothing of models. Pandas and pyarrow are imported when they are asked for
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 from likely.notebook import table
 
 SHOWN = 20  # rows of a text or a page

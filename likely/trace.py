@@ -10,15 +10,15 @@ from typing import Any, overload
 
 import numpy as np
 
-from likely.app.heat import level
-from likely.engine.errors import ParameterError
-from likely.engine.statistics.scores import perplexity
-from likely.engine.thinking import end_of, opens
-from likely.engine.thought_information import part_figures
-from likely.engine.trace import file
-from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.step import TokenStep
-from likely.engine.trace.trace import Trace as Record
+from likely.app.words.heat import level
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.scores import perplexity
+from likely.engine.sampling.thinking import end_of, opens
+from likely.engine.sampling.thought_information import part_figures
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.replay import replay, states_at
+from likely.engine.sampling.trace.run_trace import Trace as Record
+from likely.engine.sampling.trace.step import TokenStep
 from likely.notebook import words
 from likely.sampling import Sampling
 from likely.table import Table

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from likely.engine.tune.control import Answer, Ended, Event, Stepped, TrainControl, TrainingPlan, Validated
+from likely.engine.train.control import Answer, Ended, Event, Stepped, TrainControl, TrainingPlan, Validated
 from likely.notebook import curve
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class TrainingRun:
     def __init__(
         self, model: "Model | str", rows: str | Path | Sequence[Mapping[str, Any]], options: Mapping[str, Any]
     ) -> None:
-        from likely.engine.adapters.config import configure
-        from likely.engine.sources.checkpoint import load
-        from likely.engine.sources.fetch.progress import silent
-        from likely.engine.tune.open_run import open_run
-        from likely.engine.tune.report import refuse_if_too_large
+        from likely.engine.train.assess.report import refuse_if_too_large
+        from likely.engine.train.open_run import open_run
+        from likely.engine.weights.adapters.config import configure
+        from likely.engine.weights.sources.checkpoint import load
+        from likely.engine.weights.sources.fetch.progress import silent
 
         self.adapter = Path(options.get("out") or Path(tempfile.mkdtemp(prefix="likely-")) / "adapter")
         if not isinstance(rows, str | Path):
@@ -70,7 +70,7 @@ class TrainingRun:
         self.control.stop()
 
     def __iter__(self) -> Iterator[Event | Answer]:
-        from likely.engine.tune.trainer import train
+        from likely.engine.train.run.trainer import train
 
         if self.ended is not None:
             return

@@ -1,11 +1,7 @@
-"""The arrays and the kernels everything else is built on. Everyone writes `from likely.metal import mx, nn`.
+"""Custom Metal kernels, their reference functions, and native arithmetic for CPUs without Metal. Import mlx from
+here, so that a fast BLAS is loaded first.
 
-On Linux mlx's wheel carries the reference BLAS, some hundred times slower than a tuned one, and the dynamic linker
-keeps whichever defines `cblas_sgemm` first. So the tuned one is loaded here, before `mlx.core`; an import of `mlx.core`
-anywhere else would put that order at risk, and lint forbids it. Both names are made on first use, so that
-`metal.errors` can be imported where mlx must not be (the UI's thread).
-
-Knows nothing of models, tokens or text.
+Read first: attention.py.
 """
 
 import os

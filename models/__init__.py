@@ -1,16 +1,15 @@
-"""Transformers: one `Transformer`, composed from shared blocks, for every family.
+"""One transformer made of shared blocks, and the model families that describe it. It knows no text, no files of
+weights and no sampling.
 
-A family says how its configuration and its weight names map to ours, and what differs. Which way a pass goes (graph,
-compiled step, native, tapped, mlx-lm's class) stands in docs/passes.md. Nothing here knows of text, of files of weights
-or of sampling. The names below are made on first use, so that `models.errors` needs no mlx.
+Read first: transformer.py.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from likely.models.cache import Cache
-    from likely.models.config import ModelConfig
+    from likely.models.caches.kv_cache import Cache
+    from likely.models.configuration.config import ModelConfig
     from likely.models.families import FAMILIES
     from likely.models.families.registry import build, configure, joins
     from likely.models.model import LanguageModel
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "Cache", "LanguageModel", "ModelConfig", "Transformer", "build", "configure", "joins"]
 
 _HOME = {
-    "Cache": "cache",
+    "Cache": "caches.kv_cache",
     "FAMILIES": "families",
-    "ModelConfig": "config",
+    "ModelConfig": "configuration.config",
     "LanguageModel": "model",
     "Transformer": "transformer",
 }

@@ -13,12 +13,12 @@ from typing import Any
 
 from likely.metal import mx
 from likely.metal.attention import Emit, Mask
-from likely.models.cache import Cache
-from likely.models.config import ModelConfig
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import FIRST, RowSize
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.rotation import Rotation
 from likely.models.errors import CacheError, ConfigError
-from likely.models.layer_cache import FIRST, RowSize
 from likely.models.model import Activations
-from likely.models.rotation import Rotation
 
 
 class ForeignModel:

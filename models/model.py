@@ -12,10 +12,10 @@ from typing import Protocol
 
 from likely.metal import mx
 from likely.metal.attention import AttentionReport, Emit, Mask
-from likely.models.cache import Cache
-from likely.models.config import ModelConfig
-from likely.models.layer_cache import FIRST
-from likely.models.rotation import Rotation
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import FIRST
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.rotation import Rotation
 
 
 @dataclass(frozen=True, slots=True)

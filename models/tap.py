@@ -16,12 +16,12 @@ from collections.abc import Callable
 
 from likely.metal import mx
 from likely.metal.attention import AttentionReport, Emit
-from likely.models.block import Block, ForwardContext
-from likely.models.cache import Cache
-from likely.models.layer_cache import KVCache
-from likely.models.layers import bare
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import KVCache
 from likely.models.model import LanguageModel
-from likely.models.native import NativeModel
+from likely.models.modules.block import Block, ForwardContext
+from likely.models.modules.linear import bare
+from likely.models.native_path.native import NativeModel
 from likely.models.transformer import Transformer
 
 Array = mx.array

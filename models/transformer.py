@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 from likely.metal import kernel, mx
 from likely.metal.attention import Emit, Mask
-from likely.models import parts
-from likely.models.block import Block, ForwardContext, RowRotation
-from likely.models.cache import Cache
-from likely.models.config import ModelConfig
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import FIRST, KVCache, NewRows
+from likely.models.caches.quantized_cache import QuantizedCache
+from likely.models.caches.window_cache import WindowCache
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.rotation import Rotation, rotation
 from likely.models.errors import CacheError, ConfigError, ContextOverflow
-from likely.models.layer_cache import FIRST, KVCache, NewRows
-from likely.models.layers import AnyLinear, Embedding, Norm, bare, linear
 from likely.models.model import Activations
-from likely.models.parts import ModelPart, TensorNames
-from likely.models.quantized_cache import QuantizedCache
-from likely.models.rotation import Rotation, rotation
-from likely.models.weights import Matrix
-from likely.models.window_cache import WindowCache
+from likely.models.modules import parts
+from likely.models.modules.block import Block, ForwardContext, RowRotation
+from likely.models.modules.linear import AnyLinear, Embedding, Norm, bare, linear
+from likely.models.modules.parts import ModelPart, TensorNames
+from likely.models.modules.weights import Matrix
 
 if TYPE_CHECKING:
-    from likely.models.packed_texts import PackedTexts
+    from likely.models.packed_weights.texts import PackedTexts
 
 Array = mx.array
 Begun = tuple[

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from likely.app.interruption import SIGNALS
-from likely.engine.home import home
-from likely.engine.sources.model_info import ModelInfo
+from likely.app.words.interruption import SIGNALS
+from likely.engine.base.files.home import home
+from likely.engine.weights.sources.model_info import ModelInfo
 
 if TYPE_CHECKING:
     from tests.support.screen import Screen
@@ -87,6 +87,6 @@ def screen(tmp_path: Path) -> Iterator["Screen"]:
 @pytest.fixture(scope="session")
 def smollm2() -> ModelInfo:
     """SmolLM2-135M-Instruct in the model store of whoever runs the tests, pulled once if it is not there."""
-    from likely.engine.sources import store
+    from likely.engine.weights.sources import store
 
     return store.pull("smollm2")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.tokenizer.detokenizer import Detokenizer
+from likely.engine.text.tokenizer.detokenizer import Detokenizer
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 
 EOS, BOS, VOCAB = 256, 257, 258

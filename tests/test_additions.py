@@ -21,7 +21,7 @@ NEAR = '''
 from dataclasses import dataclass
 from typing import ClassVar
 
-from likely.engine.transforms import Parameter, Truncation
+from likely.engine.sampling.transforms import Parameter, Truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ BOUNDS = """
 DRIVER = """
 import sys
 from pathlib import Path
-from likely.engine import transforms
+from likely.engine.sampling import transforms
 import near
 transforms.TRANSFORMS += (near.Near,)  # its line in the table
 
@@ -51,7 +51,7 @@ from likely.app import cli
 if sys.argv[1] == "look":  # as the screen does
     from likely.app.tui.chat import candidates
     from likely.app.tui.base.sampling import Sampling, typed
-    from likely.engine.trace.file import load
+    from likely.engine.sampling.trace.file import load
     sampling = typed("near 1.5 temp 1", Sampling().preset("greedy"))
     step = load(Path(sys.argv[2]))[0].steps[0]
     names = candidates.Names(tuple(bytes([i]) for i in range(256)))
@@ -125,10 +125,10 @@ COMPUTED = "        margin=float(snapshot.logits[0] - snapshot.logits[1]) if row
 STORING = """
 import sys
 from pathlib import Path
-from likely.app import export
-from likely.app.store import Store
-from likely.engine.conversation import Fork, Node
-from likely.engine.trace.file import load
+from likely.app.store import export
+from likely.app.store.store import Store
+from likely.engine.chat.conversation import Fork, Node
+from likely.engine.sampling.trace.file import load
 
 store = Store(Path(sys.argv[1]))
 old = store.load("c")
@@ -191,7 +191,7 @@ def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) 
 # -- a measure -----------------------------------------------------------------------------------------------------
 
 MEASURE = """
-from likely.engine.statistics.measures import Measure
+from likely.engine.base.statistics.measures import Measure
 
 
 def hellinger(before, now, xp):
@@ -202,7 +202,7 @@ HELLINGER = Measure("hellinger", "share", "lower", "the Hellinger distance", ".6
 """
 DIFFER = """
 from pathlib import Path
-from likely.engine.statistics import measures
+from likely.engine.base.statistics import measures
 import hellinger
 measures.MEASURES += (hellinger.HELLINGER,)  # its line in the table
 
@@ -302,10 +302,10 @@ PARROT = """
 '''Parrot: Llama with q, k and v in one matrix, head by head, and names of its own.'''
 
 from likely.metal import mx
-from likely.models.keys import Keys
-from likely.models.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.config import ModelConfig
 from likely.models.families import llama
-from likely.models.rope import read_rope
+from likely.models.configuration.rope import read_rope
 
 TOP = {"embed": "perch.words", "layer": "perch.wings.{}", "norm": "perch.norm", "head": "beak"}
 NAMES = {
@@ -342,12 +342,12 @@ USE = """
 import json, sys
 from pathlib import Path
 from likely import models
-from likely.engine.quantize.plan import Settings
-from likely.engine.quantize.run import quantize
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.model_info import describe
-from likely.engine.adapters import adapters, lora, sites
-from likely.engine.write import fuse
+from likely.engine.weights.quantize.plan import Settings
+from likely.engine.weights.quantize.run import quantize
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.model_info import describe
+from likely.engine.weights.adapters import adapters, lora, sites
+from likely.engine.weights.write import fuse
 from likely.metal import mx
 from likely.models.parallel.shard import share
 from tests.engine import tiny

@@ -58,8 +58,10 @@ def test_only_app_prints_and_knows_textual(folder: str) -> None:
         assert not {n for n in imports(file) if n.partition(".")[0] in ("textual", "rich", "click")}, file
 
 
-def test_the_worker_knows_no_screen() -> None:
-    for file in (name for name in within("app") if name.count(".") <= 2 and FILES[name].parent.name == "app"):
+def test_only_the_screen_and_the_command_line_know_the_screen() -> None:
+    for file in within("app"):
+        if file.startswith(("likely.app.tui", "likely.app.cli")) or file == "likely.app.__main__":
+            continue
         wrong = {
             name for name in imports(file) if name.partition(".")[0] == "textual" or name.startswith("likely.app.tui")
         }
@@ -67,37 +69,37 @@ def test_the_worker_knows_no_screen() -> None:
 
 
 READ = (
-    "likely.engine.transforms",
-    "likely.engine.presets",
-    "likely.engine.trace.replay",
-    "likely.engine.trace.trace",
-    "likely.engine.trace.step",
-    "likely.engine.trace.file",
-    "likely.engine.conversation",
-    "likely.engine.errors",
-    "likely.engine.prompt",
-    "likely.engine.decode.control",
-    "likely.engine.decode.events",
-    "likely.engine.trace.observe",
-    "likely.engine.arrays",
-    "likely.engine.trace.fields",
-    "likely.engine.statistics.difference",
-    "likely.engine.statistics.scores",
-    "likely.engine.statistics.estimates",
-    "likely.engine.statistics.measures",
-    "likely.engine.statistics.comparison",
-    "likely.engine.evaluate.figures",
-    "likely.engine.evaluate.generated",
-    "likely.engine.evaluate.tasks",
-    "likely.engine.evaluate.task_files",
-    "likely.engine.evaluate.verifiers",
-    "likely.engine.tune.control",
-    "likely.engine.adapters.config",
-    "likely.engine.adapters.attached",
-    "likely.app.heat",
-    "likely.app.jobs",
-    "likely.app.requests",
-    "likely.app.worker",
+    "likely.engine.sampling.transforms",
+    "likely.engine.sampling.presets",
+    "likely.engine.sampling.trace.replay",
+    "likely.engine.sampling.trace.run_trace",
+    "likely.engine.sampling.trace.step",
+    "likely.engine.sampling.trace.file",
+    "likely.engine.chat.conversation",
+    "likely.engine.base.errors",
+    "likely.engine.decode.prompt",
+    "likely.engine.decode.loop.control",
+    "likely.engine.decode.loop.events",
+    "likely.engine.sampling.trace.observe",
+    "likely.engine.base.arrays",
+    "likely.engine.sampling.trace.fields",
+    "likely.engine.base.statistics.difference",
+    "likely.engine.base.statistics.scores",
+    "likely.engine.base.statistics.estimates",
+    "likely.engine.base.statistics.measures",
+    "likely.engine.base.statistics.comparison",
+    "likely.engine.measure.evaluate.figures.figures",
+    "likely.engine.measure.evaluate.tasks.generated",
+    "likely.engine.measure.evaluate.tasks.tasks",
+    "likely.engine.measure.evaluate.tasks.task_files",
+    "likely.engine.measure.evaluate.tasks.verifiers",
+    "likely.engine.train.control",
+    "likely.engine.weights.adapters.config",
+    "likely.engine.weights.adapters.attached",
+    "likely.app.words.heat",
+    "likely.app.jobs.jobs",
+    "likely.app.jobs.requests",
+    "likely.app.jobs.worker",
 )
 
 
@@ -131,15 +133,38 @@ def test_no_circles() -> None:
     """Nobody has to read one to understand the other, and that one to understand the first."""
     assert not graph.circle(graph.files(SOURCES, types=False)), "files import each other"
     assert not graph.circle(graph.files(SOURCES)), "files import each other for their types"
-    assert not graph.circle(graph.rooms(SOURCES)), "folders import each other"
+    for parent, children in graph.levels(SOURCES).items():
+        assert not graph.circle(children), f"folders or files of {parent} import each other"
 
 
-def test_a_room_says_what_it_reads() -> None:
+ORDER = {  # a folder imports only folders before it
+    "likely.engine": "base text sampling weights decode inside train chat diffusion measure",
+    "likely.app": "words store results jobs tools serve lessons tui cli",
+}
+
+
+@pytest.mark.parametrize("parent", ORDER)
+def test_a_folder_imports_only_folders_before_it(parent: str) -> None:
+    order = [f"{parent}.{name}" for name in ORDER[parent].split()]
+    children = graph.levels(SOURCES)[parent]
+    assert {child for child in children if child in graph.packages(SOURCES)} == set(order)
+    for position, child in enumerate(order):
+        assert not children[child] - set(order[:position]), f"{child} imports a folder after it"
+
+
+@pytest.mark.parametrize("parent", ["likely.engine", "likely.app", "likely.engine.measure", "likely.engine.train"])
+def test_a_large_folder_has_few_parts(parent: str) -> None:
+    """At most ten folders and eight loose files, so that a person can keep them in mind."""
+    children, packages = graph.levels(SOURCES)[parent], graph.packages(SOURCES)
+    assert len(set(children) & packages) <= 10 and len(set(children) - packages) <= 8
+
+
+def test_a_package_says_what_it_uses() -> None:
     for name, beside in graph.neighbours(SOURCES).items():
-        assert graph.said(SOURCES[name]) == beside, f"{name} reads {', '.join(sorted(beside)) or 'no other room'}"
+        assert graph.said(SOURCES[name]) == beside, f"{name} uses {', '.join(sorted(beside)) or 'no other folder'}"
 
 
-THEN, LATER = "likely.app.tui.base.cells", "likely.app.tui.base.wrap"  # the latter imports the former
+THEN, LATER = "likely.app.tui.base.text.cells", "likely.app.tui.base.text.wrap"  # the latter imports the former
 TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    "
 
 
@@ -148,9 +173,9 @@ def wrong(sources: Sources) -> list[str]:
     rules: dict[str, object] = {
         "files": graph.circle(graph.files(sources, types=False)),
         "types": graph.circle(graph.files(sources)),
-        "rooms": graph.circle(graph.rooms(sources)),
+        "folders": [name for level in graph.levels(sources).values() for name in graph.circle(level)],
         "chain": graph.backward(sources),
-        "reads": [name for name, beside in graph.neighbours(sources).items() if graph.said(sources[name]) != beside],
+        "uses": [name for name, beside in graph.neighbours(sources).items() if graph.said(sources[name]) != beside],
     }
     return [rule for rule, broken in rules.items() if broken]
 
@@ -158,11 +183,11 @@ def wrong(sources: Sources) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "line", "seen"),
     [
-        (THEN, f"def late():\n    import {LATER}", ["files", "types"]),
-        (THEN, f"{TYPES}from {LATER} import Wrapping", ["types"]),
-        ("likely.app.tui.base.planted", "from likely.app.tui.views.view import View", ["rooms", "reads"]),
-        ("likely.app.tui.inside.planted", "from likely.app.tui.widgets.host import host", ["reads"]),
-        ("likely.models.config", "from likely.engine.errors import LikelyError", ["chain"]),
+        (THEN, f"def late():\n    import {LATER}", ["files", "types", "folders"]),
+        (THEN, f"{TYPES}from {LATER} import Wrapping", ["types", "folders"]),
+        ("likely.app.tui.base.planted", "from likely.app.tui.views.view import View", ["folders", "uses"]),
+        ("likely.app.tui.inside.planted", "from likely.app.tui.widgets.host import host", ["uses"]),
+        ("likely.models.configuration.config", "from likely.engine.base.errors import LikelyError", ["chain"]),
     ],
 )
 def test_a_planted_import_is_seen(name: str, line: str, seen: list[str]) -> None:
@@ -211,14 +236,6 @@ def test_views_are_asked_by_their_contract() -> None:
                 )
 
 
-def test_files_are_nouns_in_folders() -> None:
-    assert len(list((ROOT / "app" / "tui").glob("*.py"))) <= 14
-    for name, path in FILES.items():
-        if name.startswith("likely.app.tui"):
-            lines = len(path.read_text().splitlines())
-            assert lines <= 520, f"{name} has {lines} lines"  # the chat view routes to all of its parts
-
-
 def test_lines_of_c_are_as_wide_as_lines_of_python() -> None:
     width = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["line-length"]
     native = [
@@ -257,8 +274,8 @@ def test_python_is_started_in_one_way() -> None:
     """By `engine.child_python`: anywhere else the interpreter's path is no more than a word of a sentence."""
     for name, nodes in trees().items():
         if name in (
-            "likely.engine.child_python",
-            "likely.app.preflight",
+            "likely.engine.base.concurrency.child_python",
+            "likely.app.results.preflight",
         ):  # the latter starts nothing by it, and imports none of ours
             continue
         told = {part for node in nodes if isinstance(node, ast.FormattedValue) for part in ast.walk(node)}
@@ -309,7 +326,7 @@ def test_what_is_imported_is_installed_with_it() -> None:
 
 def test_only_the_server_pays_for_the_server() -> None:
     for name in FILES:
-        if name.startswith(("likely.app.serve", "likely.app.cli.serve")):
+        if name.startswith(("likely.app.serve", "likely.app.cli.commands.serve")):
             continue
         found = {each for each in imports(name) if each.startswith(("starlette", "uvicorn", "likely.app.serve"))}
         assert not found, f"{name} imports {found}"
@@ -403,9 +420,9 @@ def _lines(paths: Iterator[Path]) -> int:
 @pytest.mark.parametrize(
     ("count", "line"),
     [
-        (_private_names, "from likely.engine.session import Session\nSession().run._state"),
-        (_replaced, "def test(monkeypatch):\n    monkeypatch.setattr('likely.engine.session.Session', None)"),
-        (_replaced, "from likely.engine import session\nmock.patch.object(session, 'Session')"),
+        (_private_names, "from likely.engine.decode.session import Session\nSession().run._state"),
+        (_replaced, "def test(monkeypatch):\n    monkeypatch.setattr('likely.engine.decode.session.Session', None)"),
+        (_replaced, "from likely.engine.decode import session\nmock.patch.object(session, 'Session')"),
     ],
 )
 def test_a_planted_tie_is_seen(count: Callable[[list[ast.AST]], int], line: str) -> None:

@@ -103,7 +103,7 @@ def test_a_new_environment_has_no_leading_dot_and_one_that_is_there_is_used(clon
 
 def test_a_machine_that_cannot_run_it_is_told_before_anything_is_installed(clone: Path, tmp_path: Path) -> None:
     code = "import platform; platform.system = lambda: 'Darwin'; platform.machine = lambda: 'x86_64'; "
-    run = "import runpy, sys; runpy.run_path('app/preflight.py', run_name='__main__')"
+    run = "import runpy, sys; runpy.run_path('app/results/preflight.py', run_name='__main__')"
     fake = f'if [ "$1" = -I ]; then exec {sys.executable} -c "{code}{run}"; fi; exec {sys.executable} -c "{code}\n$2"'
     done = make(clone, "chat", f"SHELL={shell(tmp_path, python3=fake) / 'sh'}")
     assert done.returncode != 0 and not (clone / "venv").exists()

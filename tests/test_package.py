@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.weights.sources.model_info import ModelInfo
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,7 +49,7 @@ def test_the_wheel_runs_outside_the_clone(smollm2: ModelInfo, tmp_path: Path) ->
     assert "nothing to mend" in doctor or "slow:" in doctor
     (tmp_path / "json.py").write_text("raise SystemExit('of a stranger')")  # of the folder that all of this stands in
     render = "ChatTemplate('{{ messages }}!').render([], generation_prompt=True)"
-    code = f"from likely.engine.tokenizer.template import ChatTemplate\nprint({render})"
+    code = f"from likely.engine.text.tokenizer.template import ChatTemplate\nprint({render})"
     asked = [fresh, "-P", "-c", code]  # in a process of its own
     said = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
     assert said == "[]!\n"

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from likely.app import export
-from likely.app.store import Store
-from likely.engine.adapters import adapters
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.trace.file import load
-from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.step import TokenStep
-from likely.engine.tune import metrics
-from likely.engine.tune.control import Stepped
+from likely.app.store import export
+from likely.app.store.store import Store
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.sampling.trace.file import load
+from likely.engine.sampling.trace.replay import replay, states_at
+from likely.engine.sampling.trace.step import TokenStep
+from likely.engine.train.control import Stepped
+from likely.engine.train.run import metrics
+from likely.engine.weights.adapters import adapters
 from tests.engine.tune import tiny
 
 FOLDER = Path(__file__).parent / "data" / "previous"

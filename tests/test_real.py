@@ -9,25 +9,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine import choices
-from likely.engine.decode.beam import Beam
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.sample import Sample
-from likely.engine.presets import recipe
-from likely.engine.session import Session
-from likely.engine.sources.model_info import ModelInfo
-from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Constraint, run, start
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Forked
+from likely.engine.decode.sampled.sample import Sample
+from likely.engine.decode.searches.beam import Beam
+from likely.engine.decode.searches.exact import ExactMode
+from likely.engine.decode.session import Session
+from likely.engine.measure import choice_scores
+from likely.engine.sampling.presets import recipe
+from likely.engine.sampling.trace.replay import replay, states_at
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Constraint, run, start
+from likely.engine.weights.sources.model_info import ModelInfo
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
 def session(smollm2: ModelInfo) -> Session:
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
 
     return Session(load("smollm2"))
 
@@ -68,7 +68,7 @@ def test_replay_under_the_same_recipe_holds_what_was_drawn(session: Session) -> 
 
 
 def test_attention_of_every_head_adds_up(session: Session) -> None:
-    from likely.engine.evaluate.explain import attention
+    from likely.engine.measure.evaluate.scoring.explain import attention
 
     seen = attention(session, "The cat sat on the mat.", top=7)
     layers, heads, tokens, top = seen.weights.shape
@@ -102,13 +102,16 @@ def test_the_commands_as_a_person_runs_them(smollm2: ModelInfo, tmp_path: Path) 
 def test_of_two_answers_the_likelier_one_is_drawn_and_found(session: Session) -> None:
     """However likely the other begins: in scraps, " the Xanadu palace" may begin as almost anything does."""
     ids, texts = session.tokenizer.encode("She went to"), [" the Xanadu palace", " school"]
-    found = choices.scored(session, ids, texts)
+    found = choice_scores.scored(session, ids, texts)
     for choice in found:
         alone = sum(step.logprob or 0.0 for step in session.score([*ids, *choice.tokens], start=len(ids)))
         assert alone - 0.05 < choice.logprob < alone + math.log(len(session.tokenizer.eos)) + 0.05
-    regex = Recipe((Constraint("regex", "|".join(texts), len(ids)),))
+    regex = SamplingConfig((Constraint("regex", "|".join(texts), len(ids)),))
     for strategy, bound in (
-        *((how, choices.bound(found, Recipe(), how, len(ids))) for how in (Sample(), Beam(4, 0.0), ExactMode())),
+        *(
+            (how, choice_scores.bound(found, SamplingConfig(), how, len(ids)))
+            for how in (Sample(), Beam(4, 0.0), ExactMode())
+        ),
         (Beam(4, 0.0), regex),
         (ExactMode(), regex),
     ):

@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
 from likely.app.cli import likely
-from likely.app.jobs import ModelJobs
-from likely.app.model_provider import LocalModelProvider
-from likely.app.worker import Closed, Failed
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted
-from likely.engine.errors import ParameterError
-from likely.engine.prompt import Prompt
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.jobs import ModelJobs
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.worker import Closed, Failed
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import autotune, mx
 from likely.metal.simulator import simulated
 from likely.models.errors import CacheError
@@ -187,7 +187,7 @@ def test_the_screens_engine(mac: Any) -> None:
         try:
             model, prompt = mac.model, Prompt(parts=(TEXT,))
             assert isinstance(done(r.Load(model))[-1], r.Loaded)
-            events = done(r.Generate(model, prompt, RunControl(Recipe()), max_tokens=8))
+            events = done(r.Generate(model, prompt, RunControl(SamplingConfig()), max_tokens=8))
             ended = events[-1]
             assert isinstance(ended, Done) and ended.stats.tokens <= 8
             steps = [event.step for event in events if isinstance(event, Emitted)]

@@ -1,8 +1,6 @@
-"""The command line: one file a verb. Each parses, calls the engine and prints; nothing else in the program prints.
+"""The command line. `__init__.py` lists the commands and imports each only when it runs.
 
-Exit codes: 0 done, 1 a problem the person can act on (one line on stderr), 2 a wrong call, 130 interrupted.
-
-Reads: lessons, serve, tools, tui, watch.
+Read first: __init__.py. Uses: jobs, lessons, results, serve, store, tools, tui, words.
 """
 
 import errno
@@ -13,9 +11,9 @@ from importlib import import_module
 
 import click
 
-from likely.app import interruption
-from likely.app.cli import streams
-from likely.app.heat import one_line, visible
+from likely.app.cli.generate import streams
+from likely.app.words import interruption
+from likely.app.words.heat import sanitize_line, visible
 from likely.metal.errors import LikelyError
 
 VERBS = {
@@ -73,7 +71,7 @@ class Verbs(click.Group):
             return None
         gc.disable()  # what modules make stays: searching it for garbage took a tenth of the start
         try:
-            command: click.Command = import_module(f"likely.app.cli.{name}").command
+            command: click.Command = import_module(f"likely.app.cli.commands.{name}").command
         finally:
             gc.freeze()  # else the next search goes through all of it
             gc.enable()
@@ -125,11 +123,11 @@ def likely(ctx: click.Context) -> None:
     likely explain "The sky is blue."      surprisal of every token of a text
     """
     if "MLX_RANK" in os.environ:
-        from likely.app.cli import together
+        from likely.app.cli.commands import distributed_launch
 
-        together.check(ctx.invoked_subcommand)
+        distributed_launch.check(ctx.invoked_subcommand)
     if ctx.invoked_subcommand is None:
-        from likely.app.cli.opening import draws_no_screen, on_terminal
+        from likely.app.cli.options.opening import draws_no_screen, on_terminal
 
         model = os.environ.get("LIKELY_MODEL", "")
         if on_terminal() and not draws_no_screen():  # the options, of which there are none, would import numpy
@@ -147,9 +145,9 @@ def main() -> None:
     streams.settle()
     streams.allow_files()
     if "MLX_RANK" in os.environ or "OMPI_COMM_WORLD_SIZE" in os.environ:
-        from likely.app.cli import together
+        from likely.app.cli.commands import distributed_launch
 
-        sys.exit(together.run(_run))
+        sys.exit(distributed_launch.run(_run))
     try:
         code = _run()
     except KeyboardInterrupt:  # behind the verb, which had ended or told of its own interruption
@@ -177,7 +175,7 @@ def _run() -> int:
         click.ClickException(visible(error.format_message())).show()
         code = error.exit_code
     except LikelyError as error:
-        click.echo("\n".join(map(one_line, (f"likely: {error.lines[0]}", *error.lines[1:]))), err=True)
+        click.echo("\n".join(map(sanitize_line, (f"likely: {error.lines[0]}", *error.lines[1:]))), err=True)
         code = 1
     except SystemExit as end:
         code = end.code
@@ -185,11 +183,11 @@ def _run() -> int:
         click.echo("likely: stopped", err=True)
         code = interruption.INTERRUPTED
     except RuntimeError as error:
-        from likely.engine.errors import out_of_memory
+        from likely.engine.base.errors import out_of_memory
 
         if (full := out_of_memory(error)) is None:
             raise
-        click.echo(f"likely: {one_line(str(full))}", err=True)
+        click.echo(f"likely: {sanitize_line(str(full))}", err=True)
         code = 1
     except BrokenPipeError:
         # the reader went away (`likely run ... | head`): nothing is wrong, and nothing more can be written
@@ -202,7 +200,7 @@ def _run() -> int:
     except OSError as error:  # a path that cannot be used, or a full disk: that of what is the person's to mend
         if error.filename is None and error.errno not in DISK:
             raise
-        click.echo(f"likely: {one_line(f'{error.filename or WRITING}: {error.strerror}')}", err=True)
+        click.echo(f"likely: {sanitize_line(f'{error.filename or WRITING}: {error.strerror}')}", err=True)
         code = 1
     return code if isinstance(code, int) else 0
 

@@ -40,11 +40,11 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
-from likely.app.heat import visible
 from likely.app.lessons.expression import ExpressionError, Value, names, names_in
 from likely.app.lessons.lesson_views import LESSON_VIEWS
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.options import read_toml, typed, unknown
+from likely.app.words.heat import visible
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.options import read_toml, typed, unknown
 
 WAS = "was_"  # before a number's name: as it was when the task began
 T = TypeVar("T")

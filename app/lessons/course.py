@@ -6,7 +6,7 @@ from pathlib import Path
 
 from likely.app.lessons import chapter as chapters
 from likely.app.lessons.chapter import Chapter
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 
 SHIPPED = Path(__file__).parent / "chapters"
 OWN = "likely"  # what the progress of the shipped course is kept under

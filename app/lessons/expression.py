@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 
 Value = float | str | bool
 Numbers = Mapping[str, Value]  # by name

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from html import escape as escape_html
 from pathlib import Path
 
-from likely.app.heat import visible
 from likely.app.lessons.lesson import Standing
 from likely.app.lessons.tutor import Tutor
-from likely.engine.errors import DataError
-from likely.engine.whole_file import write_whole
+from likely.app.words.heat import visible
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.whole_file import write_whole
 
 OPEN = "–"
 FORMULAS, SENTENCES = "Your numbers in every formula", "In a sentence each"
@@ -84,7 +84,7 @@ def markdown(tutor: Tutor) -> str:
 
 def html(tutor: Tutor) -> str:
     """The page as one file to print, which opens without a network."""
-    from likely.app.report import document  # which reads evaluations: no course needs them
+    from likely.app.results.report import document  # which reads evaluations: no course needs them
 
     rows = [
         f"<tr><td class=n>{line.number}<td>{escape(line.name)}<td class=f>{escape(line.formula)}"

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from likely.app.lessons.lesson import Standing
-from likely.engine import json_reader
-from likely.engine.errors import DataError
-from likely.engine.lock import locked, silent
-from likely.engine.whole_file import write_whole
+from likely.engine.base.errors import DataError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.lock import locked, silent
+from likely.engine.base.files.whole_file import write_whole
 
 FILE = "learned.json"
 KEPT = {
@@ -35,7 +35,7 @@ def read(home: Path, course: str, model: str, seed: int) -> dict[int, Standing]:
     standings = {}
     for number, kept in chapters.items() if isinstance(chapters, dict) else ():
         try:
-            json_reader.check(kept, KEPT)
+            foreign_json.check(kept, KEPT)
             standings[int(number)] = Standing(**{**{name: kept[name] for name in KEPT}, "yours": tuple(kept["yours"])})
         except (ValueError, TypeError, KeyError):
             continue
@@ -60,7 +60,7 @@ def keep(home: Path, course: str, model: str, seed: int, standings: Mapping[int,
 
 def _read(home: Path) -> dict[str, Any]:
     try:
-        whole: dict[str, Any] = json_reader.read(home / FILE)
+        whole: dict[str, Any] = foreign_json.read(home / FILE)
         return whole
     except DataError:
         return {}

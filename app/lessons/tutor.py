@@ -11,7 +11,7 @@ from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.course import Course
 from likely.app.lessons.lesson import DO, PREDICT, Lesson, Standing
 from likely.app.lessons.lesson_views import LESSON_VIEWS
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 
 HOME = "learn"  # the view of the course itself
 

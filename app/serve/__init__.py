@@ -1,4 +1,4 @@
-"""The server: a loaded model behind OpenAI's and Ollama's wire formats, for many who ask at once.
+"""The local server for OpenAI, Anthropic and Ollama clients. It schedules requests and guards who may send them.
 
-Reads: watch.
+Read first: server.py. Uses: jobs, store, words.
 """

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from likely.app.jobs.worker import Closed, Executor, Failed, Worker
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, EmbeddingRequest, RequestRefused
 from likely.app.serve.watch_writer import WatchWriter, began
-from likely.app.worker import Closed, Executor, Failed, Worker
 
 WATCHED = 4096  # events that one who watches may be behind
 PULSE_S = 10.0  # after which one who watches is told that there is nothing to tell

@@ -15,7 +15,7 @@ from typing import Any
 
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.requests import RequestRefused
-from likely.app.watch.address import is_loopback
+from likely.app.serve.watch.address import is_loopback
 
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::[0-9]*)?")
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.requests import ModelFacts
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ContextOverflow, DataError, DeviceFull, LikelyError
-from likely.engine.prompt import Prompt
-from likely.engine.thinking import THINK, Thinking
-from likely.engine.tools.call_format import JSON, CallFormat
+from likely.app.jobs.requests import ModelFacts
+from likely.engine.base.errors import ContextOverflow, DataError, DeviceFull, LikelyError
+from likely.engine.chat.tools.call_format import JSON, CallFormat
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import PLAIN
+from likely.engine.sampling.thinking import THINK, Thinking
 
 BRIEF = 64  # tokens that little work draws at most
 TOO_LONG = "context_length_exceeded"  # the kind of a refusal of what no context of the model holds

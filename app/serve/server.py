@@ -18,22 +18,22 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from likely.app import requests as r
-from likely.app.serve import on_disk
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Executor
+from likely.app.serve.api import on_disk
+from likely.app.serve.api.exchange import ServerState
+from likely.app.serve.api.on_disk import ModelOnDisk
+from likely.app.serve.api.transport import Endpoint
 from likely.app.serve.bounds import BOUNDS, Bounds
-from likely.app.serve.exchange import ServerState
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
-from likely.app.serve.transport import Endpoint
-from likely.app.watch.address import is_loopback, key_file
-from likely.app.worker import Executor
-from likely.engine import made
-from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.home import home
-from likely.engine.sources.fetch.progress import disk_errors
-from likely.engine.sources.model_info import ModelInfo
+from likely.app.serve.watch.address import is_loopback, key_file
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.base.files import artifacts
+from likely.engine.base.files.home import home
+from likely.engine.weights.sources.fetch.progress import disk_errors
+from likely.engine.weights.sources.model_info import ModelInfo
 from likely.metal.lock import lock
 
 FRESH_S = 10.0  # for which a list of the models that are here is taken as it is
@@ -77,7 +77,7 @@ def served_name(model: str) -> str:
 
 def adapter_name(folder: str) -> str:
     """The name by which a request says an adapter: the one that it has on the model."""
-    return made.called(made.place(folder))
+    return artifacts.called(artifacts.place(folder))
 
 
 def _by_name(paths: Sequence[str], name: Callable[[str], str], what: str) -> dict[str, str]:
@@ -103,7 +103,7 @@ class ServedNames:
 
     def names(self) -> Sequence[str]:
         if time.monotonic() > self._until:
-            from likely.engine.sources import store
+            from likely.engine.weights.sources import store
 
             self._here = {} if self._only else {info.name: info for info in store.list()}
             self._names = tuple(dict.fromkeys([*self._offered, *self._adapters, *self._here]))
@@ -118,11 +118,11 @@ class ServedNames:
         return self._files
 
     def _on_disk(self, name: str) -> ModelOnDisk:
-        from likely.engine.sources import store
+        from likely.engine.weights.sources import store
 
         try:
             if name in self._adapters:
-                return on_disk.adapter(name, made.place(self._adapters[name]))
+                return on_disk.adapter(name, artifacts.place(self._adapters[name]))
             given = self._offered.get(name)
             info = self._here.get(name) if given is None else store.resolve(given)
             return ModelOnDisk(name) if info is None else on_disk.model(name, info)
@@ -137,12 +137,13 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
     """Maker of the worker's executor: everything of mlx is imported in its thread."""
 
     def make() -> Executor:
-        from likely.app import model_provider
-        from likely.engine import machine, room
-        from likely.engine.adapters.adapters import read
+        from likely.app.jobs import model_provider
+        from likely.engine.base.machine import hardware
+        from likely.engine.decode import memory_limits
+        from likely.engine.weights.adapters.adapters import read
 
         def opening(name: str) -> Generator[bool | None, None, model_provider.LoadedModel]:
-            nbytes, path = machine.memory() // KEPT_SHARE, names.stands_for(name)
+            nbytes, path = hardware.memory() // KEPT_SHARE, names.stands_for(name)
             bits, context = options.activation_bits, options.context
             return (
                 yield from model_provider.opening(
@@ -155,9 +156,9 @@ def executor(options: ServeOptions, names: ServedNames) -> Callable[[], Executor
 
         adapters = {}
         for name, folder in _by_name(options.adapters, adapter_name, "adapters").items():
-            base = read(made.place(folder)).model  # what is wrong with one is said before anybody asks for it
+            base = read(artifacts.place(folder)).model  # what is wrong with one is said before anybody asks for it
             adapters[name] = ServedAdapter(folder, served_name(base))
-        return ServingJobs(opening, unloaded, names.names, options.memory or room.of_weights(), adapters)
+        return ServingJobs(opening, unloaded, names.names, options.memory or memory_limits.of_weights(), adapters)
 
     return make
 

@@ -14,9 +14,11 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from likely.app import requests as r
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import WORKED, Tell, worked
+from likely.app.serve.api.template_fit import answer_begun, fitted
 from likely.app.serve.bounds import BOUNDS, TOP
-from likely.app.serve.reading_line import ReadingLine
+from likely.app.serve.prefill_scheduler import PrefillScheduler
 from likely.app.serve.requests import (
     TOO_LONG,
     AnswerOpened,
@@ -28,23 +30,21 @@ from likely.app.serve.requests import (
     RequestRefused,
     refused_by,
 )
-from likely.app.serve.template_fit import answer_begun, fitted
-from likely.app.worker import WORKED, Tell, worked
-from likely.engine import choices
-from likely.engine.answer_form import pattern
-from likely.engine.beside import Helper
-from likely.engine.decode.batch import ContinuousBatch
-from likely.engine.decode.budget import Budget
-from likely.engine.decode.events import Event, Prefilled, Waiting
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.errors import ParameterError
-from likely.engine.presets import ORDERS, PRESETS, Values, recipe
-from likely.engine.prompt import Prompt
-from likely.engine.session import Session
-from likely.engine.thinking import THINK, end_of, opens, thinking_of, with_thought, without_thought
-from likely.engine.tools.call_format import JSON, call_format
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Constraint, LogitBias
+from likely.engine.base.concurrency.background_thread import Helper
+from likely.engine.base.errors import ParameterError
+from likely.engine.chat.tools.call_format import JSON, call_format
+from likely.engine.decode.loop.events import Event, Prefilled, Waiting
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.sampled.batch import ContinuousBatch
+from likely.engine.decode.sampled.budget import Budget
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import PLAIN
+from likely.engine.measure import choice_scores
+from likely.engine.measure.answer_form import pattern
+from likely.engine.sampling.presets import ORDERS, PRESETS, Values, recipe
+from likely.engine.sampling.thinking import THINK, end_of, opens, thinking_of, with_thought, without_thought
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Constraint, LogitBias
 
 
 @dataclass(eq=False)
@@ -137,7 +137,7 @@ class ServingJobs:
         self._opening, self._names, self._budget, self._adapters = opening, names, budget, adapters
         self.models: dict[str, ServedModel] = {}
         self._helper = Helper()
-        self._line = ReadingLine()
+        self._line = PrefillScheduler()
         self._queue: deque[object] = deque()  # of requests that wait for their models
 
     def execute(self, request: Any, tell: Tell) -> Iterator[Any]:
@@ -199,8 +199,8 @@ class ServingJobs:
             form = "regex", pattern(request.choices)
         if request.choices and not mark:
             yield from self._line.read(session.read(ids))
-            among = yield from self._line.read(choices.scoring(session, ids, request.choices))
-            control.recipe = choices.bound(among, control.recipe, request.strategy, len(ids))
+            among = yield from self._line.read(choice_scores.scoring(session, ids, request.choices))
+            control.recipe = choice_scores.bound(among, control.recipe, request.strategy, len(ids))
         elif form is not None:
             bound = Constraint(*form, len(ids), mark)
             yield from self._helper.do(lambda: bound.compiled(tokenizer))
@@ -248,7 +248,9 @@ class ServingJobs:
                     yield turn
 
     def _embed(self, request: EmbeddingRequest) -> Generator[Any]:
-        from likely.engine.evaluate.features import averaging  # for who asks: evaluation is not for every server
+        from likely.engine.measure.evaluate.scoring.features import (
+            averaging,
+        )  # for who asks: evaluation is not for every server
 
         with ExitStack() as used:
             (model,) = yield from self._ready((request.model,), used)
@@ -353,7 +355,7 @@ class ServingJobs:
         model.joins = session.model.make_cache().joins
 
 
-def completed(request: AnswerRequest, others: Values) -> Recipe:
+def completed(request: AnswerRequest, others: Values) -> SamplingConfig:
     """The recipe of a request, what it does not say by `others`."""
     biases = [dict(t.bias) for t in request.control.recipe.transforms if isinstance(t, LogitBias)]
     bias = biases[0] if biases else None

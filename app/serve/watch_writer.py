@@ -9,14 +9,14 @@ from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
-from likely.app.rows import figures_row
+from likely.app.jobs.worker import Closed, Failed
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, EmbeddingRequest
-from likely.app.watch.lines import EVENTS, FORM
-from likely.app.worker import Closed, Failed
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.prompt import Prompt
-from likely.engine.trace.file import recipe_row, step_row
-from likely.engine.trace.step import Recipe
+from likely.app.serve.watch.lines import EVENTS, FORM
+from likely.app.store.stored_rows import figures_row
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import PLAIN
+from likely.engine.sampling.trace.file import recipe_row, step_row
+from likely.engine.sampling.trace.step import SamplingConfig
 
 
 def began() -> dict[str, Any]:
@@ -28,7 +28,7 @@ class WatchWriter:
     """The lines for one who watches: it remembers what was told of recipes and vocabularies."""
 
     def __init__(self) -> None:
-        self._recipes: dict[int, list[Recipe]] = {}  # by request
+        self._recipes: dict[int, list[SamplingConfig]] = {}  # by request
         self._models: set[str] = set()  # whose vocabulary was told
 
     def lines(self, request: int, event: Any, *, late: bool = False) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,4 @@
-"""Tools of others: servers that a person names, talked to by the Model Context Protocol, and what a person allows them.
+"""Built-in tools, and tool servers that speak the Model Context Protocol. Consent to a tool call is decided here.
 
-Two servers ship: `calculator`, and `folder`, which reads the files of one. `mcp`, an extra, is imported where the first
-server is started. Knows no model and no screen.
-
-Reads: no other room.
+Read first: specs.py. Uses: words.
 """

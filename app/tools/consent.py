@@ -8,8 +8,8 @@ import json
 from enum import Enum
 from pathlib import Path
 
-from likely.engine import json_reader
-from likely.engine.whole_file import write_whole
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.whole_file import write_whole
 
 FILE = "tool-consents.json"
 MAX_CALLS = 8  # in a row, without a word of the person's
@@ -48,5 +48,5 @@ class Consents:
         self._here.clear()
 
     def _kept(self) -> dict[str, str]:
-        kept: dict[str, str] = json_reader.read(self._file, {str: str}) if self._file.exists() else {}
+        kept: dict[str, str] = foreign_json.read(self._file, {str: str}) if self._file.exists() else {}
         return kept

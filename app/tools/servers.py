@@ -16,11 +16,11 @@ from dataclasses import replace
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from likely.app.heat import CONTROL, one_line
 from likely.app.tools.specs import ServerSpec
-from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.installation import adding
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+from likely.app.words.heat import CONTROL, sanitize_line
+from likely.engine.base.errors import LikelyError, ParameterError
+from likely.engine.base.machine.installation import adding
+from likely.engine.chat.tools.tool import Tool, ToolCall, ToolResult
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -282,4 +282,4 @@ def _words(block: Any) -> str:
 
 
 def _line(error: BaseException) -> str:
-    return one_line(str(error) or type(error).__name__)[:300]
+    return sanitize_line(str(error) or type(error).__name__)[:300]

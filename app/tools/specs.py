@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from likely.engine import child_python, json_reader
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.home import expanded
-from likely.engine.tools.tool import Tool
+from likely.engine.base.concurrency import child_python
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.home import expanded
+from likely.engine.chat.tools.tool import Tool
 
 FILE = "mcp.json"  # in likely's folder
 OWN = {"calculator": "", "folder": "DIRECTORY"}  # servers that ship, and what each wants behind a colon
@@ -84,7 +85,7 @@ def _own(words: str) -> tuple[ServerSpec, ...]:
 
 
 def _file(path: Path) -> list[ServerSpec]:
-    entries = json_reader.read(path, {"mcpServers": {str: ENTRY}})["mcpServers"]
+    entries = foreign_json.read(path, {"mcpServers": {str: ENTRY}})["mcpServers"]
     return [_spec(name, entry, path) for name, entry in entries.items() if not entry.get("disabled")]
 
 

@@ -1,9 +1,6 @@
-"""The full screen. `run` opens it; everything else is reached from there.
+"""The full-screen terminal program, built with Textual. It never imports mlx: models run in a worker's thread.
 
-No module in here imports mlx, nor one that does: models are loaded in the engine's thread (`app.worker`), which
-imports what it needs when it starts, so that the screen paints first.
-
-Reads: lessons, tools, watch.
+Read first: app.py. Uses: jobs, lessons, results, serve, store, tools, words.
 """
 
 import gc
@@ -14,16 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likely.app.local import local_models
-from likely.engine.home import home as data_home
+from likely.app.jobs.local import local_models
+from likely.engine.base.files.home import home as data_home
 
 if TYPE_CHECKING:
-    from likely.app.jobs import ModelProvider
+    from likely.app.jobs.jobs import ModelProvider
     from likely.app.lessons.tutor import Tutor
-    from likely.app.training_kind import TrainingConfig
+    from likely.app.results.training_kind import TrainingConfig
+    from likely.app.serve.watch.address import ServerAddress
     from likely.app.tui.app import LikelyApp
     from likely.app.tui.chat.start import Start
-    from likely.app.watch.address import ServerAddress
 
 PATIENCE_S = 0.3  # a wait that needs no words
 
@@ -96,7 +93,7 @@ def _begun(home: Path | None, models: "Callable[[], ModelProvider]" = local_mode
 
     environ, typed = os.environ.copy(), b""
     if "LIKELY_THEME" not in environ and sys.stdin.isatty() and sys.stderr.isatty():
-        from likely.app.tui.base.terminal_codes import ground
+        from likely.app.tui.base.input.terminal_codes import ground
 
         light, typed = ground(sys.stdin.fileno(), sys.stderr.fileno())
         if light is not None:

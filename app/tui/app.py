@@ -22,42 +22,42 @@ from textual.events import Event
 from textual.filter import LineFilter
 from textual.timer import Timer
 
-from likely.app.heat import on_dark
-from likely.app.interruption import heard
-from likely.app.local import local_evaluator, local_trainer
+from likely.app.jobs.local import local_evaluator, local_trainer
+from likely.app.jobs.worker import Executor, Worker
 from likely.app.tui.base import keys, theme
-from likely.app.tui.base.key_queue import HangUp, KeyQueue, Typed
-from likely.app.tui.base.mouse import in_vain
-from likely.app.tui.base.terminal import TerminalDriver
-from likely.app.tui.base.terminal_codes import notice
+from likely.app.tui.base.input.key_queue import HangUp, KeyQueue, Typed
+from likely.app.tui.base.input.mouse import in_vain
+from likely.app.tui.base.input.terminal import TerminalDriver
+from likely.app.tui.base.input.terminal_codes import notice
 from likely.app.tui.base.view_table import VIEWS, view_bindings
 from likely.app.tui.dialogs.opening import Opening
 from likely.app.tui.widgets.bars import Hints
-from likely.app.worker import Executor, Worker
-from likely.engine import preferences
-from likely.engine.errors import DataError
-from likely.engine.whole_file import write_whole
+from likely.app.words.heat import on_dark
+from likely.app.words.interruption import heard
+from likely.engine.base.errors import DataError
+from likely.engine.base.files import preferences
+from likely.engine.base.files.whole_file import write_whole
 
 if TYPE_CHECKING:
-    from likely.app import requests as r
-    from likely.app.evaluation_jobs import RunEvaluator
-    from likely.app.jobs import ModelProvider, Trainer
+    from likely.app.jobs import requests as r
+    from likely.app.jobs.evaluation_jobs import RunEvaluator
+    from likely.app.jobs.jobs import ModelProvider, Trainer
     from likely.app.lessons.tutor import Tutor
-    from likely.app.store import Store
-    from likely.app.training_kind import TrainingConfig
+    from likely.app.results.training_kind import TrainingConfig
+    from likely.app.serve.watch.address import ServerAddress
+    from likely.app.serve.watch.child_server import ChildServer
+    from likely.app.store.store import Store
     from likely.app.tui.base.engine_client import EngineClient
     from likely.app.tui.chat.auto_saver import AutoSaver
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.chat.chat_session import ChatSession
-    from likely.app.tui.chat.inspection import InspectedPrompt
+    from likely.app.tui.chat.inspecting.inspection import InspectedPrompt
     from likely.app.tui.chat.start import Start
     from likely.app.tui.training.run import Training
     from likely.app.tui.views.view import View
     from likely.app.tui.widgets.host import ViewHost
-    from likely.app.watch.address import ServerAddress
-    from likely.app.watch.child_server import ChildServer
-    from likely.engine.conversation import Conversation
-    from likely.engine.decode.strategy import Strategy
+    from likely.engine.chat.conversation import Conversation
+    from likely.engine.decode.loop.strategy import Strategy
 
 FRAME_S = 1 / 20  # between two looks at what the engine reported: every repaint takes from its time
 SAVING_S = 2.0  # how long what was said may take to be saved before a person is asked about it
@@ -154,7 +154,7 @@ class LikelyApp(App[str]):
 
     def _begin(self) -> None:
         """Everything that the first paint did not wait for."""
-        from likely.app.jobs import ModelJobs
+        from likely.app.jobs.jobs import ModelJobs
         from likely.app.tui.base.engine_client import EngineClient
         from likely.app.tui.chat import attach
         from likely.app.tui.chat.start import Start
@@ -194,7 +194,7 @@ class LikelyApp(App[str]):
         return self._store
 
     def _open_store(self) -> None:
-        from likely.app.store import Store
+        from likely.app.store.store import Store
         from likely.app.tui.chat.auto_saver import AutoSaver
 
         path = self.home / "sessions.db"
@@ -256,7 +256,7 @@ class LikelyApp(App[str]):
         self._end()
 
     def _ask(self, trouble: str) -> None:
-        from likely.app.tui.widgets.overlays import Pick
+        from likely.app.tui.widgets.lists.overlays import Pick
 
         def chosen(choice: str | None) -> None:
             self._parting = False
@@ -430,7 +430,7 @@ class LikelyApp(App[str]):
         offer(self, [*entries(self.screen)], "commands")
 
     def copy(self, text: str, what: str) -> None:
-        from likely.app.tui.base.clipboard import copy
+        from likely.app.tui.base.input.clipboard import copy
 
         how = copy(text, self._driver.write if self._driver is not None else lambda _: None, self.environ)
         self._clipboard = text
@@ -495,7 +495,7 @@ class LikelyApp(App[str]):
         self.views[-1].decode_by(strategy)
 
     def start_server(self) -> None:
-        from likely.app.watch.child_server import ChildServer
+        from likely.app.serve.watch.child_server import ChildServer
 
         facts = self.engine.current
         if facts is not None and self.child is None:

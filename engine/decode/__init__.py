@@ -1,4 +1,4 @@
-"""Decoding: strategies that draw, search or guess ahead, from a model's logits to a text, and the events of a run.
+"""From a prompt to tokens: sessions, KV caches shared between prompts, and the table of strategies.
 
-Reads: answers, ranks, tokenizer, trace, transforms.
+Read first: session.py. Uses: base, sampling, text, weights.
 """

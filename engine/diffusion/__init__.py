@@ -1,4 +1,4 @@
-"""Masked diffusion: the joint distribution of a text factorised in any order, by a model that sees both ways.
+"""Masked diffusion models: denoising, infilling and likelihood bounds.
 
-Reads: decode, statistics, tokenizer, trace, tune.
+Read first: denoiser.py. Uses: base, decode, sampling, text, train.
 """

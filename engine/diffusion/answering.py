@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Stats
-from likely.engine.decode.text_stream import TextStream, with_text
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Stats
+from likely.engine.decode.loop.text_stream import TextStream, with_text
 from likely.engine.diffusion.denoiser import of_model
 from likely.engine.diffusion.infilling import infill
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasked, Unmasking
 
 if TYPE_CHECKING:
-    from likely.engine.session import Session
-    from likely.engine.tokenizer import Tokenizer
+    from likely.engine.decode.session import Session
+    from likely.engine.text.tokenizer import Tokenizer
 
 SEQUENTIAL = Unmasking()  # a mask a pass
 TOKENS = 128  # masks of an answer where nobody says how many: each costs a pass over the whole canvas
@@ -82,7 +82,7 @@ def answer(
     session: "Session",
     canvas: AnswerCanvas,
     how: Unmasking,
-    recipe: Recipe | Callable[[], Recipe],
+    recipe: SamplingConfig | Callable[[], SamplingConfig],
     *,
     seed: int = 0,
 ) -> Iterator[DenoisingStep]:
@@ -163,7 +163,9 @@ def answered(
 
 def given(token: int, position: int) -> TokenStep:
     """A token of the canvas that nobody drew: it has no distribution."""
-    return TokenStep(token, b"", "", None, None, None, None, None, 0, Recipe(), None, None, position, origin="given")
+    return TokenStep(
+        token, b"", "", None, None, None, None, None, 0, SamplingConfig(), None, None, position, origin="given"
+    )
 
 
 def with_texts(passes: Iterable[DenoisingStep], tokenizer: "Tokenizer", precision: str) -> Iterator[DenoisingStep]:

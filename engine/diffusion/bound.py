@@ -13,10 +13,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
-from likely.engine.pieces import whole
-from likely.engine.statistics.estimates import Estimate, mean
-from likely.engine.trace.noise import sizes, times
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.estimates import Estimate, mean
+from likely.engine.sampling.trace.noise import sizes, times
 
 Denoiser = Callable[[np.ndarray], np.ndarray]  # ids [B, T], some of them masks -> log-probabilities [B, T, V]
 DRAWS = 128  # masks of a text where nobody says how many (arXiv:2502.09992)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likely.engine import arrays
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
 from likely.engine.diffusion.denoiser import ModelDenoiser, end_of, of_model
-from likely.engine.errors import ParameterError
-from likely.engine.trace.unmasking import Disagreement, Unmasking
+from likely.engine.sampling.trace.unmasking import Disagreement, Unmasking
 from likely.metal import mx
 from likely.metal.attention import FULL
-from likely.models.cache import Cache
-from likely.models.layer_cache import KVCache
-from likely.models.native import as_graph
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import KVCache
+from likely.models.native_path.native import as_graph
 
 if TYPE_CHECKING:
     from likely.models.model import LanguageModel

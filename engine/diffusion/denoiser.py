@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from likely.engine.arrays import logprobs
-from likely.engine.errors import ParameterError
-from likely.engine.trace.unmasking import Disagreement
+from likely.engine.base.arrays import logprobs
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.trace.unmasking import Disagreement
 from likely.metal import mx
 from likely.metal.attention import FULL, Mask
-from likely.models.config import MaskedDiffusion
+from likely.models.configuration.config import MaskedDiffusion
 
 if TYPE_CHECKING:
     from likely.models.model import LanguageModel

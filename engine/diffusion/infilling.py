@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from likely.engine.base.errors import ContextOverflow, ParameterError
 from likely.engine.diffusion.cached import denoiser_of
 from likely.engine.diffusion.denoiser import of_model
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
-from likely.engine.tune.samples import text_end
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
+from likely.engine.train.data.samples import text_end
 
 if TYPE_CHECKING:
-    from likely.engine.session import Session
-    from likely.engine.tokenizer import Tokenizer
+    from likely.engine.decode.session import Session
+    from likely.engine.text.tokenizer import Tokenizer
 
 HOLE = re.compile(r"(\\?)\[MASK:([^\[\]]*)\]")
 MOST = 1 << 20  # masks of one hole: more than any context
@@ -125,7 +125,7 @@ def infill(
     session: "Session",
     ids: Sequence[int],
     how: Unmasking,
-    recipe: Recipe | Callable[[], Recipe],
+    recipe: SamplingConfig | Callable[[], SamplingConfig],
     *,
     seed: int = 0,
 ) -> Iterator[DenoisingStep]:

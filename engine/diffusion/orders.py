@@ -11,8 +11,8 @@ from itertools import permutations
 
 import numpy as np
 
+from likely.engine.base.errors import ParameterError
 from likely.engine.diffusion.bound import Denoiser
-from likely.engine.errors import ParameterError
 
 MOST = 6  # tokens: 720 orders
 

@@ -1,4 +1,4 @@
-"""The inside of a model: embeddings, attention, layers, and what causes what.
+"""Looking into a model: attention, logit lens, attribution, patching and steering.
 
-Reads: decode, sources, statistics, tokenizer.
+Read first: questions.py. Uses: base, decode, text, weights.
 """

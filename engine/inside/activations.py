@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.models.transformer import Transformer

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from likely.engine.inside.last_position import LastPosition, last_position
-from likely.engine.inside.looks import Attribution
+from likely.engine.inside.questions import Attribution
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
-from likely.models.layers import LayerNorm, Norm, bare
+from likely.models.modules.linear import LayerNorm, Norm, bare
 
 Array = mx.array
 Linear = Callable[[Array], Array]  # [..., C] -> [..., C]

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.errors import ParameterError
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.inside.attribution import attributed
 from likely.engine.inside.importance import leaving_out
 from likely.engine.inside.last_position import read
 from likely.engine.inside.why import Omission, Why
-from likely.engine.session import Session
 
 LONG = 64  # tokens from which on sentences are left out before words, and the most of such a text that are words
 ENDS = (".", "!", "?", "…", "。", "\n")  # of a sentence, by its last token's text

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from likely.engine.errors import NotFinite, ParameterError
-from likely.engine.inside.looks import Neighbour, Neighbourhood, WordSum
+from likely.engine.base.errors import NotFinite, ParameterError
+from likely.engine.inside.questions import Neighbour, Neighbourhood, WordSum
 from likely.metal import mx
-from likely.models.layers import bare
+from likely.models.modules.linear import bare
+from likely.models.modules.weights import PackedRows
 from likely.models.transformer import Transformer
-from likely.models.weights import PackedRows
 
 NEAREST = 10
 PART = 8192  # rows that are unpacked at once

@@ -10,8 +10,8 @@ from dataclasses import fields
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
-from likely.engine.inside.looks import HeadScores
+from likely.engine.base.errors import ParameterError
+from likely.engine.inside.questions import HeadScores
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.metal.attention import Emit

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.decode.branches import Branches
-from likely.engine.errors import ParameterError
-from likely.engine.inside.looks import Importance
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.inside.questions import Importance
 from likely.engine.inside.subject import InspectedText
 from likely.engine.inside.why import Omission
 from likely.metal import mx

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.errors import ParameterError
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.inside.subject import InspectedText, subject
-from likely.engine.session import Session
 from likely.metal import mx
 from likely.metal.attention import Emit
-from likely.models.native import NativeCache, NativeModel
+from likely.models.native_path.native import NativeCache, NativeModel
 from likely.models.tap import TappedPass
 from likely.models.transformer import Transformer
 

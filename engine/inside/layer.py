@@ -6,14 +6,14 @@ the last position of a text. Knows nothing of how it is shown.
 
 import numpy as np
 
-from likely.engine import arrays
+from likely.engine.base import arrays
 from likely.engine.inside.heads import check
-from likely.engine.inside.looks import LayerPass
+from likely.engine.inside.questions import LayerPass
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 from likely.metal.attention import Emit
-from likely.models.layers import bare
-from likely.models.mlp import Mixture
+from likely.models.modules.linear import bare
+from likely.models.modules.mlp import Mixture
 
 BEST = 3  # tokens of each point
 

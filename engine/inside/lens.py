@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.inside.looks import Lens
+from likely.engine.base import arrays
+from likely.engine.inside.questions import Lens
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
 

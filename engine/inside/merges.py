@@ -10,9 +10,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from likely.engine.errors import ParameterError
-from likely.engine.tokenizer.encoder import LibraryEncoder
-from likely.engine.tokenizer.tokenizer import Tokenizer
+from likely.engine.base.errors import ParameterError
+from likely.engine.text.tokenizer.encoder import LibraryEncoder
+from likely.engine.text.tokenizer.tokenizer import Tokenizer
 
 Pieces = tuple[bytes, ...]
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 from likely.engine.inside.heads import check
-from likely.engine.inside.looks import PARTS, Ablation, Patching
+from likely.engine.inside.questions import PARTS, Ablation, Patching
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx
-from likely.models.cache import Cache
-from likely.models.layers import bare
-from likely.models.native import NativeModel
+from likely.models.caches.kv_cache import Cache
+from likely.models.modules.linear import bare
+from likely.models.native_path.native import NativeModel
 from likely.models.tap import Tap, TappedPass
 from likely.models.transformer import Transformer
 

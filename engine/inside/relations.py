@@ -11,9 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from likely.engine.base.statistics.estimates import share
 from likely.engine.inside.embeddings import EmbeddingTable, units
-from likely.engine.inside.looks import Accuracy
-from likely.engine.statistics.estimates import share
+from likely.engine.inside.questions import Accuracy
 
 RELATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "France : Paris": (

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 from likely.engine.inside.subject import InspectedText
-from likely.engine.sources import array_file
+from likely.engine.weights.sources import array_file
 from likely.metal import mx
 from likely.metal.attention import Emit
 from likely.models.transformer import Transformer

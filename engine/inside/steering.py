@@ -13,14 +13,15 @@ from pathlib import Path
 from string import ascii_letters, digits
 from typing import Any
 
-from likely.engine import arrays, json_reader
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.home import home
-from likely.engine.sources import array_file
-from likely.engine.whole_file import write_whole
+from likely.engine.base import arrays
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.home import home
+from likely.engine.base.files.whole_file import write_whole
+from likely.engine.weights.sources import array_file
 from likely.metal import mx
 from likely.models.model import LanguageModel
-from likely.models.native import as_graph, renew
+from likely.models.native_path.native import as_graph, renew
 from likely.models.tap import after
 from likely.models.transformer import Transformer
 
@@ -162,7 +163,7 @@ def read(folder: Path) -> Direction:
     """The direction in a folder; CheckpointError for one that is damaged or of another format."""
     schema = {"format": int, "layer": int, "model?": str}
     try:
-        config = json_reader.read(folder / CONFIG, schema, error=CheckpointError)
+        config = foreign_json.read(folder / CONFIG, schema, error=CheckpointError)
         vector = array_file.read(folder / VECTOR)[0].get("vector")
     except CheckpointError as error:
         raise CheckpointError(f"{folder} holds no direction that can be read: {error}") from error

@@ -7,12 +7,12 @@ their keys and values. So the memory of a look is bounded, however long the text
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.session import Session
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.decode.session import Session
 from likely.metal import mx
-from likely.models.cache import Cache
+from likely.models.caches.kv_cache import Cache
 from likely.models.model import LanguageModel
-from likely.models.native import NativeCache, as_graph
+from likely.models.native_path.native import NativeCache, as_graph
 from likely.models.tap import CHUNK, TappedPass
 from likely.models.transformer import Transformer
 

@@ -6,7 +6,7 @@ Knows nothing of embeddings, nor of which token a word is.
 import re
 from collections.abc import Callable
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 
 SUMMAND = re.compile(r"\s*([+\-−]?)\s*([^\s+\-−]+)")
 

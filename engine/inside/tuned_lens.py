@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from likely.engine import json_reader
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.home import home
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.home import home
 from likely.engine.inside.lens import rows, states
 from likely.engine.inside.subject import InspectedText
-from likely.engine.sources import array_file
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.weights.sources import array_file
+from likely.engine.weights.sources.model_info import ModelInfo
 from likely.metal import mx
 from likely.models.transformer import Transformer
 
@@ -159,7 +159,7 @@ def read(path: Path) -> TunedLens:
         arrays, kl = array_file.read(path)
         if kl.get("format") != str(FORMAT):
             raise DataError(f"{path} is a lens of format {kl.get('format')}, {FORMAT} is known here: make it again")
-        before, after = (tuple(map(float, json_reader.parse(kl[name], [float]))) for name in ("before", "after"))
+        before, after = (tuple(map(float, foreign_json.parse(kl[name], [float]))) for name in ("before", "after"))
         translators = [Translator(*(arrays[f"{i}.{name}"] for name in ("a", "b", "bias"))) for i in range(len(before))]
     except (CheckpointError, ValueError, KeyError) as error:
         raise DataError(f"{path} holds no lens that can be read: {error}") from None

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from likely.engine.errors import ParameterError
-from likely.engine.inside.looks import Attribution
+from likely.engine.base.errors import ParameterError
+from likely.engine.inside.questions import Attribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)

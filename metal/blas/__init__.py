@@ -1,13 +1,6 @@
-"""Puts a tuned BLAS in front of mlx's reference one, on Linux.
+"""Loads a tuned BLAS before mlx on Linux, and corrects one slow routine of it.
 
-The `scipy-openblas32` wheel has kernels for every processor of its architecture and chooses when it is loaded; a build
-for one processor ends the process on another (SIGILL), so a library that cannot choose is not used. Measured on 2 cores
-of an EPYC: 450 GFLOP/s in a float32 matmul against 4.3 (benchmarks/log).
-
-What mlx calls is `gemv.c`, prebuilt for the two Linux architectures. Products of up to eight rows with a weight, which
-is all that decoding does, it computes itself (`few.c`), a weight read once for all of them, and the two products of
-attention for a few queries (`attention.c`); all others go to OpenBLAS's sgemm, those of few rows on a processor without
-AVX2 to its sgemv. mlx's LAPACK stays the reference one.
+Read first: __init__.py.
 """
 
 import ctypes

@@ -1,16 +1,6 @@
-"""Matrices that stay packed in memory, and their products with float32 activations, on a Linux CPU.
+"""Native kernels for packed weights on a CPU, and the Python that calls them.
 
-Decoding is bound by memory: a token reads every weight once, so the fewer bytes a weight has, the faster it is. A
-`PackedMatrix` keeps the blocks of a GGUF file, or mlx's affine codes, with 16 rows interleaved (`packed.h`), and its
-product unpacks them in registers. Activations are float32; AVX-512 and AVX2 kernels multiply whole numbers, with a
-scale for each 32 columns: of 24 bits, as many as a float32 has, in two terms, or rounded to 16 or 8 where that is asked
-for, which is faster (docs/decisions/packed.md). A row's result depends neither on the rows beside it nor on threads.
-
-The library is prebuilt for the two Linux architectures (`make metal/packed`) and chooses AVX-512, AVX2 or neither at
-run time, NEON on aarch64; `LIKELY_PACKED` = plain | avx2 | avx512 is an upper bound, for tests, and with off no weights
-stay packed: models run through mlx's graph. It knows nothing of mlx, models or files, and neither does this module.
-
-Reads: no other room.
+Read first: __init__.py. Uses: no other folder.
 """
 
 import ctypes

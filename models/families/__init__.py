@@ -1,8 +1,6 @@
-"""Model families: each maps a Hugging Face configuration and weight names to the one transformer.
+"""Model families: how each maps its configuration and weight names to ours.
 
-Which there are is said here, without mlx, for those who only look for models.
-
-Reads: no other room.
+Read first: family.py. Uses: configuration, modules.
 """
 
 # `model_type` -> the module that knows it

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from likely.metal import mx
-from likely.models.block import Block
-from likely.models.config import Experts, ModelConfig
-from likely.models.layers import (
+from likely.models.configuration.config import Experts, ModelConfig
+from likely.models.configuration.rope import Rope
+from likely.models.configuration.rotation import Rotation, rotation
+from likely.models.modules.block import Block
+from likely.models.modules.linear import (
     ACTIVATE,
     AnyLinear,
     Embedding,
@@ -17,12 +19,10 @@ from likely.models.layers import (
     RMSNorm,
     linear,
 )
-from likely.models.mlp import MLP, GatedMLP, Mixture, Plain
-from likely.models.parts import TensorNames
-from likely.models.rope import Rope
-from likely.models.rotation import Rotation, rotation
+from likely.models.modules.mlp import MLP, GatedMLP, Mixture, Plain
+from likely.models.modules.parts import TensorNames
+from likely.models.modules.weights import Matrix, Tensors, join
 from likely.models.transformer import Transformer
-from likely.models.weights import Matrix, Tensors, join
 
 NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm")
 

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from likely.models.config import MaskedDiffusion, ModelConfig
+from likely.models.configuration.config import MaskedDiffusion, ModelConfig
+from likely.models.configuration.keys import Keys
 from likely.models.families import qwen2
-from likely.models.keys import Keys
 
 NAMES = qwen2.NAMES
 

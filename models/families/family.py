@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from likely.metal import mx
-from likely.models.config import ModelConfig
-from likely.models.keys import Keys
-from likely.models.parts import EXPERTS, TensorNames
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.modules.parts import EXPERTS, TensorNames
 
 TOP = {
     "embed": "model.embed_tokens",

@@ -5,10 +5,10 @@ sides, capped scores and logits, and every other layer sliding (arXiv:2408.00118
 from collections.abc import Mapping
 from typing import Any
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 BOTH_SIDES = llama.NAMES | {
     "attn_post_norm": "post_attention_layernorm",

@@ -4,10 +4,10 @@ import struct
 from dataclasses import replace
 
 from likely.metal import mx
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import Rope, read_rope, scaled
 from likely.models.families import gemma, llama
-from likely.models.keys import Keys
-from likely.models.rope import Rope, read_rope, scaled
 
 NAMES = gemma.BOTH_SIDES | {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
 # What the configurations of the larger ones leave out.

@@ -1,8 +1,8 @@
 """GPT-2: a learned table of positions, layer norms, a plain MLP, and matrices that are stored [in, out]."""
 
 from likely.metal import mx
-from likely.models.config import ModelConfig
-from likely.models.keys import Keys
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
 
 TOP = {"embed": "wte", "positions": "wpe", "layer": "h.{}", "norm": "ln_f"}
 NAMES = {

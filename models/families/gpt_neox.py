@@ -1,10 +1,10 @@
 """GPT-NeoX and Pythia: attention and MLP read the same input, and part of a head turns (arXiv:2204.06745)."""
 
 from likely.metal import mx
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import scaled
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import scaled
 
 TOP = {"embed": "embed_in", "layer": "layers.{}", "norm": "final_layer_norm", "head": "embed_out"}
 NAMES = {

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from likely.metal import mx
-from likely.models.config import Experts, ModelConfig
+from likely.models.configuration.config import Experts, ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.router.layer", "experts": "block_sparse_moe.switch_mlp"}
 EXPERTS = {"input_linear": "gate_up", "output_linear": "down"}

@@ -1,8 +1,8 @@
 """LLaDA: a masked diffusion model of Llama's blocks, in the words of OLMo's configurations (arXiv:2502.09992)."""
 
-from likely.models.config import MaskedDiffusion, ModelConfig
-from likely.models.keys import Keys
-from likely.models.rope import Rope
+from likely.models.configuration.config import MaskedDiffusion, ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import Rope
 
 TOP = {
     "embed": "model.transformer.wte",

@@ -6,9 +6,9 @@ The other families are written as what differs from this one.
 from collections.abc import Callable
 from typing import Any
 
-from likely.models.config import ModelConfig
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 
 # Our name of a part -> the checkpoint's, below `model.layers.N`.
 NAMES = {

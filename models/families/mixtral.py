@@ -1,11 +1,11 @@
 """Mixtral: Mistral with a mixture of experts in every layer (arXiv:2401.04088)."""
 
 from likely.metal import mx
-from likely.models.config import Experts, ModelConfig
+from likely.models.configuration.config import Experts, ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.mlp import stack
-from likely.models.rope import read_rope
+from likely.models.modules.mlp import stack
 
 NAMES = llama.NAMES | {"router": "block_sparse_moe.gate", "experts": "block_sparse_moe.switch_mlp"}
 EXPERTS = {"w1": "gate", "w2": "down", "w3": "up"}

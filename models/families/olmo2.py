@@ -1,9 +1,9 @@
 """OLMo 2: norms after attention and MLP instead of before, and over all heads of q and of k (arXiv:2501.00656)."""
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 NAMES = {
     **{part: name for part, name in llama.NAMES.items() if part not in ("attn_norm", "mlp_norm")},

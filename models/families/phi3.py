@@ -1,9 +1,9 @@
 """Phi-3, Phi-3.5 and Phi-4: q, k, v and gate, up in one matrix each; part of a head turns, with longrope."""
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 NAMES = {
     "attn_norm": "input_layernorm",

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from likely.metal import mx
-from likely.models.config import Experts, ModelConfig
+from likely.models.configuration.config import Experts, ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.mlp import stack
-from likely.models.rope import read_rope
+from likely.models.modules.mlp import stack
 
 NAMES = llama.NAMES | {
     "q_norm": "self_attn.q_norm",

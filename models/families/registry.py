@@ -6,17 +6,17 @@ from importlib import import_module
 from typing import Any
 
 from likely.metal import mx
-from likely.models import layouts, rope_scaling
-from likely.models.config import MaskedDiffusion, ModelConfig
+from likely.models.configuration import layouts, rope_scaling
+from likely.models.configuration.config import MaskedDiffusion, ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope_scaling import RopeScaling
 from likely.models.errors import ConfigError
 from likely.models.families import FAMILIES
 from likely.models.families.builder import Builder, ModelShare
 from likely.models.families.family import Family, of
-from likely.models.keys import Keys
-from likely.models.parts import JOINED
-from likely.models.rope_scaling import RopeScaling
+from likely.models.modules.parts import JOINED
+from likely.models.modules.weights import BlankTensors, Tensors
 from likely.models.transformer import Transformer
-from likely.models.weights import BlankTensors, Tensors
 
 
 def family(model_type: str) -> Family:

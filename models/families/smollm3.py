@@ -1,9 +1,9 @@
 """SmolLM3: Llama where every fourth layer knows no positions."""
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 NAMES = llama.NAMES
 

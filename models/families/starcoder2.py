@@ -1,9 +1,9 @@
 """StarCoder2: layer norms with biases, a plain MLP, every layer sliding (arXiv:2402.19173)."""
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import read_rope
 from likely.models.families import llama
-from likely.models.keys import Keys
-from likely.models.rope import read_rope
 
 NAMES = {
     **{part: name for part, name in llama.NAMES.items() if part != "gate"},

@@ -1,4 +1,4 @@
-"""A model shared between ranks: what each holds, and what they exchange while it runs.
+"""Tensor parallelism: one model split over several processes.
 
-Reads: families.
+Read first: shard.py. Uses: configuration, families, modules.
 """

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from likely.metal import mx
-from likely.models.layers import AnyLinear, Embedding, Norm, Product, linear
+from likely.models.modules.linear import AnyLinear, Embedding, Norm, Product, linear
+from likely.models.modules.weights import cut
 from likely.models.parallel.shard import ACROSS, Sharding
 from likely.models.transformer import Transformer
-from likely.models.weights import cut
 
 Array = mx.array
 

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from likely.models.config import ModelConfig
+from likely.models.configuration.config import ModelConfig
 from likely.models.errors import CheckpointError, ConfigError
 from likely.models.families import FAMILIES
 from likely.models.families.family import Family
 from likely.models.families.registry import described, family
-from likely.models.parts import TensorNames
+from likely.models.modules.parts import TensorNames
 
 ACROSS = ("o", "down")  # products whose columns are shared: what the ranks make of them is summed
 

@@ -4,18 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from likely.engine.scaling.alternatives import BrokenFit, RepetitionLaw
-from likely.engine.scaling.fitted import FittedLaw
-from likely.engine.scaling.forecast import Purchase, RunForecast
-from likely.engine.scaling.frontier import IsoFlop
-from likely.engine.scaling.ladder import Ladder, LeftOut
-from likely.engine.scaling.law import Law
-from likely.engine.scaling.report import LadderReport, LeftOutFit
-from likely.engine.statistics.estimates import Estimate
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.measure.scaling.alternatives import BrokenFit, RepetitionLaw
+from likely.engine.measure.scaling.fitted import FittedLaw
+from likely.engine.measure.scaling.forecast import Purchase, RunForecast
+from likely.engine.measure.scaling.frontier import IsoFlop
+from likely.engine.measure.scaling.report import LeftOutFit, SweepReport
+from likely.engine.measure.scaling.scaling_law import ScalingLaw
+from likely.engine.measure.scaling.sweep import LeftOut, ScalingSweep
 
-LAW = Law(1.5, 40.0, 60.0, 0.5, 0.5)
+LAW = ScalingLaw(1.5, 40.0, 60.0, 0.5, 0.5)
 SIZES = (1e3, 2e3, 4e3, 8e3)
-RUNS = Ladder(
+RUNS = ScalingSweep(
     parameters=np.array([*SIZES, *SIZES]),
     tokens=np.array([8e4, 4e4, 2e4, 1e4, 8e5, 4e5, 2e5, 1e5]),
     loss=np.array([2.99, 2.7, 2.55, 2.56, 2.85, 2.48, 2.30, 2.14]),
@@ -24,7 +24,7 @@ RUNS = Ladder(
 )
 FITTED = FittedLaw(LAW, RUNS, np.zeros(5), 0.00125)
 LAWS = np.array([[1.4, 38.0, 58.0, 0.5, 0.5], [1.5, 40.0, 60.0, 0.5, 0.5], [1.6, 42.0, 62.0, 0.5, 0.5]])
-REPORT = LadderReport(
+REPORT = SweepReport(
     fitted=FITTED,
     laws=LAWS,
     intervals={
@@ -49,8 +49,8 @@ REPORT = LadderReport(
     by_envelope=Estimate(0.45, 0.05, bounds=(0.35, 0.55), n=3),
     foretold=[RunForecast(8, 4.8e9, 2.29, 2.2, 2.38, 2.30), RunForecast(9, 4.8e9, 2.2, 2.16, 2.24, 2.14)],
     broken=BrokenFit(0.12, 0.08, 1e9, 0.001, (), 0.0),
-    repeated=RepetitionLaw(Law(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011, 4.0),
-    without_embedding=replace(FITTED, law=Law(1.5, 40.0, 60.0, 0.48, 0.52)),
+    repeated=RepetitionLaw(ScalingLaw(1.5, 40.0, 60.0, 0.52, 0.48), 15.3, 0.0011, 4.0),
+    without_embedding=replace(FITTED, law=ScalingLaw(1.5, 40.0, 60.0, 0.48, 0.52)),
     purchases=[
         Purchase(
             4.8e9, 1.0, 3464.0, 230_940.0, 2.3, {"parameters": (3e3, 4e3), "tokens": (2e5, 3e5), "loss": (2.2, 2.4)}

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations
-from likely.engine.evaluate.tasks import Problem, Result
+from likely.app.store.evaluations import Evaluation, Evaluations
+from likely.engine.measure.evaluate.tasks.tasks import Problem, Result
 
 MODELS = ("one", "two")
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from likely.app.evaluations import Evaluation, Evaluations, asked_of
-from likely.app.evaluator import Evaluator, files, is_adapter
-from likely.app.task_sources import TaskSource, TextFile, again, sources
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Problem, Result, Task, TaskSettings
-from likely.engine.session import Session
+from likely.app.results.evaluator import Evaluator, files, is_adapter
+from likely.app.results.task_sources import TaskSource, TextFile, again, sources
+from likely.app.store.evaluations import Evaluation, Evaluations, asked_of
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.tasks.tasks import Problem, Result, Task, TaskSettings
 from tests.app.results import evaluation, store_in
 from tests.fakes import FakeCheckpoint, MarkovModel, certain_table
 from tests.support.limits import file_size_limit

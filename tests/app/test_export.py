@@ -11,16 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import database, export, rescue, rows
-from likely.app.database import open_database
-from likely.app.export import free, jsonl, markdown, page, read, table, write
-from likely.app.rescue import damaged
-from likely.app.rows import figures_from, figures_row, pack, pack_pieces, step_from, step_row, unpack, unpack_pieces
-from likely.app.store import Store
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.errors import DataError
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import Snapshot, Temperature
+from likely.app.store import database, export, rescue, stored_rows
+from likely.app.store.database import open_database
+from likely.app.store.export import free, jsonl, markdown, page, read, table, write
+from likely.app.store.rescue import damaged
+from likely.app.store.store import Store
+from likely.app.store.stored_rows import (
+    figures_from,
+    figures_row,
+    pack,
+    pack_pieces,
+    step_from,
+    step_row,
+    unpack,
+    unpack_pieces,
+)
+from likely.engine.base.errors import DataError
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import Snapshot, Temperature
 from tests.app import test_store
 
 LN2 = math.log(2)
@@ -29,7 +38,7 @@ LN2 = math.log(2)
 def step(text: str, bits: float | None = 1.0, **more: Any) -> TokenStep:
     given: dict[str, Any] = {
         "logprob": None if bits is None else -bits * LN2, "logprob_after": -LN2, "entropy": LN2 / 2,
-        "entropy_after": 1.0, "rank": 3, "kept": 5, "recipe": Recipe((Temperature(0.5),)), "snapshot": None,
+        "entropy_after": 1.0, "rank": 3, "kept": 5, "recipe": SamplingConfig((Temperature(0.5),)), "snapshot": None,
         "removed_by": None,
         "position": 4,
     }  # fmt: skip
@@ -245,7 +254,7 @@ def test_pieces_and_figures_come_back() -> None:
     assert figures_row(given) == {"score": "-inf", "p": 0.5, "up": "inf"} and figures_from(figures_row(given)) == given
     one = step("x", special=True)
     row = step_row(one, 4)
-    assert row[-1] == 4 and len(row) == len(rows.STEP.split(", "))
+    assert row[-1] == 4 and len(row) == len(stored_rows.STEP.split(", "))
     assert step_from(row, {4: one.recipe}) == one
 
 

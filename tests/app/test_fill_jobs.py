@@ -6,18 +6,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.jobs import ModelJobs
-from likely.app.model_provider import LocalModelProvider
-from likely.app.worker import WORKED
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.prompt import Prompt
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import Unmasking
-from likely.engine.transforms import DRY, Temperature
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.jobs import ModelJobs
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.worker import WORKED
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.sampling.transforms import DRY, Temperature
 from likely.metal import mx
 from tests.engine import tiny
 
@@ -68,7 +68,7 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     control = RunControl()
     run = jobs.execute(fill(control, masks=4), lambda event: None)
     next(run), next(run)
-    control.recipe = Recipe((Temperature(0.5),))
+    control.recipe = SamplingConfig((Temperature(0.5),))
     assert next(run).unmasked[0].token.recipe == control.recipe  # a slider acts at the next pass
     control.cancel()
     assert list(run) == [r.FillEnded(True)]
@@ -99,6 +99,6 @@ def test_a_canvas_is_laid_filled_by_the_recipe_of_the_moment_and_bounded(names: 
     ):
         with pytest.raises(error, match=re.escape(line)):
             done(jobs, wrong)
-    dry = fill(RunControl(Recipe((DRY(0.8),))), masks=4)
+    dry = fill(RunControl(SamplingConfig((DRY(0.8),))), masks=4)
     with pytest.raises(ParameterError, match="DRY needs tokens in the order of the text"):
         done(jobs, dry)

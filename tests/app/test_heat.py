@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from likely.app import heat
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.app.words import heat
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_only_the_word_is_painted() -> None:
 
 def test_a_level_is_of_what_a_person_looks_at() -> None:
     def of(logprob: float | None, entropy: float | None, rank: int | None) -> TokenStep:
-        return TokenStep(0, b"", "", logprob, None, entropy, None, rank, 1, Recipe(), None, None, 0)
+        return TokenStep(0, b"", "", logprob, None, entropy, None, rank, 1, SamplingConfig(), None, None, 0)
 
     nat = math.log(2)
     for bits, wanted in ((1.9, 0), (2.1, 1), (4.1, 2), (6.1, 3), (8.1, 4)):
@@ -145,9 +145,9 @@ def test_colours_are_those_that_the_terminal_has() -> None:
 
 
 def test_a_line_of_error_is_not_endless() -> None:
-    assert heat.one_line("a\nb\tc\x1b") == "a b c␛"
-    assert heat.one_line("x" * 2000) == "x" * 2000
-    assert heat.one_line("a" * 1001 + "b" * 1000) == "a" * 1000 + " … " + "b" * 500
+    assert heat.sanitize_line("a\nb\tc\x1b") == "a b c␛"
+    assert heat.sanitize_line("x" * 2000) == "x" * 2000
+    assert heat.sanitize_line("a" * 1001 + "b" * 1000) == "a" * 1000 + " … " + "b" * 500
     assert heat.visible("\x1f\x20\x7f\x80") == "␟ ␡<0080>"
 
 

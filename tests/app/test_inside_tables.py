@@ -12,12 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from likely.app import inside_tables
-from likely.app.cli import inside_text
-from likely.app.inside_tables import FORMS, Words
-from likely.app.tables import Grid, Values, csv_text, svg
-from likely.engine.errors import DataError
-from likely.engine.inside.looks import (
+from likely.app.cli.reports import inside_text
+from likely.app.words import inside_tables
+from likely.app.words.inside_tables import FORMS, Words
+from likely.app.words.tables import Grid, Values, csv_text, svg
+from likely.engine.base.errors import DataError
+from likely.engine.inside.questions import (
     Ablation,
     Accuracy,
     Attribution,

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.evaluation_jobs import EvaluationJobs
-from likely.app.jobs import ModelJobs, TrainingJobs
-from likely.app.ladder_jobs import LadderJobs, ReadLadder, WriteLadder, table_of
-from likely.app.local_evaluator import LocalEvaluator
-from likely.app.local_trainer import LocalTrainer
-from likely.app.looks import Inside, question
-from likely.app.model_provider import LocalModelProvider
-from likely.app.scoreboard import Scoreboard
-from likely.app.worker import WORKED
-from likely.engine.adapters.config import Config, configure
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Prefilled
-from likely.engine.errors import DataError, Interrupted, LikelyError, ParameterError
-from likely.engine.prompt import Prompt
-from likely.engine.tune.control import Compare, Compared, Ended, Paused, Stepped, TrainControl
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.evaluation_jobs import EvaluationJobs
+from likely.app.jobs.interpretability import Inside, question
+from likely.app.jobs.jobs import ModelJobs, TrainingJobs
+from likely.app.jobs.local_evaluator import LocalEvaluator
+from likely.app.jobs.local_trainer import LocalTrainer
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.scaling_jobs import ReadSweep, SweepJobs, WriteSweep, table_of
+from likely.app.jobs.worker import WORKED
+from likely.app.results.scoreboard import Scoreboard
+from likely.engine.base.errors import DataError, Interrupted, LikelyError, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Prefilled
+from likely.engine.decode.prompt import Prompt
+from likely.engine.train.control import Compare, Compared, Ended, Paused, Stepped, TrainControl
+from likely.engine.weights.adapters.config import Config, configure
 from likely.metal import mx
 from tests.app.results import fill
 from tests.engine import tiny
@@ -285,10 +285,10 @@ def test_a_ladder_is_read_and_written(tmp_path: Path) -> None:
     for n in (1e6, 3e6, 1e7, 3e7):
         table += [f"{n},{d},{1.7 + 400 / n**0.34 + 410 / d**0.28}" for d in (1e8, 3e8, 1e9, 3e9)]
     (tmp_path / "runs.csv").write_text("\n".join(table))
-    made = LadderJobs()
-    (read,) = run(made, ReadLadder(tmp_path))
+    made = SweepJobs()
+    (read,) = run(made, ReadSweep(tmp_path))
     assert read.path == tmp_path and read.rate is None and table_of(tmp_path / "x.csv") == tmp_path / "x.csv"
     svg, page = tmp_path / "a.svg", tmp_path / "a.html"
-    assert run(made, WriteLadder(read, svg, page)) == [page]
+    assert run(made, WriteSweep(read, svg, page)) == [page]
     assert svg.read_text().startswith("<svg") and "<html" in page.read_text()
     made.close()

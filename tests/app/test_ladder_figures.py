@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from likely.app import ladder_figures
-from likely.app.ladder_figures import Axes, bought, short
-from likely.engine.scaling.forecast import Purchase
+from likely.app.results import scaling_figures
+from likely.app.results.scaling_figures import Axes, bought, short
+from likely.engine.measure.scaling.forecast import Purchase
 from tests.app.ladders import BARE, REPORT, RUNS
 
 AXES = Axes("Title <1>", (10.0, 1000.0), (1.0, 5.0), "along & across")
 
 
 def test_a_page_has_all_that_was_found() -> None:
-    page = ladder_figures.page("plays & <more>", REPORT, 1e9)
+    page = scaling_figures.page("plays & <more>", REPORT, 1e9)
     assert "<h1>plays &amp; &lt;more&gt;</h1>" in page
     for name, (low, high) in REPORT.intervals.items():
         assert f"{low:.4g}" in page and f"{high:.4g}" in page, name
@@ -27,10 +27,10 @@ def test_a_page_has_all_that_was_found() -> None:
     assert len(bought) >= 4
     for n, k, d, m, loss in bought:  # what a time buys is on the law
         assert float(loss) == pytest.approx(REPORT.fitted.law.loss(float(n) * size[k], float(d) * size[m]), abs=0.003)
-    assert page.count("<svg") == len(ladder_figures.PICTURES) and page.count("<svg") == page.count("</svg>")
+    assert page.count("<svg") == len(scaling_figures.PICTURES) and page.count("<svg") == page.count("</svg>")
     for run in range(len(RUNS.loss)):  # each with its numbers, in the pictures that have runs
         assert page.count(f"loss {RUNS.loss[run]:.4g}") + page.count(f"{RUNS.loss[run]:.3f}") >= 1, run
-    bare = ladder_figures.page("bare", BARE, None)
+    bare = scaling_figures.page("bare", BARE, None)
     assert bare.count("<svg") == page.count("<svg") and "<li>row" not in bare and "nan" not in bare.lower()
 
 
@@ -41,7 +41,7 @@ def test_what_is_open_or_without_times_is_said_so() -> None:
     )
     words = "1 k parameters on 40 tokens, loss 2.000, open: 12.3 times the largest run"
     assert bought(Purchase(1e9, 12.345, 1e3, 40, 2.0, None)) == words
-    assert "15 min" not in ladder_figures.svg(REPORT, None)
+    assert "15 min" not in scaling_figures.svg(REPORT, None)
 
 
 def test_a_number_is_three_digits_and_a_letter() -> None:
@@ -79,5 +79,5 @@ def test_an_area_stays_in_the_frame() -> None:
 def test_residuals_of_runs_on_the_law_have_a_scale_too() -> None:
     told = REPORT.fitted.law.loss(RUNS.parameters, RUNS.tokens)
     exact = replace(REPORT, fitted=replace(REPORT.fitted, runs=replace(RUNS, loss=told)))
-    drawn = ladder_figures.PICTURES[2](exact)("")
+    drawn = scaling_figures.PICTURES[2](exact)("")
     assert drawn.count('cy="162.0"') == 8 and ">1e-06<" in drawn

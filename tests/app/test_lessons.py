@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.lessons import course, guessed_law, marking
+from likely.app.lessons import course, guessed_distribution, marking
 from likely.app.lessons.chapter import Chapter, read
 from likely.app.lessons.expression import ExpressionError, value
 from likely.app.lessons.lesson import Lesson
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.app.lessons.tutor import Tutor
-from likely.engine.errors import DataError, ParameterError
+from likely.engine.base.errors import DataError, ParameterError
 
 CHAPTERS = course.read().chapters
 SEEN = {  # numbers that a view measures
@@ -226,7 +226,7 @@ WORDS = {"rain": 5, "sun": 7, ",": 2}
     ],
 )  # fmt: skip
 def test_a_guessed_law_gives_what_is_left_to_all_others(said: str, shares: dict[int, float]) -> None:
-    law = guessed_law.read(said, WORDS.get, 10)
+    law = guessed_distribution.read(said, WORDS.get, 10)
     rest = Fraction(100) - sum(Fraction(str(share)) for share in shares.values())
     wanted = [Fraction(str(shares[i])) if i in shares else rest / (10 - len(shares)) for i in range(10)]
     assert [law.p(i) for i in range(10)] == pytest.approx([float(share / 100) for share in wanted], rel=1e-9)
@@ -245,4 +245,4 @@ def test_a_guessed_law_gives_what_is_left_to_all_others(said: str, shares: dict[
 )  # fmt: skip
 def test_a_guess_that_is_none_is_refused(said: str, words: str) -> None:
     with pytest.raises(ParameterError, match=re.escape(words)):
-        guessed_law.read(said, WORDS.get, 10)
+        guessed_distribution.read(said, WORDS.get, 10)

@@ -5,19 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app import calls
-from likely.app.model_provider import LoadedModel, opening
-from likely.app.requests import Progressed
-from likely.engine.adapters import adapters, lora, sites
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
+from likely.app.jobs import calls
+from likely.app.jobs.model_provider import LoadedModel, opening
+from likely.app.jobs.requests import Progressed
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
 from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
-from likely.engine.errors import ParameterError
 from likely.engine.inside import steering
-from likely.engine.quantize import Settings, widths
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import Unmasking
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.weights.adapters import adapters, lora, sites
+from likely.engine.weights.quantize import Settings, widths
 from likely.metal import mx
 from tests.engine import tiny
 
@@ -82,7 +82,7 @@ def test_the_next_token_of_a_run_is_the_adapted_models(plain: LoadedModel, tmp_p
 
     def drawn(change_at: int | None) -> list[int]:
         tokens: list[int] = []
-        for event in plain.generate([1, 2, 3], RunControl(Recipe(greedy=True)), max_tokens=12):
+        for event in plain.generate([1, 2, 3], RunControl(SamplingConfig(greedy=True)), max_tokens=12):
             if isinstance(event, Emitted):
                 tokens.append(event.step.token)
                 if len(tokens) == change_at:

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.model_provider import LoadedModel, LocalModelProvider, loaded
-from likely.engine import preferences
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.decode.strategies import parse
-from likely.engine.errors import CheckpointError, ConfigError, ContextOverflow, ParameterError
-from likely.engine.pieces import whole
-from likely.engine.session import Session
-from likely.engine.sources import store
-from likely.engine.sources.checkpoint import load
+from likely.app.jobs.model_provider import LoadedModel, LocalModelProvider, loaded
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import CheckpointError, ConfigError, ContextOverflow, ParameterError
+from likely.engine.base.files import preferences
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import parse
+from likely.engine.weights.sources import store
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
-from likely.models.rope_scaling import RopeScaling
+from likely.models.configuration.rope_scaling import RopeScaling
 from tests.engine import tiny
 from tests.engine.test_native import CONFIG, needs_rounding
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.preflight import Host, checks, hidden, inspect
+from likely.app.results.preflight import Host, checks, hidden, inspect
 
 ROOT = Path(__file__).parents[2]
 MAC = Host("Darwin", "arm64", True, "15.1", (3, 13, 1), "/opt/homebrew/bin/python3")
@@ -63,5 +63,7 @@ def test_the_files_that_macos_has_hidden_are_found(tmp_path: Path, monkeypatch: 
 
 
 def test_it_runs_by_a_bare_python_before_anything_is_installed() -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", "app/preflight.py"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "app/results/preflight.py"], cwd=ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

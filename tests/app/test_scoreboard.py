@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from likely.app import differing
-from likely.app.cli.eval_output import number
-from likely.app.differing import AdaptedModel, DifferingItem, ModelAnswer, detail
-from likely.app.evaluations import Evaluation, Evaluations
-from likely.app.report import page, write
-from likely.app.scoreboard import Scoreboard, ScoreKeeper, half, left_s
-from likely.app.task_sources import sources
-from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.tasks import Result
-from likely.engine.statistics.estimates import Estimate
+from likely.app.cli.evaluation.eval_output import number
+from likely.app.results import disagreements
+from likely.app.results.disagreements import AdaptedModel, DifferingItem, ModelAnswer, detail
+from likely.app.results.report import page, write
+from likely.app.results.scoreboard import Scoreboard, ScoreKeeper, half, left_s
+from likely.app.results.task_sources import sources
+from likely.app.store.evaluations import Evaluation, Evaluations
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.measure.evaluate.figures.figures import Tally
+from likely.engine.measure.evaluate.tasks.tasks import Result
 from tests.app.results import asked, evaluation, fill, store_in
 
 HERE = Path("nowhere")
@@ -84,7 +84,7 @@ def test_time_that_is_left_is_at_the_pace_since_the_beginning() -> None:
 # -- items on which two differ ---------------------------------------------------------------------------------------
 
 
-def look(store: Evaluations, *names: str, task: str = "choose") -> differing.TaskDetail:
+def look(store: Evaluations, *names: str, task: str = "choose") -> disagreements.TaskDetail:
     made = keeper(store)
     return detail(store, [made.evaluations[task, name] for name in names], [made.tallies[task, name] for name in names])
 

@@ -7,24 +7,24 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.jobs import ModelJobs
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.model_provider import LocalModelProvider
-from likely.app.session_inside import PART, SessionInside, spans, without
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine import arrays
-from likely.engine.adapters import adapters, lora
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import ParameterError
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.jobs.jobs import ModelJobs
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.session_inside import PART, SessionInside, spans, without
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
 from likely.engine.inside import heads, lens, tuned_lens
 from likely.engine.inside.embeddings import EmbeddingTable
 from likely.engine.inside.subject import InspectedText
-from likely.engine.posterior import fit
-from likely.engine.prompt import Prompt
-from likely.engine.sources.checkpoint import load
+from likely.engine.train.posterior import fit
+from likely.engine.weights.adapters import adapters, lora
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.attach.test_stack import write

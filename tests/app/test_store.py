@@ -10,24 +10,24 @@ from threading import Barrier, Timer
 import numpy as np
 import pytest
 
-from likely.app.store import Store
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Stats
-from likely.engine.errors import DataError
-from likely.engine.tools.told import CallField, ToolChoice
-from likely.engine.tools.tool import ToolLaw
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import Temperature, TopP
+from likely.app.store.store import Store
+from likely.engine.base.errors import DataError
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.chat.tools.tool import ToolDistribution
+from likely.engine.chat.tools.tool_prompt import CallField, ToolChoice
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Pruned, Stats
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import Temperature, TopP
 from tests.support.everyday import everyday
 from tests.support.limits import file_size_limit
 
-LAW = ToolLaw((("add", 0.25), ("sub", 0.5)), 0.125, 0.0625, 0.0625, 9)
+LAW = ToolDistribution((("add", 0.25), ("sub", 0.5)), 0.125, 0.0625, 0.0625, 9)
 CHOICE = ToolChoice(LAW, 2, (("add", (CallField("a", "3", (3, 4), -0.75),)), ("sub", ())))
-RECIPE = Recipe((TopP(0.9), Temperature(0.7)))
+RECIPE = SamplingConfig((TopP(0.9), Temperature(0.7)))
 
 
-def step(i: int, recipe: Recipe = RECIPE) -> TokenStep:
+def step(i: int, recipe: SamplingConfig = RECIPE) -> TokenStep:
     raw = np.random.default_rng(i).normal(0, 3, 1000).astype(np.float32)
     found = observe(raw, i % 1000, recipe=recipe, position=i)
     return replace(found, piece=f" w{i}".encode(), text=f" w{i}", elapsed_s=i / 10)

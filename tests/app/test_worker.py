@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.jobs import ModelJobs
-from likely.app.worker import Closed, Failed, Tell, Worker, worked
-from likely.engine.errors import DataError, OutOfMemory
-from likely.engine.pieces import whole
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.jobs import ModelJobs
+from likely.app.jobs.worker import Closed, Failed, Tell, Worker, worked
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import DataError, OutOfMemory
 from tests.support.model import ScriptedEngine, ScriptedShop
 from tests.support.worker import HeardWorker
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.evaluations import Evaluations
-from likely.engine.home import home
-from likely.engine.sources.checkpoint import load
+from likely.app.store.evaluations import Evaluations
+from likely.engine.base.files.home import home
+from likely.engine.weights.sources.checkpoint import load
 from tests.cli.conftest import Likely, random_model
 from tests.engine.attach.test_stack import CONFIG, write
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from likely.app import awake, local_trainer
-from likely.engine.adapters.config import configure
-from likely.engine.sources.fetch.progress import silent
-from likely.engine.tune.control import TrainControl
+from likely.app.jobs import local_trainer
+from likely.app.results import awake
+from likely.engine.train.control import TrainControl
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.sources.fetch.progress import silent
 from tests.cli.conftest import Likely
 from tests.processes import ROOT
 
@@ -47,7 +48,7 @@ def test_sleep_is_held_off_while_the_block_runs(log: Path) -> None:
 
 KILLED = """
 import os, signal, subprocess, sys
-from likely.app import awake
+from likely.app.results import awake
 plain = subprocess.Popen
 subprocess.Popen = lambda command, stdin, **_: plain(["sh", "-c", "cat; echo let go >&2"], stdin=stdin)
 sys.platform = "darwin"

@@ -19,11 +19,11 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely as program
-from likely.engine.adapters.config import Config
-from likely.engine.presets import PARAMETERS
-from likely.engine.pretrain.config import PretrainConfig
-from likely.engine.trace.unmasking import Unmasking
-from likely.engine.transforms import TRANSFORMS
+from likely.engine.sampling.presets import PARAMETERS
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.sampling.transforms import TRANSFORMS
+from likely.engine.train.pretrain.config import PretrainConfig
+from likely.engine.weights.adapters.config import Config
 from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 from tests.engine.pretrain import texts

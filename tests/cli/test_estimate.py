@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from likely.app.cli import estimate, posterior, tune
+from likely.app.cli.commands import estimate, posterior, tune
 from tests.cli.conftest import random_model
 from tests.engine.synth.makers import write_rows
 

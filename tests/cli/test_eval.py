@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.heat import CONTROL
-from likely.engine.evaluate.variations import Variation, order
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.statistics.measures import measure
+from likely.app.words.heat import CONTROL
+from likely.engine.base.statistics.measures import measure
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.tasks.variations import Variation, order
+from likely.engine.weights.sources.checkpoint import load
 from tests.cli.conftest import Ended, Likely
 from tests.engine import tiny
 from tests.engine.test_native import CONFIG, needs_rounding

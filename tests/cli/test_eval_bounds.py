@@ -11,7 +11,7 @@ import pytest
 
 from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
-from likely.engine.sources.checkpoint import load
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny

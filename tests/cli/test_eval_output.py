@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from likely.app.cli.eval_output import number, say, sentence, show, span
-from likely.app.evaluations import Evaluation, Evaluations
-from likely.app.scoreboard import Score
-from likely.app.units import finite
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.figures import ComparedMeasure
-from likely.engine.evaluate.tasks import Problem
-from likely.engine.statistics.estimates import Change, Estimate
+from likely.app.cli.evaluation.eval_output import number, say, sentence, show, span
+from likely.app.results.scoreboard import Score
+from likely.app.store.evaluations import Evaluation, Evaluations
+from likely.app.words.units import finite
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.estimates import Change, Estimate
+from likely.engine.measure.evaluate.figures.figures import ComparedMeasure
+from likely.engine.measure.evaluate.tasks.tasks import Problem
 from tests.app.results import evaluation, fill, store_in
 
 FOUND = Estimate(0.5, 0.1, 9, n=10)

@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from likely.app.cli import likely as program
+from likely.engine.base.errors import ContextOverflow, LikelyError, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.diffusion.infilling import lone_space, pieces
-from likely.engine.errors import ContextOverflow, LikelyError, ParameterError
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace import file
-from likely.engine.trace.unmasking import Unmasking
-from likely.engine.tune.samples import text_end
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.train.data.samples import text_end
+from likely.engine.weights.sources.checkpoint import load
 from tests.cli.conftest import random_model
 from tests.engine import tiny
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app import heat
-from likely.engine.trace import file
+from likely.app.words import heat
+from likely.engine.sampling.trace import file
 from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
@@ -87,7 +87,8 @@ def test_a_terminal_gets_the_programs_own_colours_alone() -> None:
         assert not MOVES.search(heat.harmless(painted + evil).replace(painted, ""))
         assert heat.harmless(f"{evil}{painted}").endswith(painted)
     assert (
-        heat.one_line("a\nb\tc" + CLIPBOARD) == "a b c␛]52;c;aGk=␇" and len(heat.one_line("x" * 9999)) <= heat.LONGEST
+        heat.sanitize_line("a\nb\tc" + CLIPBOARD) == "a b c␛]52;c;aGk=␇"
+        and len(heat.sanitize_line("x" * 9999)) <= heat.LONGEST
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any
 import click
 import pytest
 
-from likely.app import preflight
-from likely.app.cli import bench, doctor, quantize
-from likely.app.cli.opening import Progress, check_place, read_text, weighed_adapter
-from likely.engine.bench import Bench, Growth, Rate
-from likely.engine.errors import DataError
-from likely.engine.statistics.estimates import Estimate
+from likely.app.cli.commands import bench, doctor, quantize
+from likely.app.cli.options.opening import Progress, check_place, read_text, weighed_adapter
+from likely.app.results import preflight
+from likely.engine.base.errors import DataError
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.decode.bench import Bench, Growth, Rate
 from likely.metal import tuning_cache
 from tests.cli.conftest import Likely
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from likely.app.cli import choosing
-from likely.engine import preferences
-from likely.engine.home import home
-from likely.engine.made import ADAPTER, note
-from likely.engine.sources import store
-from likely.engine.sources.fetch import catalogue
+from likely.app.cli.options import choosing
+from likely.engine.base.files import preferences
+from likely.engine.base.files.artifacts import ADAPTER, note
+from likely.engine.base.files.home import home
+from likely.engine.weights.sources import store
+from likely.engine.weights.sources.fetch import catalogue
 from tests.cli.conftest import Likely, random_model
 from tests.engine import hub_server
 

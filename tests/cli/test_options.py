@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from likely.app.cli import VERBS, rules
+from likely.app.cli import VERBS
 from likely.app.cli import likely as program
+from likely.app.cli.options import rules
 from tests.cli.conftest import Likely
 
 WRONG = """

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import likely.models as models
-from likely.engine.adapters import adapters, lora
-from likely.engine.adapters.sites import choose, sites
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.home import expanded, home
-from likely.engine.tune import data
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.files.home import expanded, home
+from likely.engine.train.data import data
+from likely.engine.weights.adapters import adapters, lora
+from likely.engine.weights.adapters.sites import choose, sites
 from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine import tiny
@@ -59,7 +59,8 @@ def test_an_unknown_user_is_told_what_to_set(tmp_path: Path) -> None:
     """With no entry in the list of users and no HOME, as a container may have it."""
     code = (
         "import os, sys; sys.argv = ['likely', 'models']; from likely.app.cli import main\n"
-        "import likely.app.cli.models, likely.app.cli.rules, likely.engine.sources.store\nos.setuid(54321); main()"
+        "import likely.app.cli.commands.models, likely.app.cli.options.rules\n"
+        "import likely.engine.weights.sources.store\nos.setuid(54321); main()"
     )
     given = {name: value for name, value in os.environ.items() if not name.startswith(("LIKELY", "XDG", "HOME", "HF"))}
     done = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)

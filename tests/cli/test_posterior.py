@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from likely.app.cli import likely as program
-from likely.engine.adapters import adapters, lora, sites
-from likely.engine.errors import LikelyError
-from likely.engine.posterior import stored
-from likely.engine.sources.checkpoint import load
+from likely.engine.base.errors import LikelyError
+from likely.engine.train.posterior import stored
+from likely.engine.weights.adapters import adapters, lora, sites
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.cli.conftest import random_model
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.sources.checkpoint import load
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.cli.conftest import Likely
 from tests.engine.pretrain.texts import words

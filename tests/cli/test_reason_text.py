@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from likely.app import plain
-from likely.app.cli import problems, walks
-from likely.engine.decode.events import Done, Prefilled, Stats
-from likely.engine.reason.problems import AccuracyPoint, Flips, Gain
-from likely.engine.statistics.estimates import Change, Estimate
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.app.cli.evaluation import problems
+from likely.app.cli.generate import text_chat, walks
+from likely.engine.base.statistics.estimates import Change, Estimate
+from likely.engine.decode.loop.events import Done, Prefilled, Stats
+from likely.engine.measure.reason.problems import AccuracyPoint, Flips, Gain
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 LN2 = math.log(2)
 STATS = Stats(prompt_tokens=9, reused_tokens=4, tokens=5, prefill_s=0.25, decode_s=2.0)
@@ -22,7 +22,7 @@ STATS = Stats(prompt_tokens=9, reused_tokens=4, tokens=5, prefill_s=0.25, decode
 def step(text: str, bits: float | None = 1.0, position: int = 0, **more: Any) -> TokenStep:
     given: dict[str, Any] = {
         "logprob": None if bits is None else -bits * LN2, "logprob_after": -LN2, "entropy": 1.0, "entropy_after": 1.0,
-        "rank": 1, "kept": 1, "recipe": Recipe(), "snapshot": None, "removed_by": None,
+        "rank": 1, "kept": 1, "recipe": SamplingConfig(), "snapshot": None, "removed_by": None,
     }  # fmt: skip
     return TokenStep(ord(text[0]), text.encode(), text, position=position, **given | more)
 
@@ -80,19 +80,19 @@ def test_long_prompts_are_counted_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
     said = io.StringIO()
     said.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stderr", said)
-    plain.stream(
+    text_chat.stream(
         iter([Prefilled(9, 2048), Prefilled(9, 2049), Prefilled(2049, 2049), Done(0, "eot", STATS)]), io.StringIO()
     )
     assert said.getvalue() == "\r\x1b[Kreading 9 of 2049 tokens\r\x1b[Kreading 2049 of 2049 tokens\r\x1b[K"
 
 
 def test_a_summary_has_the_figures_of_the_answer_and_names_a_loop() -> None:
-    said = plain.summary([step("a"), step("b", 3.0)], Done(0, "eot", STATS))
+    said = text_chat.summary([step("a"), step("b", 3.0)], Done(0, "eot", STATS))
     assert said.startswith(
         "9 prompt tokens (4 reused) in 0.25 s · 5 tokens at 2.0/s · perplexity 4.00 (predicted 2 of 2"
     )
     for steps, words in (([step("a", None)] * 32, "1 token"), ([step("a"), step("b")] * 16, "2 tokens")):
-        assert plain.summary(steps, Done(0, "length", STATS)).endswith(f"repeats its last {words} without end")
+        assert text_chat.summary(steps, Done(0, "length", STATS)).endswith(f"repeats its last {words} without end")
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_a_summary_has_the_figures_of_the_answer_and_names_a_loop() -> None:
     ],
 )  # fmt: skip
 def test_a_loop_is_recognised_by_its_period_and_text_is_not(tokens: list[int], period: int) -> None:
-    assert plain.endless(tokens) == period
+    assert text_chat.endless(tokens) == period

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.cli import replaying, replaying_passes
-from likely.app.cli.replayed_text import as_object, best, spread, under
-from likely.app.cli.replaying_passes import pass_line
-from likely.engine.trace import file
-from likely.engine.trace.observe import observe
-from likely.engine.trace.record import DenoisingRecord
-from likely.engine.trace.replay import StepReplay
-from likely.engine.trace.step import Lexicon, Recipe, TokenStep
-from likely.engine.trace.trace import Trace
-from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
-from likely.engine.transforms import MinP, Snapshot, Temperature
+from likely.app.cli.generate import replaying, replaying_passes
+from likely.app.cli.generate.replayed_text import as_object, best, spread, under
+from likely.app.cli.generate.replaying_passes import pass_line
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.record import DenoisingRecord
+from likely.engine.sampling.trace.replay import StepReplay
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep, TokenStrings
+from likely.engine.sampling.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking
+from likely.engine.sampling.transforms import MinP, Snapshot, Temperature
 
 LN2 = math.log(2)
 PIECES = (b"The", b" cat", b"\n", b"\x1b[31m", b" a word that is longer than the table has room for it", b"")
@@ -34,14 +34,14 @@ def step(token: int, bits: float | None, position: int = 0, **more: Any) -> Toke
     given = {
         "logprob": None if bits is None else -bits * LN2, "logprob_after": -LN2,
         "entropy": None if bits is None else 1.5 * LN2,
-        "entropy_after": 1.0, "rank": 7, "kept": 3, "recipe": Recipe(), "snapshot": SNAPSHOT,
+        "entropy_after": 1.0, "rank": 7, "kept": 3, "recipe": SamplingConfig(), "snapshot": SNAPSHOT,
         "removed_by": np.array([-1, -1, 0, 0], np.int8),
     }  # fmt: skip
     return TokenStep(token, PIECES[token], PIECES[token].decode(), position=position, **given | more)
 
 
-LEXICON = Lexicon(dict(enumerate(PIECES)), frozenset({5}))
-RECIPE = Recipe((Temperature(0.5), MinP(0.1)))
+LEXICON = TokenStrings(dict(enumerate(PIECES)), frozenset({5}))
+RECIPE = SamplingConfig((Temperature(0.5), MinP(0.1)))
 RUN = Trace(
     "tiny", "w", {}, 3, (0,), (step(1, 1.0, 1), step(2, 2.0, 2, logprob_after=None), step(4, 8.0, 3)), lexicon=LEXICON
 )
@@ -53,7 +53,7 @@ SHARES = np.array([0.5, 0.3, 0.1, 0.06, 0.03, 0.01])
 def drawn(token: int, position: int) -> TokenStep:
     """As it is observed where the six tokens have these shares."""
     raw = np.log(SHARES).astype(np.float32)
-    seen = observe(raw, token, after=raw, recipe=Recipe(), position=position)
+    seen = observe(raw, token, after=raw, recipe=SamplingConfig(), position=position)
     return replace(seen, piece=PIECES[token], text=PIECES[token].decode())
 
 
@@ -120,10 +120,10 @@ PASSES = (
 def test_passes_are_shown_with_their_canvas(capsys: Captured) -> None:
     record = DenoisingRecord(MASK, 1, Unmasking(), PASSES)
     run = replace(RUN, prompt=(0, MASK, MASK), denoising=record, steps=record.steps)
-    replaying_passes.show_passes(run, Recipe(), "", as_json=False, answer={})
+    replaying_passes.show_passes(run, SamplingConfig(), "", as_json=False, answer={})
     said = capsys.readouterr().out
     assert said.startswith("tiny · seed 3 · 3 tokens in 2 passes") and said.count("░") == 1 and " was " in said
-    replaying_passes.show_passes(run, Recipe(), "", as_json=True, answer={"answer": 2})
+    replaying_passes.show_passes(run, SamplingConfig(), "", as_json=True, answer={"answer": 2})
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(line["answer"], line["pass"], line.get("position"), "open" in line) for line in lines] == [
         (2, 1, 1, False), (2, 1, None, True), (2, 2, 2, False), (2, 2, 1, False), (2, 2, None, True),

@@ -15,11 +15,12 @@ import click
 import numpy as np
 import pytest
 
-from likely.app import cli, system_prompts
-from likely.app.cli.sampling import MAX_TOKENS
-from likely.engine.trace.file import load, save
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Temperature
+from likely.app import cli
+from likely.app.cli.options.sampling import MAX_TOKENS
+from likely.app.store import system_prompts
+from likely.engine.sampling.trace.file import load, save
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Temperature
 from tests.cli.conftest import Likely
 from tests.engine import tiny
 from tests.support import bigram
@@ -185,7 +186,7 @@ def test_a_trace_is_saved_and_shown_again_under_other_parameters(likely: Likely,
         assert was["recipe"]["transforms"] == [{"transform": "Temperature", "temperature": 0.9}]
         assert again["recipe"] == was["recipe"]
     (trace,) = load(path)
-    cold = Recipe((Temperature(0.5),))
+    cold = SamplingConfig((Temperature(0.5),))
     moved = replace(trace, steps=(*trace.steps[:2], *(replace(step, recipe=cold) for step in trace.steps[2:])))
     save([moved], path)
     lines = likely("run", "--replay", str(path))[1].splitlines()
@@ -314,7 +315,7 @@ def test_an_answer_imports_nothing_that_others_need(tmp_path: Path) -> None:
     heavy |= {"regex", "asyncio", "concurrent.futures", "logging", "sqlite3", "ssl", "tempfile"}
     heavy |= {f"likely.engine.{name}" for name in ("diffusion", "tune", "inside", "answers", "tools")}
     heavy |= {f"likely.engine.decode.{name}" for name in ("beam", "combine", "exact", "kernel_draw", "power")}
-    heavy |= {f"likely.metal.{name}" for name in ("metal_attention", "vocab")} | {"likely.app.cli.tooled"}
+    heavy |= {f"likely.metal.{name}" for name in ("metal_attention", "vocab")} | {"likely.app.cli.generate.tooled"}
     code = (
         "import atexit, sys; from likely.app.__main__ import main; "
         f"atexit.register(lambda: print('\\n', sorted({heavy} & set(sys.modules)), file=sys.stderr)); main()"

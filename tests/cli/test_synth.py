@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from likely.app.cli import estimate_text, synth
-from likely.app.cli.estimate_text import CurveReport
-from likely.app.cli.synth_text import (
+from likely.app.cli.commands import synth
+from likely.app.cli.reports import estimate_text
+from likely.app.cli.reports.estimate_text import CurveReport
+from likely.app.cli.reports.synth_text import (
     arm_line,
     arm_object,
     generation_line,
@@ -22,13 +23,13 @@ from likely.app.cli.synth_text import (
     report_lines,
     report_object,
 )
-from likely.engine.estimate.bounds import RiskBound
-from likely.engine.estimate.curve import CurveForecast, HeldOutSize, LearningCurve
-from likely.engine.estimate.ladder import LadderRung
-from likely.engine.statistics.estimates import Change, Estimate
-from likely.engine.synth.collapse import Generation
-from likely.engine.synth.report import GridCoverage, RowsReport
-from likely.engine.synth.training import Arm
+from likely.engine.base.statistics.estimates import Change, Estimate
+from likely.engine.measure.estimate.bounds import RiskBound
+from likely.engine.measure.estimate.curve import CurveForecast, HeldOutSize, LearningCurve
+from likely.engine.measure.estimate.ladder import LadderRung
+from likely.engine.measure.synth.collapse import Generation
+from likely.engine.measure.synth.report import GridCoverage, RowsReport
+from likely.engine.measure.synth.training import Arm
 from tests.cli.conftest import random_model
 from tests.engine.synth.makers import rows_of, write_rows
 
@@ -91,7 +92,7 @@ def aside(folder: Path) -> list[dict[str, Any]]:
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    from likely.engine.errors import LikelyError
+    from likely.engine.base.errors import LikelyError
 
     for text, line in (
         ("sed = 1", "unknown option sed; did you mean seed?"),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.adapters import adapters, lora
-from likely.engine.adapters.sites import choose, sites
-from likely.engine.lock import claimed, locked
-from likely.engine.sources.checkpoint import load
-from likely.engine.tune import state
+from likely.engine.base.files.lock import claimed, locked
+from likely.engine.train.run import state
+from likely.engine.weights.adapters import adapters, lora
+from likely.engine.weights.adapters.sites import choose, sites
+from likely.engine.weights.sources.checkpoint import load
 from tests.cli.conftest import Likely, random_model
 from tests.endtoend.test_interruption import MAIN
 from tests.engine.pretrain import texts

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.trace.file import load
+from likely.engine.sampling.trace.file import load
 from tests.cli.conftest import Likely
 from tests.support import bigram
 from tests.support.bigram import EOS

@@ -15,17 +15,17 @@ from typing import Any
 
 import pytest
 
-from likely.app.cli import tune_search
-from likely.app.cli.training import follow, leave
-from likely.app.training_command import out_of
-from likely.app.training_kind import KINDS, PRETRAIN, REWARD, TUNE, chat_with, kind_of, look_at
-from likely.app.training_plan import duration, outcome
-from likely.engine.adapters.config import FLOOR, Config
-from likely.engine.errors import LikelyError
-from likely.engine.estimate.search import SearchPoint, SearchResult
-from likely.engine.pretrain.config import PretrainConfig
-from likely.engine.statistics.estimates import Estimate
-from likely.engine.tune.control import Ended, Stepped, Validated
+from likely.app.cli.options.training import follow, leave
+from likely.app.cli.reports import tune_search
+from likely.app.results.training_command import out_of
+from likely.app.results.training_kind import KINDS, PRETRAIN, REWARD, TUNE, chat_with, kind_of, look_at
+from likely.app.results.training_plan import duration, outcome
+from likely.engine.base.errors import LikelyError
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.measure.estimate.search import SearchPoint, SearchResult
+from likely.engine.train.control import Ended, Stepped, Validated
+from likely.engine.train.pretrain.config import PretrainConfig
+from likely.engine.weights.adapters.config import FLOOR, Config
 from likely.metal import mx
 from tests.cli.conftest import Likely, random_model
 from tests.engine.tiny import MOE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.home import home
+from likely.engine.base.files.home import home
 from tests.support.tmux import Tmux
 
 ROOT = Path(__file__).parents[2]

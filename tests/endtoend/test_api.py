@@ -20,7 +20,7 @@ from IPython.core.formatters import HTMLFormatter
 
 import likely
 from likely.app.cli import likely as verbs
-from likely.engine.decode.sample import Sample
+from likely.engine.decode.sampled.sample import Sample
 from tests.serve.served import write_model
 
 ABOUT = "abab"

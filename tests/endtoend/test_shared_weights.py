@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.jobs import ModelJobs, TrainingJobs
-from likely.app.local_trainer import LocalTrainer
-from likely.app.model_provider import LocalModelProvider
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.adapters.config import Config, configure
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.prompt import Prompt
-from likely.engine.tune.control import Ended, Stepped, TrainControl
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.jobs import ModelJobs, TrainingJobs
+from likely.app.jobs.local_trainer import LocalTrainer
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.prompt import Prompt
+from likely.engine.train.control import Ended, Stepped, TrainControl
+from likely.engine.weights.adapters.config import Config, configure
 from likely.metal import mx
 from tests.engine import tiny
 

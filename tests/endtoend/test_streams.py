@@ -30,7 +30,7 @@ def test_full_output_is_one_line(tmp_path: Path, buffered: str) -> None:
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_what_is_said_beside_an_answer_does_not_cost_it(tmp_path: Path) -> None:
     said = "click.echo('aside', err=True); click.echo('answer')"
-    code = f"import click; from likely.app.cli import streams; streams.settle(); {said}"
+    code = f"import click; from likely.app.cli.generate import streams; streams.settle(); {said}"
     assert shell(f'{sys.executable} -c "{code}" 2> /dev/full', tmp_path) == (0, "answer\n", "")
 
 
@@ -44,7 +44,7 @@ def test_closed_streams_are_empty(tmp_path: Path) -> None:
 
 def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     said = "file = open('kept', 'w'); print('stray'); file.write('own')"
-    code = f"from likely.app.cli import streams; streams.settle(); {said}"
+    code = f"from likely.app.cli.generate import streams; streams.settle(); {said}"
     assert shell(f'cd {tmp_path} && {sys.executable} -c "{code}" >&-', tmp_path, PYTHONPATH=os.getcwd())[0] == 0
     assert (tmp_path / "kept").read_text() == "own"
 
@@ -61,6 +61,9 @@ def test_as_many_files_may_be_open_as_on_linux_where_a_shell_allows_few(tmp_path
 
 @pytest.mark.parametrize(("encoding", "out"), [("ascii", "é€\\udcff\n".encode()), ("latin-1", b"\xe9\\u20ac\\udcff\n")])
 def test_an_encoding_of_few_letters_takes_any_text(tmp_path: Path, encoding: str, out: bytes) -> None:
-    code = "import sys, likely.app.cli; likely.app.cli.streams.settle(); sys.stdout.write('\\xe9\\u20ac\\udcff\\n')"
+    code = (
+        "import sys; from likely.app.cli.generate import streams; streams.settle(); "
+        "sys.stdout.write('\\xe9\\u20ac\\udcff\\n')"
+    )
     given = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": encoding}
     assert subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, check=True).stdout == out

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
-from likely.engine.conversation import Conversation
-from likely.engine.errors import LikelyError
+from likely.app.store.store import Store
+from likely.engine.base.errors import LikelyError
+from likely.engine.chat.conversation import Conversation
 from tests.support import tmux
 from tests.support.tmux import Tmux
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.prompt import Prompt
-from likely.engine.tools.tool import ToolCall
+from likely.engine.chat.tools.tool import ToolCall
+from likely.engine.decode.prompt import Prompt
 from tests.processes import ROOT
 from tests.support import thinkers, tmux
 from tests.support.thinkers import Thinker

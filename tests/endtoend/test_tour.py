@@ -26,7 +26,7 @@ TOUR = (ROOT / "docs" / "tour.md").read_text()
 LINE = re.compile(r"^\| `([^`]+)` \| `([^`]+)` \|", re.MULTILINE)
 WAYS = {way.partition("\n")[0].split()[1].strip(","): LINE.findall(way) for way in TOUR.split("\n## ")[1:]}
 MOST_WRAPS = 8
-SHOWN = ("app/tui/widgets/rows.py", "TranscriptRows.extend")  # the end of a token's way
+SHOWN = ("app/tui/widgets/transcript/rows.py", "TranscriptRows.extend")  # the end of a token's way
 
 
 class Journey:

@@ -6,7 +6,7 @@ from typing import Any
 
 import regex
 
-from likely.engine.tokenizer.vocabulary import BYTE_LEVEL
+from likely.engine.text.tokenizer.vocabulary import BYTE_LEVEL
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CHARACTER = {byte: character for character, byte in BYTE_LEVEL.items()}

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.cli.bench import block, table
-from likely.engine.bench import Rate, plot, run, timed
-from likely.engine.errors import ParameterError
-from likely.engine.mlx_lm_baseline import MlxLm
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.model_info import describe
+from likely.app.cli.commands.bench import block, table
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.bench import Rate, plot, run, timed
+from likely.engine.decode.session import Session
+from likely.engine.weights.mlx_lm_baseline import MlxLm
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.model_info import describe
 from likely.metal import mx
-from likely.models.compiled import CompiledStep
+from likely.models.native_path.compiled import CompiledStep
 from tests.engine.tiny import LLAMA, weights, write_folder
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.watch.child_server import ChildServer
-from likely.engine import child_python
-from likely.engine.answers import mathematics
-from likely.engine.sandbox import process
-from likely.engine.sources.fetch.catalogue import Package
-from likely.engine.sources.fetch.package import fetch_package
-from likely.engine.sources.fetch.progress import silent
-from likely.engine.tokenizer.template import ChatTemplate
+from likely.app.serve.watch.child_server import ChildServer
+from likely.engine.base.concurrency import child_python
+from likely.engine.base.sandbox import process
+from likely.engine.decode.answers import mathematics
+from likely.engine.text.tokenizer.template import ChatTemplate
+from likely.engine.weights.sources.fetch.catalogue import Package
+from likely.engine.weights.sources.fetch.package import fetch_package
+from likely.engine.weights.sources.fetch.progress import silent
 from tests.engine import index_server
 from tests.serve.served import write_model
 from tests.serve.test_server import until

@@ -10,39 +10,40 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from likely.app.cli import doctor
-from likely.engine import arrays
-from likely.engine.adapters import adapters, lora
-from likely.engine.adapters.config import configure
-from likely.engine.attach.stack import Stack
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.decode.guessing import Drafting, NGram
-from likely.engine.decode.strategies import parse
-from likely.engine.errors import CheckpointError, ConfigError, DataError
-from likely.engine.evaluate import activation_rounding
-from likely.engine.evaluate.features import mean_hidden
-from likely.engine.execution import GRAPH, NATIVE, PATHS
+from likely.app.cli.commands import doctor
+from likely.engine.base import arrays
+from likely.engine.base.errors import CheckpointError, ConfigError, DataError
+from likely.engine.base.machine.execution import GRAPH, NATIVE, PATHS
+from likely.engine.decode.drafts.prompt_lookup import Drafting, NGram
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.prefix_cache import Prefixes
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import parse
 from likely.engine.inside import steering
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.lens import lens
 from likely.engine.inside.patching import ablate
 from likely.engine.inside.subject import subject, transformer
-from likely.engine.prefix import Prefixes
-from likely.engine.quantize import Settings, quantize
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Partition, load
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Constraint, MinP, RepetitionPenalty, Temperature
-from likely.engine.tune import fusion, trainer
-from likely.engine.tune.control import Saved, Stepped, Validated
+from likely.engine.measure.evaluate.scoring import activation_rounding
+from likely.engine.measure.evaluate.scoring.features import mean_hidden
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Constraint, MinP, RepetitionPenalty, Temperature
+from likely.engine.train.attach.stack import Stack
+from likely.engine.train.control import Saved, Stepped, Validated
+from likely.engine.train.losses import fusion
+from likely.engine.train.run import trainer
+from likely.engine.weights.adapters import adapters, lora
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.quantize import Settings, quantize
+from likely.engine.weights.sources.checkpoint import Partition, load
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 from likely.metal.packed import LEVELS
 from likely.metal.packed import load as load_library
 from likely.metal.simulator import TracedFunction
-from likely.models.compiled import CompiledStep
-from likely.models.native import NativeModel
+from likely.models.native_path.compiled import CompiledStep
+from likely.models.native_path.native import NativeModel
 from likely.models.transformer import Transformer
 from tests.engine.attach.test_stack import with_posterior, write
 from tests.engine.test_native import CONFIG, GREEDY, TEXT, needs_rounding
@@ -83,7 +84,7 @@ def measures(session: Session, folder: Path) -> Any:
 
 
 def searches(session: Session, folder: Path) -> Any:
-    hot = RunControl(Recipe())
+    hot = RunControl(SamplingConfig())
     ways = ("beam 4", "diverse 4 2", "stochastic 3", "power 2")
     return [tokens(session, n=3, control=hot), *(tokens(session, strategy=parse(w), control=hot, seed=4) for w in ways)]
 
@@ -98,7 +99,7 @@ def guesses(session: Session, folder: Path) -> Any:
 
 def bound(session: Session, folder: Path) -> Any:
     constraint = Constraint("regex", "[a-f]{3,9}", start=len(REPEATING))
-    return tokens(session, control=RunControl(Recipe((constraint,), greedy=True)))
+    return tokens(session, control=RunControl(SamplingConfig((constraint,), greedy=True)))
 
 
 def kept(session: Session, folder: Path) -> Any:
@@ -330,7 +331,11 @@ def test_doctor_says_what_takes_which_path_and_what_rounding_costs(
 
 
 PROMPT = [(7 * i) % 200 for i in range(250)]
-RECIPES = [Recipe(greedy=True), Recipe((RepetitionPenalty(1.2), Temperature(1.5))), Recipe((MinP(0.1),))]
+RECIPES = [
+    SamplingConfig(greedy=True),
+    SamplingConfig((RepetitionPenalty(1.2), Temperature(1.5))),
+    SamplingConfig((MinP(0.1),)),
+]
 
 
 def session(model: Transformer, *, compiled: bool) -> Session:
@@ -340,7 +345,7 @@ def session(model: Transformer, *, compiled: bool) -> Session:
     return made
 
 
-def drawn(session: Session, recipe: Recipe, branches: int = 0, tokens: int = 12) -> dict[int, list[int]]:
+def drawn(session: Session, recipe: SamplingConfig, branches: int = 0, tokens: int = 12) -> dict[int, list[int]]:
     control, found = RunControl(recipe), dict[int, list[int]]()
     options = {"seed": 3, "max_tokens": tokens}
     for event in session.generate(PROMPT, control, n=branches or 1, **options):  # type: ignore[arg-type]
@@ -356,7 +361,7 @@ def model() -> Transformer:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("branches", [0, 3])
-def test_the_tokens_are_the_same(model: Transformer, recipe: Recipe, branches: int) -> None:
+def test_the_tokens_are_the_same(model: Transformer, recipe: SamplingConfig, branches: int) -> None:
     live = session(model, compiled=True)
     assert drawn(live, recipe, branches) == drawn(session(model, compiled=False), recipe, branches)
     assert live.pool.step.traces == (1 if branches else 2)  # all rows of a branch are new; else 250 are there, 256 fit

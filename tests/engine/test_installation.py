@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.installation import adding
+from likely.engine.base.machine.installation import adding
 
 RECEIPT = '[tool]\nrequirements = [{ name = "likely" }, { name = "pyarrow" }]\n'
 UV = ["uv", "tool", "install", "--with", "pyarrow", "--with", "rensa"]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine import json_reader
-from likely.engine.errors import DataError
-from likely.engine.journal import Journal, opened
+from likely.engine.base.errors import DataError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.journal import Journal, opened
 from tests.support.limits import file_size_limit
 
 
@@ -46,7 +46,7 @@ def test_a_journal_goes_on_where_it_stopped(tmp_path: Path) -> None:
     memory = Journal(None, {"of": 1})
     memory.add({"n": 1})
     memory.close()
-    assert memory.entries == [{"n": 1}] and json_reader.parse(json.dumps(memory.entries)) == [{"n": 1}]
+    assert memory.entries == [{"n": 1}] and foreign_json.parse(json.dumps(memory.entries)) == [{"n": 1}]
 
 
 def test_an_entry_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import CheckpointError, DataError
-from likely.engine.json_reader import DEPTH, check, parse, read
+from likely.engine.base.errors import CheckpointError, DataError
+from likely.engine.base.files.foreign_json import DEPTH, check, parse, read
 
 
 @pytest.mark.parametrize(

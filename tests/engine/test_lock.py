@@ -12,14 +12,14 @@ from threading import Thread
 
 import pytest
 
-from likely.engine import made
-from likely.engine.errors import DataError
-from likely.engine.lock import LockTaken, aside, claimed, locked, silent
+from likely.engine.base.errors import DataError
+from likely.engine.base.files import artifacts
+from likely.engine.base.files.lock import LockTaken, aside, claimed, locked, silent
 
 HELD = """
 import sys
 from pathlib import Path
-from likely.engine.lock import claimed
+from likely.engine.base.files.lock import claimed
 with claimed(Path(sys.argv[1]), "tune", "--out"):
     print("held", flush=True)
     sys.stdin.read()
@@ -104,12 +104,12 @@ def test_one_at_a_time_however_many_wait(tmp_path: Path, kind: Callable[..., Abs
 
 def test_what_is_made_at_once_is_remembered_by_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIKELY_HOME", str(tmp_path / "home"))
-    threads = [Thread(target=made.note, args=(tmp_path / f"{i}", made.ADAPTER, "base")) for i in range(16)]
+    threads = [Thread(target=artifacts.note, args=(tmp_path / f"{i}", artifacts.ADAPTER, "base")) for i in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {one.name for one in made.all()} == {f"{i}" for i in range(16)}
+    assert {one.name for one in artifacts.all()} == {f"{i}" for i in range(16)}
 
 
 def test_a_disk_that_cannot_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

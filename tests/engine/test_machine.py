@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine import machine, numerics
-from likely.engine.errors import NotFinite, ParameterError
-from likely.engine.home import home
+from likely.engine.base import numerics
+from likely.engine.base.errors import NotFinite, ParameterError
+from likely.engine.base.files.home import home
+from likely.engine.base.machine import hardware
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.sharing import cores
 
 HELD = """
 import numpy as np
-from likely.engine.machine import peak_memory
+from likely.engine.base.machine.hardware import peak_memory
 before = peak_memory()
 np.ones(200 << 17)
 print(before, peak_memory())
@@ -32,7 +33,7 @@ print(before, peak_memory())
 @pytest.mark.linux  # where a program's peak begins with that of its parent
 def test_the_peak_is_this_process_alone_and_all_of_it() -> None:
     held = np.ones(600 << 17)  # 600 MiB
-    assert machine.peak_memory() >= held.nbytes
+    assert hardware.peak_memory() >= held.nbytes
     done = subprocess.run([sys.executable, "-c", HELD], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert before < 300 << 20 and 195 << 20 < after - before < 260 << 20
@@ -51,13 +52,13 @@ ADVICE: list[tuple[dict[str, Any], float, list[str]]] = [
 def test_what_is_slow_is_said_and_how_to_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
     monkeypatch.delenv("LIKELY_METAL")
-    plain = replace(machine.inspect(), system="Linux 6", device="cpu", cores=4, blas="tuned", blas_reason="no wheel",
+    plain = replace(hardware.inspect(), system="Linux 6", device="cpu", cores=4, blas="tuned", blas_reason="no wheel",
                     threads=None)  # fmt: skip
     for facts, speed, lines in ADVICE:
-        found = machine.advice(replace(plain, **facts), speed)
+        found = hardware.advice(replace(plain, **facts), speed)
         assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
     monkeypatch.setenv("LIKELY_METAL", "0")
-    assert machine.advice(replace(plain, system="macOS 15.1"), 99.0) == ["LIKELY_METAL=0 leaves the GPU alone"]
+    assert hardware.advice(replace(plain, system="macOS 15.1"), 99.0) == ["LIKELY_METAL=0 leaves the GPU alone"]
     m5 = replace(plain, system="macOS 26.2 arm64", device="metal", chip="Apple M5 Pro")
     for tag, lines in (("15", ["built for macOS 15 and leaves this chip's neural accelerators alone"]), ("26", [])):
         info = tmp_path / tag / "mlx_metal-1.dist-info"
@@ -65,30 +66,30 @@ def test_what_is_slow_is_said_and_how_to_mend_it(tmp_path: Path, monkeypatch: py
         (info / "METADATA").write_text("Name: mlx-metal\nVersion: 1\n")
         (info / "WHEEL").write_text(f"Tag: py3-none-macosx_{tag}_0_arm64\n")
         monkeypatch.syspath_prepend(tmp_path / tag)
-        found = machine.advice(m5, 99.0)
+        found = hardware.advice(m5, 99.0)
         assert len(found) == len(lines) and all(line in told for line, told in zip(lines, found, strict=True))
         for other in ({"chip": "Apple M4"}, {"system": "macOS 26.1 arm64"}, {"system": "macOS 15.7 arm64"}):
-            assert machine.advice(replace(m5, **other), 99.0) == []
+            assert hardware.advice(replace(m5, **other), 99.0) == []
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    assert not any("busy when the program" in line for line in machine.advice(machine.inspect(), 99.0))
+    assert not any("busy when the program" in line for line in hardware.advice(hardware.inspect(), 99.0))
 
 
 def test_facts_are_those_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = machine.inspect()
+    found = hardware.inspect()
     assert found.memory == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") and found.chip
     assert found.cores == cores() and found.versions["numpy"] == np.__version__
-    assert 0.1 < machine.gflops(1) < 1e6 and 0.1 < machine.bandwidth(1) < 1e5  # of this world
+    assert 0.1 < hardware.gflops(1) < 1e6 and 0.1 < hardware.bandwidth(1) < 1e5  # of this world
     chips = {mx.gpu: "Apple M9", mx.cpu: "a processor"}
     monkeypatch.setattr("mlx.core.device_info", lambda device: {"device_name": chips[device]})
     monkeypatch.delenv("LIKELY_METAL")
     for metal, cuda, device in ((True, False, "metal"), (False, True, "cuda"), (False, False, "cpu")):
         monkeypatch.setattr("mlx.core.metal.is_available", lambda metal=metal: metal)
         monkeypatch.setattr("mlx.core.cuda.is_available", lambda cuda=cuda: cuda)
-        assert machine.inspect().device == device and machine.inspect().chip == chips[mx.gpu if metal else mx.cpu]
+        assert hardware.inspect().device == device and hardware.inspect().chip == chips[mx.gpu if metal else mx.cpu]
     told = ("15.2", "macOS 15.2 "), ("16.2", "macOS 26.2 "), ("26.1.1", "macOS 26.1.1 "), ("27", "macOS 27 ")
     for version, said in (*told, ("", f"{platform.system()} {platform.release()} ")):
         monkeypatch.setattr(platform, "mac_ver", lambda version=version: (version, "", ""))
-        assert machine.inspect().system.startswith(said)
+        assert hardware.inspect().system.startswith(said)
 
 
 def test_data_are_kept_where_the_system_has_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

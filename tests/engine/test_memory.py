@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import likely.models as models
-from likely.engine import machine, room
-from likely.engine.decode.control import RunControl
-from likely.engine.session import Session
-from likely.engine.sources.gguf.precision import available_memory
+from likely.engine.base.machine import hardware
+from likely.engine.decode import memory_limits
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.session import Session
+from likely.engine.weights.sources.gguf.precision import available_memory
 from likely.metal import memory, mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import FakeCheckpoint
@@ -28,12 +29,12 @@ mx.device_info = lambda *_: {"memory_size": 16 << 30, "max_recommended_working_s
 
 import os, pathlib, sys
 import likely.models as models
-from likely.engine.decode.control import RunControl
-from likely.engine.pool import AHEAD, SPARE
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.pool import AHEAD, SPARE
+from likely.engine.decode.session import Session
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal.simulator import simulated
-from likely.models.layer_cache import RowSize
+from likely.models.caches.layer_cache import RowSize
 from tests.engine.tiny import LLAMA, weights, write_folder
 from tests.fakes import VOCAB, FakeCheckpoint
 
@@ -83,15 +84,15 @@ def test_a_model_that_leaves_little_of_the_gpus_memory_says_for_how_long(monkeyp
     config = LLAMA | {"max_position_embeddings": 1 << 16}
     session = Session(FakeCheckpoint(models.build(config, {n: mx.array(a) for n, a in weights(config).items()})))  # type: ignore[arg-type]
     size = sum(array.nbytes for array in session.model.arrays.values())
-    assert room.warning(session) == "" and room.of_weights() == machine.memory() // 2
+    assert memory_limits.warning(session) == "" and memory_limits.of_weights() == hardware.memory() // 2
     monkeypatch.delenv("LIKELY_METAL")
     monkeypatch.setattr("mlx.core.metal.is_available", lambda: True)
 
     def told(left: int, memory: int = 64 << 30) -> str:
         info = {"memory_size": memory, "max_recommended_working_set_size": (2 << 30) + size + left}
         monkeypatch.setattr("mlx.core.device_info", lambda *_: info)
-        assert room.of_weights() == size + left
-        return room.warning(session)
+        assert memory_limits.of_weights() == size + left
+        return memory_limits.warning(session)
 
     assert told(16 << 20) == ""
     words = re.fullmatch(

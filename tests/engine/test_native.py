@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine import bench
-from likely.engine.adapters import sites
-from likely.engine.attach.stack import Stack
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.errors import CheckpointError
-from likely.engine.evaluate.likelihood import Request, loglikelihoods
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Checkpoint, load, not_native
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import ModelInfo
-from likely.engine.statistics import compare
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import CheckpointError
+from likely.engine.base.statistics import compare
+from likely.engine.decode import bench
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.scoring.likelihood import Request, loglikelihoods
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.train.attach.stack import Stack
+from likely.engine.weights.adapters import sites
+from likely.engine.weights.sources.checkpoint import Checkpoint, load, not_native
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import ModelInfo
 from likely.metal import mx
 from likely.metal.packed import load as load_library
-from likely.models.native import NativeModel
+from likely.models.native_path.native import NativeModel
 from likely.models.transformer import Transformer
 from tests.engine.attach.test_stack import write
 from tests.engine.sources.test_gguf_packed import EXACT, WIDE
@@ -34,7 +34,7 @@ from tests.models.test_transformer import Exact
 pytestmark = pytest.mark.linux
 CONFIG = WIDE | {"max_position_embeddings": 512}
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 255, 150)]
-GREEDY = RunControl(Recipe(greedy=True))
+GREEDY = RunControl(SamplingConfig(greedy=True))
 needs_rounding = pytest.mark.skipif(not (here := load_library()) or not here.rounds, reason="8 bits are refused here")
 
 
@@ -205,11 +205,11 @@ from pathlib import Path
 
 import numpy as np
 
-from likely.engine.errors import CheckpointError
-from likely.engine.session import Session
-from likely.engine.sources import checkpoint, hf_folder, packed_folder, safetensors
-from likely.engine.sources.gguf import header
-from likely.engine.adapters import sites
+from likely.engine.base.errors import CheckpointError
+from likely.engine.decode.session import Session
+from likely.engine.weights.sources import checkpoint, hf_folder, packed_folder, safetensors
+from likely.engine.weights.sources.gguf import header
+from likely.engine.weights.adapters import sites
 from tests.engine.test_native import TEXT, drawn
 
 path, when = Path(sys.argv[1]), sys.argv[2]

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from likely.engine.adapters.config import BATCH, Config
-from likely.engine.adapters.config import configure as tuning
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.options import changes, check_needs, check_ranges, option, read_toml, typed, unknown
-from likely.engine.pretrain.config import PretrainConfig
-from likely.engine.pretrain.config import configure as pretraining
-from likely.engine.synth import config as synth
-from likely.engine.synth.config import METHODS, OF_METHODS
-from likely.engine.synth.config import configure as pipeline
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.options import changes, check_needs, check_ranges, option, read_toml, typed, unknown
+from likely.engine.measure.synth import config as synth
+from likely.engine.measure.synth.config import METHODS, OF_METHODS
+from likely.engine.measure.synth.config import configure as pipeline
+from likely.engine.train.pretrain.config import PretrainConfig
+from likely.engine.train.pretrain.config import configure as pretraining
+from likely.engine.weights.adapters.config import BATCH, Config
+from likely.engine.weights.adapters.config import configure as tuning
 
 KINDS: tuple[Any, ...] = (
     Config, PretrainConfig, synth.GenerateOptions, synth.FilterOptions, synth.DeduplicateOptions, synth.BalanceOptions,

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from likely.engine.pace import FIRST, LEAST, TURN_S, Pace
+from likely.engine.base.concurrency.pace import FIRST, LEAST, TURN_S, Pace
 
 
 @pytest.mark.parametrize("unit_s", [1e-5, 0.0007, 0.006, 0.051, 3.0])

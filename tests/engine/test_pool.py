@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine import pool
-from likely.engine.decode.branches import Branches
-from likely.engine.pool import Pool
+from likely.engine.decode import pool
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.pool import Pool
 from likely.metal import mx
-from likely.models.layer_cache import RowSize
+from likely.models.caches.layer_cache import RowSize
 from tests.fakes import FakeCache, MarkovModel
 
 TEXT = list(range(100, 180))

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.decode.branches import CHUNK, Branches
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted
-from likely.engine.errors import CacheError
-from likely.engine.prefix import SEGMENT, Prefixes, read
-from likely.engine.session import Session
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import CacheError
+from likely.engine.decode.loop.branches import CHUNK, Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted
+from likely.engine.decode.prefix_cache import SEGMENT, Prefixes, read
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, FakeCheckpoint
@@ -238,7 +238,7 @@ def test_a_second_session_starts_at_once(tmp_path: Path, answers: int) -> None:
     drawn = []
     for _ in range(2):
         session = Session(FakeCheckpoint(model()), Prefixes("m", folder=tmp_path))  # type: ignore[arg-type]
-        control = RunControl(Recipe(greedy=True))
+        control = RunControl(SamplingConfig(greedy=True))
         events = list(session.generate(TEXT, control, n=answers, max_tokens=5))
         drawn.append([(e.branch, e.step.token) for e in events if isinstance(e, Emitted)])
         done = next(e for e in events if isinstance(e, Done))

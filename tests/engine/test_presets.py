@@ -5,17 +5,21 @@ import dataclasses
 import numpy as np
 import pytest
 
-import likely.engine.transforms as package
-from likely.engine.errors import ParameterError
-from likely.engine.presets import DEFAULT, OFF, ORDERS, PARAMETERS, PRESETS, build, clamp, recipe, values
-from likely.engine.transforms import TRANSFORMS, LogitBias, Transform, run, start
+import likely.engine.sampling.transforms as package
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.presets import DEFAULT, OFF, ORDERS, PARAMETERS, PRESETS, build, clamp, recipe, values
+from likely.engine.sampling.transforms import TRANSFORMS, LogitBias, Transform, run, start
 
 KINDS = [(p, kind) for kind in TRANSFORMS for p in kind.parameters]
 # every transform switched on
 EVERY = {
     p.name: p.default if p.off is None else p.low + p.step if p.off == p.high else p.high for p in PARAMETERS.values()
 } | {"temp": 0.7, "dynatemp_range": 0.0}
-ASKED = {package.Constraint, package.ChoiceMask, package.ChoiceLaw}  # which stand before all, where they are asked for
+ASKED = {
+    package.Constraint,
+    package.ChoiceMask,
+    package.ChoiceDistribution,
+}  # which stand before all, where they are asked for
 BASES = {Transform, package.Truncation, package.Edit, package.Penalty}
 
 

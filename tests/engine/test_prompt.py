@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from likely.app import plain
-from likely.app.cli.run import prompt_ids
-from likely.app.cli.sampling import Limits
+from likely.app.cli.commands.run import prompt_ids
+from likely.app.cli.generate import text_chat
+from likely.app.cli.options.sampling import Limits
 from likely.app.tui.base.context import before
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.evaluate.explain import explain
-from likely.engine.prompt import Prompt, locate, single_turn
-from likely.engine.rows.training_row import parse
-from likely.engine.session import Session
-from likely.engine.tokenizer import from_gguf
-from likely.engine.trace.step import Recipe
-from likely.engine.tune.samples import encode
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.decode.prompt import Prompt, locate, single_turn
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.scoring.explain import explain
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.text.rows.training_row import parse
+from likely.engine.text.tokenizer import from_gguf
+from likely.engine.train.data.samples import encode
 from tests.engine.vocabularies import byte_level, scored
 from tests.fakes import BOS, ByteTokenizer, FakeCheckpoint, MarkovModel, certain_table
 
@@ -70,7 +70,7 @@ def test_plain_chat_reads_what_the_screen_reads(template: str | None, monkeypatc
     checkpoint.tokenizer.chat_template = template
     session = Session(checkpoint)  # type: ignore[arg-type]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
-    plain.converse(session, Recipe(greedy=True), Limits(0, 8, ()), system="zero")
+    text_chat.converse(session, SamplingConfig(greedy=True), Limits(0, 8, ()), system="zero")
     told = Prompt((("system", "zero"), ("user", "one"), ("assistant", "kxyz"), ("user", "two")))
     want = told.ids(checkpoint.tokenizer)
     assert session.pool.branches[-1].ids[0][: len(want)] == want

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.quantize import RECIPES, Settings, measure, pack, quantize, widths
-from likely.engine.quantize.pack import rounded
-from likely.engine.quantize.plan import BITS, allocate, lowest
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import describe
-from likely.engine.write.one_file import write_one_file
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.weights.quantize import RECIPES, Settings, measure, pack, quantize, widths
+from likely.engine.weights.quantize.pack import rounded
+from likely.engine.weights.quantize.plan import BITS, allocate, lowest
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import describe
+from likely.engine.weights.write.one_file import write_one_file
 from likely.metal import mx
-from likely.models.weights import PackedLayout
+from likely.models.modules.weights import PackedLayout
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf
 from tests.models.oracle import flat, reference
 from tests.support.decoding import log_softmax
@@ -303,10 +303,10 @@ MEMORY = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from likely.engine.sources.model_info import describe
-from likely.engine.machine import peak_memory
-from likely.engine.write.one_file import write_one_file
-from likely.engine.quantize import Settings, quantize
+from likely.engine.weights.sources.model_info import describe
+from likely.engine.base.machine.hardware import peak_memory
+from likely.engine.weights.write.one_file import write_one_file
+from likely.engine.weights.quantize import Settings, quantize
 before = peak_memory()
 quantize(describe(Path({source!r})), Path({target!r}), Settings(bits=4), text={text!r})
 print(peak_memory() - before)

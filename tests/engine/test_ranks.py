@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.ranks.launch import Launch, launched
-from likely.engine.ranks.link import Link, knock, meet
-from likely.engine.ranks.together import End, LinkedRanks
+from likely.engine.base.distributed.launch import Launch, launched
+from likely.engine.base.distributed.link import Link, knock, meet
+from likely.engine.base.distributed.together import End, LinkedRanks
+from likely.engine.base.errors import ParameterError
 from tests.processes import free_ports
 
 

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Reloaded
-from likely.engine.decode.strategies import parse
-from likely.engine.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
-from likely.engine.session import Session
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.trace import file
-from likely.engine.trace.replay import replay_drawn, states_at
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.trace.trace import Trace
-from likely.engine.transforms import LogitBias, RepetitionPenalty, Temperature, TopK, TopP
+from likely.engine.base.errors import ContextOverflow, NotFinite, OutOfMemory, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event, Reloaded
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.replay import replay_drawn, states_at
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import LogitBias, RepetitionPenalty, Temperature, TopK, TopP
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, certain_table, random_table
 from tests.support.decoding import PROMPT, Found, at, endless, log_softmax, run, session, transformer
 
 pytestmark = pytest.mark.usefixtures("either_device")  # transforms in numpy, and queued ahead in mlx
-GREEDY = Recipe(greedy=True)
+GREEDY = SamplingConfig(greedy=True)
 
 
 def drawn(of: Any, most: int = 10, *, prompt: list[int] = PROMPT, seed: int = 1, **more: Any) -> list[int]:
@@ -42,7 +42,7 @@ def reused(of: Session, prompt: list[int]) -> int:
 def test_numbers_of_a_step_are_the_models_own() -> None:
     table = random_table(1)
     before = PROMPT[-1]
-    for step in run(table, Recipe((Temperature(0.5),)), seed=3, max_tokens=5).steps[0]:
+    for step in run(table, SamplingConfig((Temperature(0.5),)), seed=3, max_tokens=5).steps[0]:
         row = table[before].astype(np.float32).astype(np.float64)
         logp = log_softmax(row)
         assert step.logprob == pytest.approx(logp[step.token], abs=1e-5)
@@ -56,13 +56,13 @@ def test_numbers_of_a_step_are_the_models_own() -> None:
 def test_a_temperature_that_moves_is_kept_with_each_token(tmp_path: Path, how: str) -> None:
     """In the file, against log-softmaxes in float64 of the model's logits at the temperature that held."""
     table, n = endless(4), 2 if how == "sample of 2" else 1
-    control, steps = RunControl(Recipe((TopK(20), Temperature(0.8)))), list[TokenStep]()
+    control, steps = RunControl(SamplingConfig((TopK(20), Temperature(0.8)))), list[TokenStep]()
     strategy = parse(how.partition(" ")[0])
     for event in session(table).generate(PROMPT, control, n=n, seed=3, max_tokens=12, strategy=strategy):
         if isinstance(event, Emitted) and event.branch == n - 1:
             steps.append(event.step)
             if len(steps) == 5:
-                control.recipe = Recipe((TopK(20), Temperature(0.4)))
+                control.recipe = SamplingConfig((TopK(20), Temperature(0.4)))
     file.save([Trace("m", "", {}, 3 + n - 1, tuple(PROMPT), tuple(steps))], tmp_path / "run.jsonl")
     (trace,) = file.load(tmp_path / "run.jsonl")
     assert len(json.loads((tmp_path / "run.jsonl").read_text().partition("\n")[0])["recipes"]) == 2
@@ -139,11 +139,13 @@ def test_a_common_prefix_is_not_read_again_and_a_far_branch_keeps_the_longer_one
     assert reused(made, ids) >= len(PROMPT) + 99
 
 
-@pytest.mark.parametrize("live", [Recipe((TopK(1),)), Recipe((RepetitionPenalty(1.5), Temperature(0.3), TopP(0.5)))])
+@pytest.mark.parametrize(
+    "live", [SamplingConfig((TopK(1),)), SamplingConfig((RepetitionPenalty(1.5), Temperature(0.3), TopP(0.5)))]
+)
 def test_a_recipe_changed_in_mid_answer_holds_from_the_next_token_not_yet_queued(
-    live: Recipe, either_device: str
+    live: SamplingConfig, either_device: str
 ) -> None:
-    hot = Recipe((Temperature(1.5),))
+    hot = SamplingConfig((Temperature(1.5),))
     control, recipes = RunControl(hot), []
     for event in session(endless(6)).generate(PROMPT, control, seed=1, max_tokens=8):
         if isinstance(event, Emitted):
@@ -159,7 +161,7 @@ def test_transforms_with_a_memory_see_the_whole_text() -> None:
     table = np.zeros((VOCAB, VOCAB))
     table[:, :30] = 5.0
     table[:, EOS] = -50
-    recipe = Recipe((LogitBias({0: 1.0}), RepetitionPenalty(10.0, window=20)))
+    recipe = SamplingConfig((LogitBias({0: 1.0}), RepetitionPenalty(10.0, window=20)))
     tokens = run(table, replace(recipe, greedy=True), max_tokens=30).tokens[0]
     assert all(t not in tokens[max(0, i - 20) : i] for i, t in enumerate(tokens))
 

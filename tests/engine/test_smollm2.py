@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.adapters import lora, sites
+from likely.engine.decode.session import Session
 from likely.engine.inside.causes import why
 from likely.engine.inside.why import Omission, Why, written
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.weights.adapters import lora, sites
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import ModelInfo
 from likely.metal import mx
-from likely.models.packed_reading import PackedReading, reading
+from likely.models.native_path.reading import PackedReading, reading
 from tests.engine.tiny import interleave
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

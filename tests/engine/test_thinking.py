@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 
 import likely
 from likely.app.cli import likely as verbs
-from likely.app.jobs import ModelJobs
-from likely.app.model_provider import LocalModelProvider
-from likely.app.requests import Generate, Load
-from likely.engine.answer_form import AnswerForm
-from likely.engine.answers.extraction import Extraction
-from likely.engine.decode.budget import Budget
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.evaluation import answers
-from likely.engine.prompt import Prompt
-from likely.engine.reason.paths import PathCollector
-from likely.engine.thinking import (
+from likely.app.jobs.jobs import ModelJobs
+from likely.app.jobs.model_provider import LocalModelProvider
+from likely.app.jobs.requests import Generate, Load
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.sampled.budget import Budget
+from likely.engine.measure.answer_form import AnswerForm
+from likely.engine.measure.evaluate.evaluation import answers
+from likely.engine.measure.reason.paths import PathCollector
+from likely.engine.sampling.thinking import (
     FAMILIES,
     MarkSplitter,
     Thinking,
@@ -37,9 +37,9 @@ from likely.engine.thinking import (
     switch,
     thinking_of,
 )
-from likely.engine.tokenizer import from_folder
-from likely.engine.tokenizer.template import ChatTemplate
-from likely.engine.trace.step import Recipe
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.text.tokenizer import from_folder
+from likely.engine.text.tokenizer.template import ChatTemplate
 from tests.engine import tiny
 from tests.serve.served import write_model
 from tests.support import thinkers
@@ -173,9 +173,13 @@ def test_published_families_think_through_every_verb(family: tuple[Thinker, Path
     trace = chat.send("hi", seed=1, thinking=True if told else None)
     assert chat.messages[1]["content"].strip() == "So."
     ids = list(trace.prompt)
-    assert [text.strip() for text in answers(model.session, ids, Recipe(), 1, 1, 60, ())[0]] == ["So."]
-    assert answers(model.session, ids, Recipe(), 1, 1, 60, (".", "m,"))[0][0].strip() == "So", "what is thought goes on"
-    assert answers(model.session, ids, Recipe(), 1, 1, 5, ())[0] == [""], "a thought without an end is no answer"
+    assert [text.strip() for text in answers(model.session, ids, SamplingConfig(), 1, 1, 60, ())[0]] == ["So."]
+    assert answers(model.session, ids, SamplingConfig(), 1, 1, 60, (".", "m,"))[0][0].strip() == "So", (
+        "what is thought goes on"
+    )
+    assert answers(model.session, ids, SamplingConfig(), 1, 1, 5, ())[0] == [""], (
+        "a thought without an end is no answer"
+    )
     (path,) = PathCollector(Extraction("line"), 1, RunControl()).watch(model.session.generate(ids, RunControl()))
     assert path.answer == "so"
 
@@ -228,7 +232,7 @@ def test_marks_around_an_answer_are_not_its_words(tmp_path: Path) -> None:
     trace = chat.send("hi", seed=1)
     assert chat.messages[1]["content"].strip() == "So."
     ids = list(trace.prompt)
-    assert [text.strip() for text in answers(model.session, ids, Recipe(), 1, 1, 60, ())[0]] == ["So."]
+    assert [text.strip() for text in answers(model.session, ids, SamplingConfig(), 1, 1, 60, ())[0]] == ["So."]
     collector = PathCollector(Extraction("line"), 1, RunControl(), thinking=thinking_of(model.tokenizer))
     (path,) = collector.watch(model.session.generate(ids, RunControl()))
     assert path.answer == "so"

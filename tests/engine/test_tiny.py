@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
-from likely.engine.errors import DataError
-from likely.engine.evaluate.shipped import SHIPPED
-from likely.engine.proofs import bounds
-from likely.engine.proofs.enumeration import END, LETTERS, TABLE
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
+from likely.engine.base.errors import DataError
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.tasks.shipped import SHIPPED
+from likely.engine.measure.proofs import bounds
+from likely.engine.measure.proofs.enumeration import END, LETTERS, TABLE
+from likely.engine.weights.sources.checkpoint import load
 from tests.engine.tiny import random_folder
 
 

@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.evaluate import task_files
-from likely.engine.json_reader import LARGEST as LONGEST
-from likely.engine.options import read_toml
-from likely.engine.sources import array_file
-from likely.engine.tune import data
-from likely.engine.whole_file import (
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.foreign_json import LARGEST as LONGEST
+from likely.engine.base.files.whole_file import (
     check_new_file,
     check_new_folder,
     check_readable,
@@ -30,6 +26,10 @@ from likely.engine.whole_file import (
     refuse_pipe,
     write_whole,
 )
+from likely.engine.base.options import read_toml
+from likely.engine.measure.evaluate.tasks import task_files
+from likely.engine.train.data import data
+from likely.engine.weights.sources import array_file
 from likely.metal import mx
 from tests.support.limits import file_size_limit
 

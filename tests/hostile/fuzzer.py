@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.heat import CONTROL, LONGEST, one_line
-from likely.engine.errors import LikelyError
+from likely.app.words.heat import CONTROL, LONGEST, sanitize_line
+from likely.engine.base.errors import LikelyError
 
 SECONDS = 5  # of processor time
 MEMORY = 1 << 30  # bytes that a case may take beyond what the process had
@@ -97,7 +97,7 @@ def judged(kind: Kind, case: Path) -> str:
     except LikelyError as error:
         line = str(error)
         said = "refused"
-        shown = one_line(line)
+        shown = sanitize_line(line)
         assert line.strip() and len(shown) <= LONGEST, f"an error of {len(shown)} characters: {line[:80]!r}"
         assert not CONTROL.search(shown) and "\n" not in shown, f"an error that moves a terminal: {shown!r}"
     except BaseException as error:

@@ -18,29 +18,30 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.app import export
-from likely.app.cli.replaying import show_replay
-from likely.app.store import Store
+from likely.app.cli.generate.replaying import show_replay
+from likely.app.serve.watch import client
+from likely.app.serve.watch.address import ServerAddress
+from likely.app.store import export
+from likely.app.store.store import Store
 from likely.app.tui.base import presets
 from likely.app.tui.base.sampling import Sampling
-from likely.app.watch import client
-from likely.app.watch.address import ServerAddress
-from likely.engine.adapters import adapters, lora, peft
-from likely.engine.adapters.sites import choose, sites
-from likely.engine.errors import LikelyError
-from likely.engine.evaluate import task_files
+from likely.engine.base.errors import LikelyError
+from likely.engine.decode.session import Session
 from likely.engine.inside import steering
-from likely.engine.pretrain import shape
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.fetch import places
-from likely.engine.sources.model_info import describe
-from likely.engine.tokenizer import ChatTemplate, from_folder
-from likely.engine.tokenizer.tokenizer import Tokenizer
-from likely.engine.trace import file as trace_file
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
-from likely.engine.tune import data, metrics, trainer
+from likely.engine.measure.evaluate.tasks import task_files
+from likely.engine.sampling.trace import file as trace_file
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import DRY, MinP, RepetitionPenalty, Temperature, TopP
+from likely.engine.text.tokenizer import ChatTemplate, from_folder
+from likely.engine.text.tokenizer.tokenizer import Tokenizer
+from likely.engine.train.data import data
+from likely.engine.train.pretrain import shape
+from likely.engine.train.run import metrics, trainer
+from likely.engine.weights.adapters import adapters, lora, peft
+from likely.engine.weights.adapters.sites import choose, sites
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.fetch import caches
+from likely.engine.weights.sources.model_info import describe
 from likely.metal import mx
 from tests.app.test_store import several, talk, use
 from tests.engine import tiny
@@ -217,7 +218,7 @@ def make_trace(folder: Path) -> None:
 
 
 def replayed(case: Path) -> None:
-    recipe = Recipe((RepetitionPenalty(1.1, 8), DRY(0.8), TopP(0.5), MinP(0.01), Temperature(0.7)))
+    recipe = SamplingConfig((RepetitionPenalty(1.1, 8), DRY(0.8), TopP(0.5), MinP(0.01), Temperature(0.7)))
     with redirect_stdout(io.StringIO()) as out:
         show_replay(case / "run.jsonl", recipe, as_json=False)
     print(out.getvalue())  # whole, or nothing
@@ -413,7 +414,7 @@ def test_faults_that_were_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".lmstudio").mkdir()
     (tmp_path / ".lmstudio" / "settings.json").write_text('{"downloadsFolder": "\\ud800"}')
-    assert list(places.in_folders()) == []
+    assert list(caches.in_folders()) == []
 
 
 def test_a_corpus_with_a_token_that_there_is_not_is_refused(tmp_path: Path) -> None:

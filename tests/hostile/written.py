@@ -11,39 +11,40 @@ from typing import Any
 
 import numpy as np
 
-from likely.app import task_sources
-from likely.app.cli.eval_samples import texts
-from likely.app.heat import one_line
-from likely.app.serve import ollama, openai_fields, openai_requests, responses_api
-from likely.app.training_kind import KINDS as TRAININGS
+from likely.app.cli.evaluation.eval_samples import texts
+from likely.app.results import task_sources
+from likely.app.results.training_kind import KINDS as TRAININGS
+from likely.app.serve.api import ollama, openai_fields, openai_requests, responses_api
+from likely.app.serve.watch import client, lines
+from likely.app.serve.watch.address import ServerAddress
 from likely.app.tui.base import keys, presets
 from likely.app.tui.base.sampling import Sampling
-from likely.app.watch import client, lines
-from likely.app.watch.address import ServerAddress
-from likely.engine import preferences, prefix
-from likely.engine.adapters.config import Config
+from likely.app.words.heat import sanitize_line
+from likely.engine.base.errors import DataError
+from likely.engine.base.files import preferences
+from likely.engine.base.options import read_toml
+from likely.engine.decode import prefix_cache
+from likely.engine.decode.session import Session
 from likely.engine.diffusion import infilling
 from likely.engine.diffusion.denoiser import of_model
-from likely.engine.errors import DataError
-from likely.engine.estimate import search, trial
-from likely.engine.evaluate.tasks import Item
 from likely.engine.inside import tuned_lens
-from likely.engine.options import read_toml
-from likely.engine.posterior import stored
-from likely.engine.posterior.posterior import SwagPosterior
-from likely.engine.pretrain import corpus, shape
-from likely.engine.reason.thought import thought
-from likely.engine.scaling import plan, running
-from likely.engine.scaling.ladder import mapping, read_runs
-from likely.engine.scaling.report import report
-from likely.engine.session import Session
-from likely.engine.sources import array_file, store
-from likely.engine.sources.checkpoint import load
-from likely.engine.synth import config as synth_config
-from likely.engine.synth import pipeline
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import Unmasking
-from likely.engine.tune import choices
+from likely.engine.measure.estimate import search, trial
+from likely.engine.measure.evaluate.tasks.tasks import Item
+from likely.engine.measure.reason.thought import thought
+from likely.engine.measure.scaling import plan, running
+from likely.engine.measure.scaling.report import report
+from likely.engine.measure.scaling.sweep import mapping, read_runs
+from likely.engine.measure.synth import config as synth_config
+from likely.engine.measure.synth import pipeline
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.train.data import row_choices
+from likely.engine.train.posterior import stored
+from likely.engine.train.posterior.posterior import SwagPosterior
+from likely.engine.train.pretrain import corpus, shape
+from likely.engine.weights.adapters.config import Config
+from likely.engine.weights.sources import array_file, store
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.pretrain import texts as some_text
@@ -59,7 +60,7 @@ data = "words.txt"
 rate = 0.01
 tokenizer = "bytes"
 """
-RESULT = running.RungResult("15k-9000-0", 15_000, 9_000, 9_000, 9_000, 2.5, 2.4, 2.6, 12.0, 0, "here")
+RESULT = running.ScalingRunResult("15k-9000-0", 15_000, 9_000, 9_000, 9_000, 2.5, 2.4, 2.6, 12.0, 0, "here")
 
 
 def write_runs(path: Path) -> None:
@@ -167,7 +168,7 @@ def make_journal(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with chdir(folder):
         list(pipeline.run(made_of(), lambda name, adapters: None))  # type: ignore[arg-type,return-value]
-    choices.choose(folder / "made" / choices.NAME, {"ab" * 16: True, "cd" * 16: False})
+    row_choices.choose(folder / "made" / row_choices.NAME, {"ab" * 16: True, "cd" * 16: False})
 
 
 def gone_on(case: Path) -> None:
@@ -175,7 +176,7 @@ def gone_on(case: Path) -> None:
         raise DataError("it is trained again")
 
     for done in trial.run(train, [trial.Trial({"rank": 1}, Config(), (), ())], case, HEAD):
-        print(done.result.loss, done.result.accuracy, one_line(done.result.failed))
+        print(done.result.loss, done.result.accuracy, sanitize_line(done.result.failed))
     with chdir(case):  # a pipeline knows its data by name
         for told in pipeline.run(made_of(), train):
             print(told)
@@ -206,7 +207,13 @@ def make_posterior(folder: Path) -> None:
     translators = (tuned_lens.Translator(mx.eye(4), mx.eye(4), mx.zeros(4)),)
     tuned_lens.save(folder / "lens.safetensors", tuned_lens.TunedLens(translators, (1.0,), (0.5,)))
     arrays = {"hidden": mx.zeros((3, 4)), "0.keys": mx.zeros((1, 3, 4)), "0.values": mx.zeros((1, 3, 4))}
-    metadata = {"format": "likely prefix", "version": prefix.VERSION, "model": "m", "adapter": "", "regime": "null"}
+    metadata = {
+        "format": "likely prefix",
+        "version": prefix_cache.VERSION,
+        "model": "m",
+        "adapter": "",
+        "regime": "null",
+    }
     array_file.write(folder / "prefix.safetensors", arrays, metadata | {"tokens": "[1, 2, 3]"})
 
 
@@ -214,7 +221,7 @@ def believed(case: Path) -> None:
     posterior, _ = stored.read(case / "swag", SHAPES, adapter="x", base="y")
     posterior.draw({name: np.zeros(size) for name, size in SHAPES.items()}, 0, 0)
     tuned_lens.read(case / "lens.safetensors")
-    prefix.read(case / "prefix.safetensors", [1, 2, 3], model="m")
+    prefix_cache.read(case / "prefix.safetensors", [1, 2, 3], model="m")
 
 
 def make_home(folder: Path) -> None:
@@ -234,7 +241,7 @@ def lived_in(case: Path) -> None:
     os.environ |= {"HOME": str(case), "LIKELY_HOME": str(case), "HF_HUB_CACHE": str(case / "hub")}
     try:
         print(list(presets.own(case)), presets.choices(case, None), [preferences.chosen()])
-        print(store.default(), [one_line(each.name) for each in store.list()])
+        print(store.default(), [sanitize_line(each.name) for each in store.list()])
     finally:
         os.environ.clear()
         os.environ |= before
@@ -351,7 +358,7 @@ def filled(case: Path) -> None:
     text = (case / "text.txt").read_text()
     mask = of_model(session.model, "m").mask
     ids = infilling.canvas(text, session.tokenizer, mask, session.context)
-    events = list(infilling.infill(session, ids, Unmasking(steps=1), Recipe()))
+    events = list(infilling.infill(session, ids, Unmasking(steps=1), SamplingConfig()))
     infilling.filled(ids, mask, events, session.tokenizer).as_dict()
 
 

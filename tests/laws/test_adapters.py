@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.adapters import adapters, full, sites
-from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.tune import batch_losses, trainer
-from likely.engine.tune.samples import TrainingSample
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.losses import batch_losses
+from likely.engine.train.run import trainer
+from likely.engine.weights.adapters import adapters, full, sites
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.layers import Embedding, JoinedProducts
-from likely.models.parts import ModelPart
+from likely.models.modules.linear import Embedding, JoinedProducts
+from likely.models.modules.parts import ModelPart
 from tests.engine.tune.tiny import LLAMA, config, model, same, worst
 from tests.models.oracle import difference, flat, ours, reference, tokens
 from tests.models.test_families import SAME

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine import arrays
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.pieces import whole
-from likely.engine.statistics import compare, measures, scores
-from likely.engine.statistics.comparison import Comparison
-from likely.engine.statistics.difference import Difference, Passage, Position, Shift
-from likely.engine.statistics.estimates import block_length, blockwise
-from likely.engine.transforms import RepetitionPenalty, Temperature, TopK, along, run, start
+from likely.engine.base import arrays
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.base.statistics import compare, measures, scores
+from likely.engine.base.statistics.comparison import Comparison
+from likely.engine.base.statistics.difference import Difference, Position, Shift, TokenSequence
+from likely.engine.base.statistics.estimates import block_length, blockwise
+from likely.engine.sampling.transforms import RepetitionPenalty, Temperature, TopK, along, run, start
 
 
 def test_scores_are_of_the_tokens_that_have_a_distribution() -> None:
@@ -64,7 +64,7 @@ def test_measures_are_found_by_name_and_are_their_definitions() -> None:
     })  # fmt: skip
 
 
-def given(rows: np.ndarray) -> compare.Law:
+def given(rows: np.ndarray) -> compare.ScalingLaw:
     """A model that says these rows, three at a time."""
     return lambda ids, start: (rows[low : low + 3].astype(np.float32) for low in range(start, len(ids), 3))
 
@@ -108,7 +108,9 @@ def test_each_text_is_read_by_each_law() -> None:
     """Three laws, of which the third never says token 4; two of them have one text."""
     rows = [laws(seed, 40, 9)[0] for seed in range(3)]
     rows[2] = np.asarray(arrays.logprobs(np.where(np.arange(9) == 4, -np.inf, rows[2]), np))
-    texts = [Passage(tuple(np.random.default_rng(seed).integers(0, 9, 40).tolist()), 3, ended=True) for seed in (0, 1)]
+    texts = [
+        TokenSequence(tuple(np.random.default_rng(seed).integers(0, 9, 40).tolist()), 3, ended=True) for seed in (0, 1)
+    ]
     texts.append(texts[0])
     names = ("a", "b", "c")
     ready = [given(each) for each in rows]

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
-from likely.engine.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Predict, Unmasked, Unmasking, fill
+from likely.engine.sampling.transforms import DRY, MirostatV2, RepetitionPenalty, Temperature
 from tests.laws import small_law as laws
 from tests.support.decoding import chi_square_bound
 from tests.support.everyday import everyday
 
 BLANK = [laws.MASK] * laws.LENGTH
-RECIPE = Recipe()
+RECIPE = SamplingConfig()
 
 
 def predict(p: np.ndarray) -> Predict:
@@ -38,7 +38,7 @@ def unmasked(passes: Iterable[DenoisingStep]) -> list[Unmasked]:
 
 
 def filled(
-    by: Predict, how: Unmasking, ids: Sequence[int] = BLANK, seed: int = 0, recipe: Recipe = RECIPE
+    by: Predict, how: Unmasking, ids: Sequence[int] = BLANK, seed: int = 0, recipe: SamplingConfig = RECIPE
 ) -> list[int]:
     canvas = list(ids)
     for event in unmasked(fill(by, ids, laws.MASK, how, recipe, seed=seed)):
@@ -216,12 +216,14 @@ def test_masking_again_sharpens_even_where_the_denoiser_is_exact() -> None:
 
 def test_transforms_move_what_is_drawn_at_each_position() -> None:
     by = predict(laws.drawn())
-    cold = [filled(by, Unmasking(), recipe=Recipe((Temperature(1e-3),)), seed=seed) for seed in range(5)]
-    greedy = filled(by, Unmasking(), recipe=Recipe(greedy=True))
+    cold = [filled(by, Unmasking(), recipe=SamplingConfig((Temperature(1e-3),)), seed=seed) for seed in range(5)]
+    greedy = filled(by, Unmasking(), recipe=SamplingConfig(greedy=True))
     assert all(each == greedy for each in cold)
     even = predict(np.full(len(laws.TEXTS), 1 / len(laws.TEXTS)))
-    once = unmasked(fill(even, [0, 3, 3, 3], laws.MASK, Unmasking(), Recipe((RepetitionPenalty(10.0),)), seed=1))
+    once = unmasked(
+        fill(even, [0, 3, 3, 3], laws.MASK, Unmasking(), SamplingConfig((RepetitionPenalty(10.0),)), seed=1)
+    )
     assert {e.token.token for e in once[:2]} == {1, 2}  # each token that is known is all but ruled out
     for transform in (DRY(1.0), MirostatV2(5.0)):
         with pytest.raises(ParameterError, match=f"{type(transform).__name__} needs tokens in the order"):
-            list(fill(by, BLANK, laws.MASK, Unmasking(), Recipe((transform,))))
+            list(fill(by, BLANK, laws.MASK, Unmasking(), SamplingConfig((transform,))))

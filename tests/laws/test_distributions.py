@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine import arrays
+from likely.engine.base import arrays
 from likely.metal import mx
 from tests.laws import by_definition as reference
 

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode.combine import Contrast, Guidance, Layers
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.draft import Draft
-from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.events import Emitted
-from likely.engine.decode.infill import Holes
-from likely.engine.decode.power import Power, effective
-from likely.engine.decode.resampling import constrained, effective_size, log_weight, resampled, shares
-from likely.engine.decode.sampler import Sampler
-from likely.engine.decode.speculative import Speculative, reject
-from likely.engine.decode.strategies import parse
-from likely.engine.trace import file
-from likely.engine.trace.step import Lexicon, Recipe
-from likely.engine.trace.trace import Trace
-from likely.engine.transforms import Constraint, RepetitionPenalty, Temperature, TopP
+from likely.engine.decode.drafts.combine import Contrast, Guidance, Layers
+from likely.engine.decode.drafts.draft import Draft
+from likely.engine.decode.drafts.speculative import Speculative, reject
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.loop.sampler import Sampler
+from likely.engine.decode.sampled.entropy_branching import EntropyBranching
+from likely.engine.decode.sampled.infill import Holes
+from likely.engine.decode.sampled.resampling import constrained, effective_size, log_weight, resampled, shares
+from likely.engine.decode.searches.power import Power, effective
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStrings
+from likely.engine.sampling.transforms import Constraint, RepetitionPenalty, Temperature, TopP
 from likely.metal import mx
 from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table
 from tests.support.decoding import (
@@ -57,7 +57,7 @@ def test_draws_have_the_law_of_the_model_and_of_what_a_constraint_allows() -> No
     plain, digits = session(rows(dict.fromkeys(range(VOCAB), p))), session(random_table(9, 1.0))
     drawn = Counter(run(plain, seed=i, max_tokens=1).tokens[0][0] for i in range(2000))
     assert misfit(drawn, p) < 1
-    recipe = Recipe((Constraint("regex", "[0-9]", len(PROMPT)),))
+    recipe = SamplingConfig((Constraint("regex", "[0-9]", len(PROMPT)),))
     drawn = Counter(run(digits, recipe, seed=i, max_tokens=1).tokens[0][0] for i in range(300))
     row = log_softmax(random_table(9, 1.0)[PROMPT[-1], 48:58])
     assert misfit(drawn, dict(enumerate(np.exp(row), 48))) < 1
@@ -81,9 +81,13 @@ def test_two_ways_at_high_entropy_are_drawn_without_replacement() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "recipe",
-    [Recipe(), Recipe((RepetitionPenalty(1.5), Temperature(1.3))), Recipe((TopP(0.8), Temperature(0.7)))],
+    [
+        SamplingConfig(),
+        SamplingConfig((RepetitionPenalty(1.5), Temperature(1.3))),
+        SamplingConfig((TopP(0.8), Temperature(0.7))),
+    ],
 )
-def test_with_a_draft_whole_texts_have_the_law_of_sampling(recipe: Recipe) -> None:
+def test_with_a_draft_whole_texts_have_the_law_of_sampling(recipe: SamplingConfig) -> None:
     """All 4 ** 3 texts of three tokens of a vocabulary of four: the product over positions of the probabilities that
     the transforms leave, of which a forced text says each."""
     table, other = np.full((2, VOCAB, VOCAB), -np.inf)
@@ -118,7 +122,7 @@ def test_rejection_has_the_target_law_whatever_the_draft_says() -> None:
     for q_logits in (logits + 0.3, -logits, hole, random.normal(size=8).astype(np.float32)):
         q = np.exp(log_softmax(q_logits))
         guesses = random.choice(8, size=5_000, p=q / q.sum())
-        sampler = Sampler.start(Recipe(), [[]], seed=9, xp=np)
+        sampler = Sampler.start(SamplingConfig(), [[]], seed=9, xp=np)
         drawn = [int(reject(logits, int(g), q_logits, sampler, i).token) for i, g in enumerate(guesses)]
         assert misfit(Counter(drawn), dict(enumerate(p))) < 1
         assert np.mean(np.array(drawn) == guesses) >= np.minimum(p, q).sum() - 4 * math.sqrt(0.25 / 5_000)
@@ -192,7 +196,7 @@ def test_texts_have_the_law_of_a_chain_whose_rest_is_the_power(table: np.ndarray
 @pytest.mark.slow
 def test_the_power_is_of_what_the_transforms_leave() -> None:
     """A temperature of 1 / 2 under a power of 1 is a power of 2 of each token, in texts of one token."""
-    recipe = Recipe((Temperature(0.5),))
+    recipe = SamplingConfig((Temperature(0.5),))
     drawn = Counter(search(few(5), Power(1.0, 1), 1, recipe, seed=seed).ids[0][0] for seed in range(400))
     assert misfit(drawn, dict(enumerate(np.exp(log_softmax(2 * few(5)[PROMPT[-1]]))))) < 1
 
@@ -232,7 +236,7 @@ def test_the_law_of_one_of_k_by_weight_comes_to_that_of_what_matches(seed: int) 
         )
         for ids in p
     }
-    recipe = Recipe((Constraint("regex", "ab|cd", len(PROMPT)),))
+    recipe = SamplingConfig((Constraint("regex", "ab|cd", len(PROMPT)),))
     for steps in run(made, recipe, n=16, seed=5, max_tokens=4).steps.values():
         ids = tuple(step.token for step in steps)
         assert constrained(steps) and log_weight(steps) == pytest.approx(weight[ids], abs=1e-5)
@@ -308,8 +312,8 @@ def test_a_saved_combination_keeps_both_numbers_and_older_files_open(tmp_path: P
     """A file from before `logprob_combined` has the combination's log-probability, entropy and rank as the model's."""
     table = log_softmax(random_table(0, 1.0))
     strategy = weaker(MarkovModel(random_table(1, 1.0)))
-    steps = run(table, Recipe((Temperature(0.8),)), strategy=strategy, seed=3, max_tokens=4).steps[0]
-    lexicon = Lexicon({i: bytes([i]) if i < 256 else b"" for i in range(VOCAB)}, frozenset({EOS}))
+    steps = run(table, SamplingConfig((Temperature(0.8),)), strategy=strategy, seed=3, max_tokens=4).steps[0]
+    lexicon = TokenStrings({i: bytes([i]) if i < 256 else b"" for i in range(VOCAB)}, frozenset({EOS}))
     trace = Trace("fake", "0", {}, 3, tuple(PROMPT), tuple(steps), "length", {}, lexicon)
     file.save([trace], tmp_path / "run.jsonl")
     (again,) = file.load(tmp_path / "run.jsonl")
@@ -413,7 +417,7 @@ class Pairs:
     ("canvas", "sharp"), [((0, 1, MASK, MASK, 2, 0), 1.0), ((1, MASK, 2, MASK, 1), 1.0), ((0, MASK, MASK, 2), 2.0)]
 )
 def test_the_walk_has_the_exact_law_of_the_hole_given_both_sides(canvas: tuple[int, ...], sharp: float) -> None:
-    recipe = Recipe(() if sharp == 1 else (Temperature(1 / sharp),))
+    recipe = SamplingConfig(() if sharp == 1 else (Temperature(1 / sharp),))
     law = Pairs().conditional(canvas, sharp)
     ends, begins = Counter[tuple[int, ...]](), Counter[tuple[int, ...]]()
     for seed in range(200):
@@ -426,12 +430,12 @@ def test_the_walk_has_the_exact_law_of_the_hole_given_both_sides(canvas: tuple[i
 def test_the_best_of_n_is_the_likeliest_text_of_those_drawn() -> None:
     model, canvas = Pairs(), (0, 1, MASK, 2, MASK, 0)
     law = model.conditional(canvas)
-    attempts = list(Holes(model, canvas, MASK, Recipe(), 1).nbest(60))
+    attempts = list(Holes(model, canvas, MASK, SamplingConfig(), 1).nbest(60))
     best = [a for a in attempts if a.accepted][-1].text
     assert law[best.ids] == max(law[a.text.ids] for a in attempts) == max(law.values())
     assert [a.number for a in attempts] == list(range(1, 61)) and attempts[0].accepted
     assert all(x in (MASK, y) for a in attempts for x, y in zip(canvas, a.text.ids, strict=True))
     for seed in range(6):  # taken is what is likelier than all before it
-        totals = [(a.text.total, a.accepted) for a in Holes(model, canvas, MASK, Recipe(), seed).nbest(8)]
+        totals = [(a.text.total, a.accepted) for a in Holes(model, canvas, MASK, SamplingConfig(), seed).nbest(8)]
         for i, (total, taken) in enumerate(totals):
             assert taken == (i == 0 or total > max(before for before, _ in totals[:i]))

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likely.engine.reason.steps import equations, units
+from likely.engine.measure.reason.steps import equations, units
 
 HOLD = [
     "27 pens are 27 / 3 = 9 groups of three.", "so they cost 9 × 4 = £36.", "£40 − £36 = £4", "10 / 3 = 3.33",

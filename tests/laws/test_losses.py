@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine import objectives
-from likely.engine.tune import losses
+from likely.engine.base import objectives
+from likely.engine.train.losses import losses
 from likely.metal import mx
 from tests.engine.tune.tiny import V, model
 from tests.models.oracle import difference

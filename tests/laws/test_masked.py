@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.adapters.config import Config, configure
+from likely.engine.base.errors import ConfigError, ParameterError
 from likely.engine.diffusion.bound import exact
 from likely.engine.diffusion.denoiser import ModelDenoiser
-from likely.engine.errors import ConfigError, ParameterError
-from likely.engine.sources.checkpoint import load
-from likely.engine.tune import adaptation, batch_losses, losses, masked, probes, trainer
-from likely.engine.tune.open_run import Tuning, open_run
-from likely.engine.tune.run import Set, prepare
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.losses import batch_losses, losses, masked
+from likely.engine.train.open_run import Tuning, open_run
+from likely.engine.train.run import adaptation, probes, trainer
+from likely.engine.train.run.run import Set, prepare
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from likely.metal.attention import CAUSAL, FULL, KV, Mask, attention
 from likely.metal.dispatch import forced
 from likely.models import Transformer
-from likely.models.config import MaskedDiffusion
+from likely.models.configuration.config import MaskedDiffusion
 from tests.engine import tiny
 from tests.support.decoding import log_softmax
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.tune import optimisers
-from likely.engine.tune.optimisers import ParameterGroup, norm, rate, update
+from likely.engine.base.errors import ParameterError
+from likely.engine.train.run import optimizers
+from likely.engine.train.run.optimizers import ParameterGroup, norm, rate, update
 from likely.metal import mx
 from tests.models.oracle import difference
 
@@ -86,7 +86,7 @@ def test_directions_are_those_of_the_papers(
     name: str, options: dict[str, Any], formula: Formula, shape: tuple[int, ...]
 ) -> None:
     random = np.random.default_rng(sum(shape))
-    step, state, gs = optimisers.OPTIMISERS[name](**options), {}, []
+    step, state, gs = optimizers.OPTIMISERS[name](**options), {}, []
     for t in range(1, 5):
         gs.append(random.normal(0, 0.5 if t % 2 else 3.0, shape))
         direction, state = step(mx.array(gs[-1].astype(np.float32)), state, t)
@@ -98,13 +98,13 @@ def test_each_parameter_follows_its_group() -> None:
     w = {"a.lora_a": random.normal(size=(2, 3)), "b": random.normal(size=(3, 2)), "c": random.normal(size=3)}
     g = {name: random.normal(size=array.shape) for name, array in w.items()}
     groups = {
-        "a.lora_a": ParameterGroup(optimisers.sgd(), 2.0, 0.5),
-        "b": ParameterGroup(optimisers.adamw(), 0.5, 0.25),
-        "c": ParameterGroup(optimisers.sgd(), 1.0, 0.9),
+        "a.lora_a": ParameterGroup(optimizers.sgd(), 2.0, 0.5),
+        "b": ParameterGroup(optimizers.adamw(), 0.5, 0.25),
+        "c": ParameterGroup(optimizers.sgd(), 1.0, 0.9),
     }
     given = [{name: mx.array(each[name].astype(np.float32)) for name in w} for each in (w, g)]
     new, states = update(given[0], given[1], {}, groups, 1, 0.1, l1=0.3)
-    assert (ParameterGroup(optimisers.sgd()).rate, ParameterGroup(optimisers.sgd()).decay) == (1.0, 0.0)
+    assert (ParameterGroup(optimizers.sgd()).rate, ParameterGroup(optimizers.sgd()).decay) == (1.0, 0.0)
 
     def near(value: np.ndarray, own: float) -> np.ndarray:
         return np.asarray(np.sign(value) * np.maximum(np.abs(value) - own * 0.3, 0))
@@ -167,10 +167,10 @@ def test_optimisers_take_the_steps_of_mlxs(name: str) -> None:
     peer = getattr(import_module("mlx.optimizers"), kind)(1e-2, **options)
     other, kept = dict(w), {}
     decay = 0.0 if name in ("sgd", "adafactor", "muon") else 0.1
-    groups = {"w": optimisers.ParameterGroup(optimisers.OPTIMISERS[name](), decay=decay)}
+    groups = {"w": optimizers.ParameterGroup(optimizers.OPTIMISERS[name](), decay=decay)}
     for t in range(1, 6):
         g = {"w": mx.random.normal((12, 7), key=mx.random.key(t))}
-        w, kept = optimisers.update(w, g, kept, groups, t, 1e-2)
+        w, kept = optimizers.update(w, g, kept, groups, t, 1e-2)
         other = peer.apply_gradients(g, other)
     assert difference(w["w"], other["w"]) <= 2e-5
 
@@ -181,12 +181,12 @@ def test_muon_scales_by_what_a_matrix_maps_however_it_is_kept() -> None:
     scales = {"w": 2.0, "v": 1.0, "w.lora_a": 1.0, "w.lora_b": 5.0, "e.lora_a": 1.0}
     start = {name: mx.zeros(shape) for name, shape in sizes.items()}
     g = {name: mx.random.normal(shape, key=mx.random.key(i)) for i, (name, shape) in enumerate(sizes.items())}
-    groups = dict.fromkeys(sizes, optimisers.ParameterGroup(optimisers.muon()))
-    new, _ = optimisers.update(start, g, {}, groups, 1, 1.0)
+    groups = dict.fromkeys(sizes, optimizers.ParameterGroup(optimizers.muon()))
+    new, _ = optimizers.update(start, g, {}, groups, 1, 1.0)
     for name, array in new.items():
         values = np.linalg.svd(np.array(array), compute_uv=False)  # near 1, times the scale
         assert np.mean(values) == pytest.approx(scales[name], rel=0.25), name
-        assert difference(-array, scales[name] * optimisers.orthogonal(g[name])) <= 2e-3
+        assert difference(-array, scales[name] * optimizers.orthogonal(g[name])) <= 2e-3
 
 
 def test_proximal_steps_end_at_the_lasso() -> None:
@@ -200,11 +200,11 @@ def test_proximal_steps_end_at_the_lasso() -> None:
             pull = x[:, j] @ (y - x @ exact + x[:, j] * exact[j]) / 40
             exact[j] = np.sign(pull) * max(abs(pull) - strength, 0) / (x[:, j] @ x[:, j] / 40)
     w, states = {"w": mx.zeros((12, 1))}, {}
-    groups = {"w": optimisers.ParameterGroup(optimisers.sgd(0.0))}
+    groups = {"w": optimizers.ParameterGroup(optimizers.sgd(0.0))}
     design, wanted = mx.array(x, dtype=mx.float32), mx.array(y[:, None], dtype=mx.float32)
     for t in range(1, 301):
         slope = {"w": design.T @ (design @ w["w"] - wanted) / 40}
-        w, states = optimisers.update(w, slope, states, groups, t, 0.2, l1=strength)
+        w, states = optimizers.update(w, slope, states, groups, t, 0.2, l1=strength)
         mx.eval(w)
     found = np.asarray(w["w"])[:, 0]
     assert 0 < (exact == 0).sum() < 12 and ((found == 0) == (exact == 0)).all()

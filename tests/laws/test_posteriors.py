@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.posterior.evidence import log_evidence
-from likely.engine.posterior.kronecker import Curvature, Kronecker
-from likely.engine.posterior.moments import Moments
-from likely.engine.posterior.posterior import Ensemble, Laplace
-from likely.engine.posterior.uncertainty import probit, sampled
+from likely.engine.train.posterior.evidence import log_evidence
+from likely.engine.train.posterior.kronecker import Curvature, Kronecker
+from likely.engine.train.posterior.moments import Moments
+from likely.engine.train.posterior.posterior import Ensemble, Laplace
+from likely.engine.train.posterior.uncertainty import probit, sampled
 
 RANDOM = np.random.default_rng(0)
 

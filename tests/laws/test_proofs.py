@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely
-from likely.engine.decode.beam import Beam
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.texts import texts_of
-from likely.engine.proofs import alignment, learned, searches
-from likely.engine.proofs.bigram import session
-from likely.engine.proofs.claim import Covering, Listed
-from likely.engine.proofs.table import FAULTS, Proof, proofs, proving
-from likely.engine.statistics.goodness import above, chi_square
+from likely.engine.base.statistics.goodness import above, chi_square
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.texts import texts_of
+from likely.engine.decode.searches.beam import Beam
+from likely.engine.measure.proofs import alignment, learned, searches
+from likely.engine.measure.proofs.bigram import session
+from likely.engine.measure.proofs.claim import Covering, Listed
+from likely.engine.measure.proofs.table import FAULTS, Proof, proofs, proving
 from tests.fakes import EOS, VOCAB
 from tests.laws import by_definition
 from tests.laws.test_drawing import proposed, sharp_texts

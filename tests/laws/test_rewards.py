@@ -12,9 +12,9 @@ from math import comb
 import numpy as np
 import pytest
 
-from likely.engine.rewards.advantages import advantages, clipped, weights
-from likely.engine.rewards.course import RewardCourse, RewardWarning, recent
-from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out, summary
+from likely.engine.train.rewards.advantages import advantages, clipped, weights
+from likely.engine.train.rewards.figures import HeldOut, Rewarded, Rollout, held_out, summary
+from likely.engine.train.rewards.reward_history import RewardCourse, RewardWarning, recent
 
 END, PREFIXES = 2, [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
 LOGITS = np.array([[np.sin(1 + 1.7 * s + 2.3 * v) for v in range(3)] for s in range(7)])

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.scaling import fitted
-from likely.engine.scaling.alternatives import broken, repeated
-from likely.engine.scaling.fit import descend
-from likely.engine.scaling.fitted import FittedLaw
-from likely.engine.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
-from likely.engine.scaling.ladder import Ladder, LeftOut
-from likely.engine.scaling.law import FLOP, Law, effective
+from likely.engine.base.errors import DataError
+from likely.engine.measure.scaling import fitted
+from likely.engine.measure.scaling.alternatives import broken, repeated
+from likely.engine.measure.scaling.fit import descend
+from likely.engine.measure.scaling.fitted import FittedLaw
+from likely.engine.measure.scaling.forms import BrokenPowerLaw, PowerLaws, RepeatedTokens
+from likely.engine.measure.scaling.scaling_law import FLOP, ScalingLaw, effective
+from likely.engine.measure.scaling.sweep import LeftOut, ScalingSweep
 
-LAW = Law(1.69, 406.4, 410.7, 0.34, 0.28)
+LAW = ScalingLaw(1.69, 406.4, 410.7, 0.34, 0.28)
 PEER = json.loads((Path(__file__).parents[1] / "data" / "scaling" / "peer.json").read_text())
 
 
-def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law = LAW) -> Ladder:
+def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: ScalingLaw = LAW) -> ScalingSweep:
     """Ladder of `sizes` models around the best one of each of so many budgets."""
     parameters, tokens = [], []
     for compute in np.geomspace(1e17, 1e21, budgets):
@@ -30,25 +30,25 @@ def ladder(budgets: int, sizes: int, sd: float = 0.0, *, seed: int = 0, law: Law
         tokens.append(compute / FLOP / n)
     n, d = np.concatenate(parameters), np.concatenate(tokens)
     noise = np.exp(np.random.default_rng(seed).normal(0, sd, len(n))) if sd else 1.0
-    return Ladder(n, d, law.loss(n, d) * noise, np.arange(len(n)) + 2)
+    return ScalingSweep(n, d, law.loss(n, d) * noise, np.arange(len(n)) + 2)
 
 
-@pytest.mark.parametrize("law", [LAW, Law(0.8, 30.0, 2000.0, 0.2, 0.45), Law(2.5, 5e4, 60.0, 0.6, 0.25)])
-def test_a_planted_law_is_recovered(law: Law) -> None:
+@pytest.mark.parametrize("law", [LAW, ScalingLaw(0.8, 30.0, 2000.0, 0.2, 0.45), ScalingLaw(2.5, 5e4, 60.0, 0.6, 0.25)])
+def test_a_planted_law_is_recovered(law: ScalingLaw) -> None:
     np.testing.assert_allclose(astuple(fitted.fit(ladder(4, 5, law=law)).law), astuple(law), rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", PEER, ids=lambda case: f"{case['objective']:.1e}")
 def test_the_optimum_is_the_peers(case: dict) -> None:
     n, d, loss = np.array(case["rows"]).T
-    found = fitted.fit(Ladder(n, d, loss, np.arange(len(n))))
+    found = fitted.fit(ScalingSweep(n, d, loss, np.arange(len(n))))
     assert found.objective == pytest.approx(case["objective"], rel=1e-9)
     np.testing.assert_allclose(astuple(found.law), case["law"], rtol=1e-4)
 
 
 def test_a_start_at_the_wrong_end_of_the_valley_goes_on() -> None:
     """Hoffmann's numbers on another law's runs, where a quasi-Newton search of usual tolerances ends."""
-    law = Law(1.82, 482.0, 2085.0, 0.3478, 0.3658)
+    law = ScalingLaw(1.82, 482.0, 2085.0, 0.3478, 0.3658)
     runs = ladder(5, 6, law=law)
     form = PowerLaws(runs.parameters, runs.tokens)
     a = np.log(406.4) - 0.34 * np.log(runs.parameters).mean()
@@ -126,11 +126,11 @@ def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
     worth = effective(tokens, unique, 15.0)
     assert (worth[epochs < 1] == tokens[epochs < 1]).all() and (worth <= np.minimum(tokens, 16 * unique)).all()
     loss = LAW.loss(n, worth)
-    found = fitted.fit(Ladder(n, tokens, loss, np.arange(len(n)), unique))
+    found = fitted.fit(ScalingSweep(n, tokens, loss, np.arange(len(n)), unique))
     again = repeated(found)
     assert again is not None and again.objective < 1e-15 < found.objective
     np.testing.assert_allclose([*astuple(again.law), again.half_life], [*astuple(LAW), 15.0], rtol=1e-4)
-    fresh = repeated(fitted.fit(Ladder(n, tokens, LAW.loss(n, tokens), np.arange(len(n)), unique)))
+    fresh = repeated(fitted.fit(ScalingSweep(n, tokens, LAW.loss(n, tokens), np.arange(len(n)), unique)))
     assert again.worn and fresh is not None and not fresh.worn and fresh.repetitions == pytest.approx(89)
     assert repeated(fitted.fit(ladder(4, 5))) is None
 
@@ -140,7 +140,7 @@ def test_a_break_is_found_where_it_is() -> None:
     form = BrokenPowerLaw(compute, float(np.log(compute).mean()))
     value, _ = form.log_loss(np.array([[0.5, 0.0, 0.05, 0.15, 0.4, -0.5]]))
     n = compute**0.5
-    found = broken(Ladder(n, compute / FLOP / n, np.exp(value[0]), np.arange(25)))
+    found = broken(ScalingSweep(n, compute / FLOP / n, np.exp(value[0]), np.arange(25)))
     assert found is not None and found.objective < 1e-12
     assert (found.before, found.after) == pytest.approx((0.05, 0.20), abs=1e-3)
     assert np.log(found.at) == pytest.approx(form.centre + 0.4, abs=0.05)
@@ -159,7 +159,7 @@ def test_a_law_s_best_size_and_the_worth_of_tokens() -> None:
     for law in (replace(LAW, alpha=0.0), replace(LAW, beta=-0.1)):
         assert np.isnan(law.best(1e20)[0]) and np.isnan(law.best(1e20)[1])
     assert str(LAW) == "L(N, D) = 1.69 + 406/N^0.340 + 411/D^0.280"
-    assert np.isfinite(Law(1.0, 1.0, 1.0, 500.0, 500.0).loss(10.0, 10.0))
+    assert np.isfinite(ScalingLaw(1.0, 1.0, 1.0, 500.0, 500.0).loss(10.0, 10.0))
     worth = effective(np.array([50.0, 300.0]), np.array([100.0, 100.0]), 2.0)
     assert worth == pytest.approx([50.0, 100 + 100 * 2 * (1 - math.exp(-1))])
 
@@ -177,7 +177,7 @@ def test_a_span_is_the_middle_of_what_is_a_number() -> None:
     }  # fmt: skip
 
 
-def of(runs: Ladder, law: Law = LAW) -> FittedLaw:
+def of(runs: ScalingSweep, law: ScalingLaw = LAW) -> FittedLaw:
     return FittedLaw(law, runs, np.zeros(5), 0.0)
 
 
@@ -193,7 +193,7 @@ def test_deviations_are_widened_for_what_was_fitted() -> None:
 
 def test_six_runs_of_three_sizes_and_amounts_are_enough() -> None:
     n, d = (each.ravel() for each in np.meshgrid([1e6, 2e6, 4e6], [1e7, 4e7, 9e7]))
-    runs = Ladder(n, d, LAW.loss(n, d), np.arange(9))
+    runs = ScalingSweep(n, d, LAW.loss(n, d), np.arange(9))
     fitted.fit(runs.where(np.array([1, 1, 1, 0, 1, 1, 1, 0, 0], bool)))
     for kept, line in (
         ([1, 1, 1, 1, 1, 0, 0, 0, 0], "got 5 of 3 and 2"),
@@ -223,5 +223,5 @@ def test_doubts_are_of_runs_that_were_read_again_and_of_a_break() -> None:
     assert repeated(once) is None  # none was read twice
     assert broken(ladder(2, 3)) is None
     compute = np.geomspace(1e15, 1e17, 8)
-    eight = Ladder(compute / FLOP, np.ones(8), 2 + (compute / 1e15) ** -0.1, np.arange(8))
+    eight = ScalingSweep(compute / FLOP, np.ones(8), 2 + (compute / 1e15) ** -0.1, np.arange(8))
     assert broken(eight.where(np.arange(8) < 7)) is None

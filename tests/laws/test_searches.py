@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine import tiny
-from likely.engine.decode.beam import GNMT, Beam, DiverseBeam, HuggingFaceBeam
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Forked, Rated
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.stochastic_beam import StochasticBeam, below, expected, inclusion
-from likely.engine.proofs.enumeration import END, MOST, TABLE
-from likely.engine.session import Session
-from likely.engine.sources import checkpoint
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import RepetitionPenalty, Temperature, TopK
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event, Forked, Rated
+from likely.engine.decode.searches.beam import GNMT, Beam, DiverseBeam, HuggingFaceBeam
+from likely.engine.decode.searches.exact import ExactMode
+from likely.engine.decode.searches.stochastic_beam import StochasticBeam, below, expected, inclusion
+from likely.engine.decode.session import Session
+from likely.engine.measure import tiny_models
+from likely.engine.measure.proofs.enumeration import END, MOST, TABLE
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import RepetitionPenalty, Temperature, TopK
+from likely.engine.weights.sources import checkpoint
 from likely.metal import mx
 from tests.data.beams.cases import CONFIG, weights
 from tests.fakes import EOS
@@ -60,7 +60,7 @@ def test_the_hypotheses_are_those_of_transformers(part: int) -> None:
         )
         early = {False: "false", True: "true", "never": "never"}[case["early"]]
         beam = HuggingFaceBeam(case["beams"], case["penalty"], early)
-        found = search(made, beam, case["max_tokens"], Recipe(transforms), prompt=case["prompt"])
+        found = search(made, beam, case["max_tokens"], SamplingConfig(transforms), prompt=case["prompt"])
         want = [one for one in case["found"] if one["score"] > -1e6]  # a beam without a beginning of its own is none
         assert found.scores == pytest.approx([one["score"] for one in want], abs=1e-4), case
         assert found.ids == [one["ids"] for one in want], case
@@ -148,7 +148,7 @@ def test_beams_and_the_mode_are_of_the_distribution_that_sampling_draws_by(
     transforms = [RepetitionPenalty(penalty, 1000), Temperature(temperature), *([TopK(top_k)] if top_k else [])]
     every = transformed_texts(table, 3, {"temperature": temperature, "penalty": penalty, "top_k": top_k})
     assert sum(map(math.exp, every.values())) == pytest.approx(1)
-    recipe = Recipe(tuple(transforms))
+    recipe = SamplingConfig(tuple(transforms))
     beams, mode = (search(table, how, 3, recipe) for how in (Beam(200, 0.0, "never"), ExactMode(500)))
     want = sorted(every, key=lambda ids: -every[ids])
     assert len(beams.ids) == len(every) and beams.scores == pytest.approx([every[ids] for ids in want], abs=2e-5)
@@ -165,9 +165,9 @@ def test_beams_and_the_mode_are_of_the_distribution_that_sampling_draws_by(
 @pytest.mark.slow(3)
 def test_of_tiny_bigram_beams_and_the_mode_name_the_likeliest_text_of_all(tmp_path: Path) -> None:
     """100 random temperatures and penalties, against all of its texts in float64."""
-    tiny.bigram(tmp_path)
+    tiny_models.bigram(tmp_path)
     made = Session(checkpoint.load(str(tmp_path)))
-    logits = np.maximum(np.log(np.where(TABLE > 0, TABLE, 1e-30)), tiny.NEVER)
+    logits = np.maximum(np.log(np.where(TABLE > 0, TABLE, 1e-30)), tiny_models.NEVER)
     random = np.random.default_rng(5)
     for _ in range(100):
         temperature, penalty = random.uniform(0.3, 2.5), random.uniform(0.7, 2.5)
@@ -180,7 +180,7 @@ def test_of_tiny_bigram_beams_and_the_mode_name_the_likeliest_text_of_all(tmp_pa
                 logp = log_softmax(row / temperature)
                 every |= {(*body, token): total + float(logp[token]) for token in range(len(logp))}
         best = max(every, key=lambda ids: every[ids])
-        recipe = Recipe((RepetitionPenalty(penalty, 1000), Temperature(temperature)))
+        recipe = SamplingConfig((RepetitionPenalty(penalty, 1000), Temperature(temperature)))
         for strategy in (Beam(256, 0.0, "never"), ExactMode(2000)):
             found = search(made, strategy, MOST, recipe, prompt=[END])
             assert tuple(found.ids[0]) == best
@@ -314,6 +314,6 @@ def test_wide_beams_come_to_the_empty_answer_and_it_is_shown_to_be_the_mode() ->
     assert len(narrow.ids[0]) == 6 and narrow.scores[0] < mode.scores[0] - 2
     assert wide.ids[0] == [EOS] and wide.scores[0] == pytest.approx(mode.scores[0], abs=1e-5)
     for temperature in (2.0, 0.4):  # of what the transforms leave
-        found = search(table, ExactMode(), 6, Recipe((Temperature(temperature),)))
+        found = search(table, ExactMode(), 6, SamplingConfig((Temperature(temperature),)))
         every = texts(table / temperature, 6)
         assert every[tuple(found.ids[0])] == pytest.approx(max(every.values()), abs=1e-5)

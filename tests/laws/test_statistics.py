@@ -8,8 +8,8 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.statistics.estimates import (
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.estimates import (
     Change,
     Estimate,
     bootstrap,

@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.transforms import (
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.transforms import (
     DRY,
     STAYS,
     XTC,

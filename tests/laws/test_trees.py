@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.conversation import ROOT, Conversation, Fork, Node
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Stats
-from likely.engine.decode.texts import GrownText, Texts
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.chat.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Pruned, Stats
+from likely.engine.decode.loop.texts import GrownText, Texts
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 U = Node("u", Fork(), "user", text="Why?")
 
@@ -19,7 +19,7 @@ U = Node("u", Fork(), "user", text="Why?")
 def step(text: str, special: bool = False, position: int = 0) -> TokenStep:
     return TokenStep(
         token=ord(text[0]), piece=text.encode(), text=text, logprob=-1.0, logprob_after=-1.0, entropy=1.0,
-        entropy_after=1.0, rank=1, kept=1, recipe=Recipe(), snapshot=None, removed_by=None, position=position,
+        entropy_after=1.0, rank=1, kept=1, recipe=SamplingConfig(), snapshot=None, removed_by=None, position=position,
         special=special,
     )  # fmt: skip
 

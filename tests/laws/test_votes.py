@@ -8,15 +8,15 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from likely.engine.answers.vote import changes, decided, maj_at, pass_at, winner
-from likely.engine.reason import scorers
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.decode.answers.vote import changes, decided, maj_at, pass_at, winner
+from likely.engine.measure.reason import scorers
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 
 def step(p: list[float], token: int = 0) -> TokenStep:
     with np.errstate(divide="ignore"):
-        return observe(np.log(np.array(p, np.float32)), token, recipe=Recipe(), position=0)
+        return observe(np.log(np.array(p, np.float32)), token, recipe=SamplingConfig(), position=0)
 
 
 def beta(a: int, b: int) -> Fraction:

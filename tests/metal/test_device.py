@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from likely.engine.sources.gguf.precision import Precision, choose
+from likely.engine.weights.sources.gguf.precision import Precision, choose
 from likely.metal import device, mx
 
 CHIPS = [

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 from tests.engine import tiny
 

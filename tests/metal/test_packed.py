@@ -18,7 +18,7 @@ from gguf.quants import dequantize, quantize
 
 from likely.engine.inside import steering
 from likely.engine.inside.steering import Direction
-from likely.engine.sources.gguf.blocks import AFFINE as GGUF_AFFINE
+from likely.engine.weights.sources.gguf.blocks import AFFINE as GGUF_AFFINE
 from likely.metal import mx, packed
 from likely.metal.packed import FEW_BITS, LEVELS, NUMBERS, SIXTEEN, PackedError, PackedMatrix
 from likely.models.families import registry

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import likely.models as models
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import dispatch, kernel, mx
 from likely.metal.simulator import simulated
 from likely.metal.vocab import DrawPlan, statistics

@@ -7,11 +7,13 @@ import pytest
 
 from likely.metal import mx
 from likely.metal.device import gpu
-from likely.models.config import Experts
+from likely.models.configuration.config import Experts
+from likely.models.configuration.rope import Rope
+from likely.models.configuration.rotation import DocumentTurns, KernelRotation, TableRotation, rotation
 from likely.models.errors import CheckpointError
 from likely.models.families.builder import Builder
 from likely.models.families.registry import configure, family, joins
-from likely.models.layers import (
+from likely.models.modules.linear import (
     ACTIVATE,
     Embedding,
     JoinedProducts,
@@ -22,11 +24,9 @@ from likely.models.layers import (
     linear,
     onto,
 )  # fmt: skip
-from likely.models.mlp import Mixture, stack
-from likely.models.rope import Rope
-from likely.models.rotation import DocumentTurns, KernelRotation, TableRotation, rotation
+from likely.models.modules.mlp import Mixture, stack
+from likely.models.modules.weights import PackedLayout, PackedRows, Tensors
 from likely.models.transformer import Transformer
-from likely.models.weights import PackedLayout, PackedRows, Tensors
 from tests.models.test_families import SAME
 from tests.models.test_transformer import Exact, built, off, text
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from likely.metal import mx
-from likely.models.config import Experts, MaskedDiffusion
+from likely.models.configuration.config import Experts, MaskedDiffusion
+from likely.models.configuration.keys import Keys, refuse_left
+from likely.models.configuration.rope import Rope
 from likely.models.errors import CheckpointError, ConfigError
-from likely.models.keys import Keys, refuse_left
-from likely.models.rope import Rope
-from likely.models.weights import BlankTensors, PackedLayout, PackedRows, Tensors, agreed, arrays, cut, join
+from likely.models.modules.weights import BlankTensors, PackedLayout, PackedRows, Tensors, agreed, arrays, cut, join
 from tests.models.test_defaults import PLAIN
 
 ROPE = Rope(1e4, 8)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 
 from likely.metal import mx
-from likely.models.cache import Cache
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import KVCache, RowSize
+from likely.models.caches.window_cache import WindowCache
 from likely.models.errors import CacheError
-from likely.models.layer_cache import KVCache, RowSize
 from likely.models.transformer import Transformer
-from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, pair, tokens
 from tests.models.test_families import SAME
 from tests.support.everyday import everyday

@@ -9,11 +9,11 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import KV, QuantizedRows
 from likely.metal.qkv_prepare import PLAIN, Format
-from likely.models.cache import Cache
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.layer_cache import KVCache, RowSize, Tail
+from likely.models.caches.quantized_cache import QuantizedCache
+from likely.models.caches.window_cache import WindowCache
 from likely.models.errors import CacheError
-from likely.models.layer_cache import KVCache, RowSize, Tail
-from likely.models.quantized_cache import QuantizedCache
-from likely.models.window_cache import WindowCache
 from tests.support.everyday import everyday
 
 HEADS, D = 2, 64

@@ -13,9 +13,9 @@ import pytest
 from likely.metal import dispatch, mx
 from likely.metal.device import COMPILE
 from likely.metal.simulator import TracedFunction, simulated
-from likely.models.cache import Cache
-from likely.models.compiled import Compile, CompiledStep
-from likely.models.layers import Linear
+from likely.models.caches.kv_cache import Cache
+from likely.models.modules.linear import Linear
+from likely.models.native_path.compiled import Compile, CompiledStep
 from likely.models.transformer import Transformer
 from tests.metal.test_whole_models import alike, counted
 from tests.models.test_prepared import CONFIGS, net

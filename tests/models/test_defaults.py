@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import likely.models as models
-from likely.models.config import Experts, MaskedDiffusion, ModelConfig
+from likely.models.configuration.config import Experts, MaskedDiffusion, ModelConfig
+from likely.models.configuration.rope import Rope
 from likely.models.errors import ConfigError
 from likely.models.families import FAMILIES
-from likely.models.rope import Rope
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 101, "hidden_size": 48, "num_hidden_layers": 4, "intermediate_size": 72, "num_attention_heads": 6,

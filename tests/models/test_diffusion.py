@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import likely.models as models
+from likely.engine.base.errors import ConfigError, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.diffusion.denoiser import ModelDenoiser
 from likely.engine.diffusion.infilling import infill
-from likely.engine.errors import ConfigError, ParameterError
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import Unmasking
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from likely.metal.attention import FULL
 from likely.models.tap import TappedPass
@@ -152,12 +152,12 @@ def test_a_quantised_folder_gives_the_logits_of_its_numbers_and_is_filled_with_e
     for checkpoint_, how in ((found, {"cache": "prefix"}), (found, {"cache": "dual"}), (blocks, {"cache": "exact"})):
         order = Unmasking(block=2 if checkpoint_ is found else 0, check=checkpoint_ is found, **how)
         canvas = [5, 286, 17, 6, 286, 286, 200, 286]
-        passes = list(infill(Session(checkpoint_), canvas, order, Recipe(), seed=1))
+        passes = list(infill(Session(checkpoint_), canvas, order, SamplingConfig(), seed=1))
         tokens = {one.token.position: one.token.token for each in passes for one in each.unmasked}
         assert sorted(tokens) == [1, 4, 5, 7] and 286 not in tokens.values()
         assert len([each for each in passes if each.disagreement]) == (2 if checkpoint_ is found else 0)
         if checkpoint_ is blocks:
-            again = infill(Session(blocks), canvas, Unmasking(), Recipe(), seed=1)
+            again = infill(Session(blocks), canvas, Unmasking(), SamplingConfig(), seed=1)
             assert tokens == {one.token.position: one.token.token for each in again for one in each.unmasked}
 
 

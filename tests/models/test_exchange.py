@@ -9,7 +9,7 @@ import pytest
 
 import likely.models as models
 from likely.metal import mx
-from likely.models.layers import Embedding, Linear, RMSNorm
+from likely.models.modules.linear import Embedding, Linear, RMSNorm
 from likely.models.parallel.exchange import ForwardedNorm, GatheredHead, RankSum, ReceivedStates, connect
 from likely.models.parallel.shard import share
 from tests.models.oracle import difference, flat, reference, tokens

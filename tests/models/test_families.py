@@ -16,11 +16,11 @@ import pytest
 
 import likely.models as models
 from likely.metal import mx
-from likely.models import layers
-from likely.models.cache import Cache
-from likely.models.quantized_cache import QuantizedCache
+from likely.models.caches.kv_cache import Cache
+from likely.models.caches.quantized_cache import QuantizedCache
+from likely.models.caches.window_cache import WindowCache
+from likely.models.modules import linear as layers
 from likely.models.transformer import Transformer
-from likely.models.window_cache import WindowCache
 from tests.models.oracle import difference, flat, ours, pair, reference, tokens
 from tests.support.everyday import everyday
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import likely.models as models
-import likely.models.mlp
+import likely.models.modules.mlp
 from likely.metal import mx
 from likely.models.errors import CheckpointError, ConfigError
-from likely.models.layers import Linear, QuantizedLinear
-from likely.models.weights import PackedRows
+from likely.models.modules.linear import Linear, QuantizedLinear
+from likely.models.modules.weights import PackedRows
 from tests.models.oracle import difference, flat, ours, reference, tokens
 from tests.support.everyday import everyday
 
@@ -187,4 +187,4 @@ def test_a_stack_of_experts_has_a_scale_of_the_whole_matrix_too() -> None:
     assert (
         float(mx.max(mx.abs(packed.floats(mx.float32) - w))) < float(mx.max(whole)) / 6
     )  # half of the largest step of four bits
-    assert difference(likely.models.mlp.gather(x, packed, chosen, ordered=False), want) < 1e-4
+    assert difference(likely.models.modules.mlp.gather(x, packed, chosen, ordered=False), want) < 1e-4

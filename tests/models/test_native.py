@@ -10,11 +10,11 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import Emit, Mask
 from likely.metal.packed import PackedMatrix
-from likely.models import native
-from likely.models.cache import Cache
+from likely.models.caches.kv_cache import Cache
 from likely.models.errors import CacheError, ConfigError
 from likely.models.families import registry
-from likely.models.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
+from likely.models.native_path import native
+from likely.models.native_path.native import NativeCache, NativeModel, NativeRows, as_graph, drawing
 from likely.models.transformer import Transformer
 from tests.models.oracle import flat, reference
 from tests.models.test_families import SAME, V

@@ -13,8 +13,8 @@ from likely.metal import malloc, mx, packed
 from likely.metal.packed import EIGHT, LEVELS, SIXTEEN, PackedMatrix
 from likely.models.errors import CacheError, CheckpointError, ConfigError, ContextOverflow
 from likely.models.families import registry
-from likely.models.packed import CHUNK, PackedModel
-from likely.models.packed_cache import PackedCache, RowShape
+from likely.models.packed_weights.cache import PackedCache, RowShape
+from likely.models.packed_weights.packed import CHUNK, PackedModel
 from likely.models.transformer import Transformer
 from tests.models.oracle import flat, ours, reference, tokens
 from tests.models.test_families import SAME, V
@@ -246,7 +246,7 @@ THREADS = """
 import sys
 import numpy as np
 from likely.metal import packed
-from likely.models.packed_additions import Additions, LowRank, PackedAdditions
+from likely.models.packed_weights.additions import Additions, LowRank, PackedAdditions
 from tests.models.test_packed import SAME, both, text
 
 assert packed.use_threads() == int(sys.argv[1])

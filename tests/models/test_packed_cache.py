@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from likely.models.errors import CacheError
-from likely.models.packed_cache import SPAN, TEXT, PackedCache, RowShape, described
+from likely.models.packed_weights.cache import SPAN, TEXT, PackedCache, RowShape, described
 
 SHAPE = RowShape(2, 3, 4, np.dtype(np.float32))
 ROW = 2 * 3 * 4 * 4 * 2  # bytes of a row, keys and values

@@ -6,8 +6,8 @@ import pytest
 
 import likely.models as models
 from likely.metal import mx
-from likely.models.parts import ModelPart
-from likely.models.weights import PackedLayout, PackedRows
+from likely.models.modules.parts import ModelPart
+from likely.models.modules.weights import PackedLayout, PackedRows
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V
 from tests.support.everyday import everyday

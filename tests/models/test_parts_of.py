@@ -8,11 +8,11 @@ import pytest
 
 from likely.metal import mx
 from likely.models.families.registry import family
-from likely.models.layers import Embedding, JoinedProducts, Linear, QuantizedLinear
-from likely.models.mlp import Mixture
-from likely.models.parts import BELOW, ModelPart, TensorNames, put, split, unite
+from likely.models.modules.linear import Embedding, JoinedProducts, Linear, QuantizedLinear
+from likely.models.modules.mlp import Mixture
+from likely.models.modules.parts import BELOW, ModelPart, TensorNames, put, split, unite
+from likely.models.modules.weights import PackedLayout, PackedRows
 from likely.models.transformer import Transformer
-from likely.models.weights import PackedLayout, PackedRows
 from tests.models.test_transformer import Exact, built, off, text
 
 TOP = {"embed": "e", "layer": "h.{}", "norm": "n", "head": "o"}

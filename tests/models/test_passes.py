@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from likely.metal import mx, packed
-from likely.models import native
-from likely.models.cache import Cache
-from likely.models.compiled import CompiledStep
-from likely.models.config import MaskedDiffusion
+from likely.models.caches.kv_cache import Cache
+from likely.models.configuration.config import MaskedDiffusion
+from likely.models.configuration.rope import Rope
 from likely.models.errors import CacheError, ConfigError
 from likely.models.families import registry
 from likely.models.foreign import ForeignModel
-from likely.models.packed import refusal
-from likely.models.rope import Rope
+from likely.models.native_path import native
+from likely.models.native_path.compiled import CompiledStep
+from likely.models.packed_weights.packed import refusal
 from likely.models.tap import TappedPass
 from likely.models.transformer import Transformer
 from tests.models.oracle import reference

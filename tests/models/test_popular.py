@@ -16,11 +16,11 @@ from mlx_lm.utils import dequantize_model, load_model, quantize_model, save_conf
 from transformers import CONFIG_MAPPING
 
 from likely.app.cli import likely
-from likely.engine.errors import CheckpointError
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import CheckpointError
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 from tests.engine import tiny
 from tests.models.oracle import difference, reference
@@ -71,7 +71,7 @@ def test_a_model_that_mlx_lm_saved_is_the_same_here(popular: Popular, format: st
     want, got = read(theirs, lambda: make_prompt_cache(theirs)), read(checkpoint.model, checkpoint.model.make_cache)
     assert difference(got, want) < 1e-4 if popular.native else bool(mx.all(got == want))
     text = [token for token, _ in generate_step(X[0], theirs, max_tokens=8)]
-    found = run(Session(checkpoint), Recipe(greedy=True), prompt=PROMPT, max_tokens=8).tokens[0]
+    found = run(Session(checkpoint), SamplingConfig(greedy=True), prompt=PROMPT, max_tokens=8).tokens[0]
     assert found == text[: len(found)] and (len(found) == 8 or found[-1] == tiny.EOS)
 
 

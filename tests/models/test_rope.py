@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from likely.metal import mx
+from likely.models.configuration.keys import Keys
+from likely.models.configuration.rope import Rope, read_rope, scaled
+from likely.models.configuration.rotation import KernelRotation, TableRotation
 from likely.models.errors import ConfigError
-from likely.models.keys import Keys
-from likely.models.rope import Rope, read_rope, scaled
-from likely.models.rotation import KernelRotation, TableRotation
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.models import native
+from likely.models.configuration.rope import Rope
+from likely.models.configuration.rope_scaling import KEY, RopeScaling
 from likely.models.errors import ConfigError
 from likely.models.families import registry
-from likely.models.rope import Rope
-from likely.models.rope_scaling import KEY, RopeScaling
+from likely.models.native_path import native
 from tests.models.oracle import difference, flat, reference, tokens
 from tests.models.test_families import SAME, V, check
 from tests.models.test_packed import in_numpy

@@ -13,10 +13,10 @@ import pytest
 from likely.metal import mx
 from likely.metal.attention import FULL, Emit, Mask
 from likely.metal.mask import CAUSAL
-from likely.models.config import ModelConfig
+from likely.models.caches.quantized_cache import QuantizedCache
+from likely.models.configuration.config import ModelConfig
 from likely.models.errors import CacheError, ConfigError, ContextOverflow
 from likely.models.families.registry import blank
-from likely.models.quantized_cache import QuantizedCache
 from likely.models.transformer import Transformer
 from tests.models.oracle import difference, ours, reference, tokens
 from tests.models.test_families import SAME, V

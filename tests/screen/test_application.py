@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from likely.app.tui.base.view_table import VIEWS, by_digit
-from likely.engine import preferences
+from likely.engine.base.files import preferences
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from likely.app.tui.chat import attach
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 
 
 def test_files_that_a_prompt_names_are_attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from likely.app.tui.base import cells
+from likely.app.tui.base.text import cells
 
 FAMILY = "👨\u200d👩\u200d👧"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.tui.base import clipboard, terminal_codes
+from likely.app.tui.base.input import clipboard, terminal_codes
 from tests.support.model import SKY
 from tests.support.screen import Screen
 

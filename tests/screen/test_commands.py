@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from likely.app import export
+from likely.app.store import export
 from likely.app.tui.base.view_table import VIEWS
-from likely.app.tui.views import slash
+from likely.app.tui.views.chatting import slash
 from likely.app.tui.views.intents import INTENTS
-from likely.engine.decode.strategies import STRATEGIES
-from likely.engine.transforms import LogitBias
+from likely.engine.decode.strategy_table import STRATEGIES
+from likely.engine.sampling.transforms import LogitBias
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY

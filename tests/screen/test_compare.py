@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from likely.app.tui.chat.start import Start
-from likely.engine.arrays import logprobs
-from likely.engine.transforms import Temperature
+from likely.engine.base.arrays import logprobs
+from likely.engine.sampling.transforms import Temperature
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen

@@ -7,20 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import requests as r
-from likely.app.requests import CanvasLaid
-from likely.app.tui.base import cells
-from likely.app.tui.chat import denoising_layout as layout
+from likely.app.jobs import requests as r
+from likely.app.jobs.requests import CanvasLaid
+from likely.app.jobs.worker import Failed
+from likely.app.tui.base.text import cells
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.denoising import CanvasCell, Denoising, Retraction, texts, words
-from likely.app.tui.chat.likelihood_bounds import LikelihoodBounds
-from likely.app.tui.views import diffusing
-from likely.app.worker import Failed
-from likely.engine.conversation import Fork, Node
-from likely.engine.errors import ParameterError
-from likely.engine.statistics.estimates import Estimate
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
+from likely.app.tui.chat.inspecting import denoising_layout as layout
+from likely.app.tui.chat.inspecting.likelihood_bounds import LikelihoodBounds
+from likely.app.tui.views.chatting import diffusing
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.chat.conversation import Fork, Node
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
 
 MASK = 9
 PIECES = (b"a", b" b", b" c", b"\n", b" \xc3", b"\xa4", b"<eos>", b"dd", b" eeee", b"<mask>")
@@ -39,7 +39,7 @@ def passes(how: Unmasking) -> list[DenoisingStep]:
         found[:, MASK] = -np.inf
         return found
 
-    return list(fill(predict, IDS, MASK, how, Recipe(), seed=5))
+    return list(fill(predict, IDS, MASK, how, SamplingConfig(), seed=5))
 
 
 def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None:
@@ -82,7 +82,7 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     chosen = canvas.parted(10, 3, 7).cell(3, 10)
     assert chosen == CanvasCell(3, 7, 10, by_person=True) and canvas.cell(3, 10).token != 7
 
-    told = canvas.token_steps(PIECES, Recipe())
+    told = canvas.token_steps(PIECES, SamplingConfig())
     ends = [i for i, token in enumerate(canvas.ids(10)[1:]) if token == 6]
     assert len(told) == (ends[0] + 1 if ends else len(IDS) - 1)
     assert [step.token for step in told] == list(canvas.ids(10)[1 : 1 + len(told)])
@@ -96,7 +96,7 @@ def test_every_step_is_what_a_replay_gives_and_a_person_parts_from_any() -> None
     assert Denoising.of_steps(node, facts_of((b"z", *PIECES[1:]))) is None  # by a model with other tokens
     assert Denoising.of_steps(node, facts_of(PIECES[:2])) is None
     stopped = Denoising.of(LAID, MASK, how)
-    assert [s.special for s in stopped.token_steps(PIECES, Recipe())] == [token == MASK for token in IDS[1:]]
+    assert [s.special for s in stopped.token_steps(PIECES, SamplingConfig())] == [token == MASK for token in IDS[1:]]
 
 
 def test_disagreement_of_a_cache_is_summed_until_a_step() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.requests import ModelOffer
+from likely.app.jobs.requests import ModelOffer
 from tests.support.model import ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from likely.app import heat
-from likely.engine.decode.control import RunControl
-from likely.engine.statistics.estimates import Estimate
-from likely.engine.trace.unmasking import DenoisingStep, Disagreement
+from likely.app.words import heat
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Disagreement
 from tests.support.diffuser import ScriptedDiffusion
 from tests.support.everyday import everyday
 from tests.support.model import SKY, ScriptedEngine

@@ -7,8 +7,8 @@ import pytest
 from likely.app.tui.base.theme import GLYPHS
 from likely.app.tui.chat.candidates import LN2, Names
 from likely.app.tui.training import drift
-from likely.engine.statistics.difference import Difference, Position, Shift
-from likely.engine.tune.control import Compare, Compared, Validated
+from likely.engine.base.statistics.difference import Difference, Position, Shift
+from likely.engine.train.control import Compare, Compared, Validated
 from tests.support.trainer import plan
 
 PIECES = (b"a", b" b", "日".encode()[:2], "日".encode()[2:], b"\n", b" sky", b" red")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
+from likely.app.store.store import Store
 from likely.app.tui.chat.auto_saver import AutoSaver
-from likely.engine.conversation import Conversation, Fork, Node
+from likely.engine.chat.conversation import Conversation, Fork, Node
 from tests.support.model import BLUE, SKY
 from tests.support.screen import Screen
 

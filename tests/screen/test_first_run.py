@@ -5,9 +5,9 @@ from signal import SIGTERM, Signals
 
 import pytest
 
-from likely.engine import preferences
-from likely.engine.adapters.config import Config
-from likely.engine.errors import CheckpointError
+from likely.engine.base.errors import CheckpointError
+from likely.engine.base.files import preferences
+from likely.engine.weights.adapters.config import Config
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.tui.base.formula import MAPS
+from likely.app.tui.base.text.formula import MAPS
 from tests.support.screen import Screen
 
 ASK = "Why is the sky blue?"

@@ -57,7 +57,7 @@ def test_no_module_of_the_screen_imports_a_model_library() -> None:
 PAINTED = """
 import os, sys, tempfile, time, pathlib
 os.environ["LIKELY_THEME"] = "dark"
-import likely.app.cli.opening
+import likely.app.cli.options.opening
 from likely.app.tui.app import LikelyApp
 class FirstPaint(LikelyApp):
     def on_mount(self):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.errors import CheckpointError
+from likely.engine.base.errors import CheckpointError
 from tests.support.everyday import everyday
 from tests.support.model import BLUE, SKY, ScriptedEngine, ScriptedShop
 from tests.support.screen import Screen

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from likely.app.tui.base.highlight import Highlight, LexerState
-from likely.app.tui.base.inline import Run, inline
-from likely.app.tui.base.lines import Divider, closes, is_code, line_at, lists
+from likely.app.tui.base.text.highlight import Highlight, LexerState
+from likely.app.tui.base.text.inline import Run, inline
+from likely.app.tui.base.text.lines import Divider, closes, is_code, line_at, lists
 from tests.screen.test_markdown import SIGNS
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from likely.app.looks import Inside, question
-from likely.app.tui.base import cells
+from likely.app.jobs.interpretability import Inside, question
+from likely.app.tui.base.text import cells
 from likely.app.tui.inside.page import shown_layers
 from likely.app.tui.inside.reading import Reading, wrapped
-from likely.engine.inside.looks import Ablation
+from likely.engine.inside.questions import Ablation
 from tests.pictures import assert_picture
 from tests.support.everyday import everyday
 from tests.support.glass import HEADS, LAYERS, Glass

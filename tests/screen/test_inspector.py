@@ -8,8 +8,8 @@ import pytest
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.base.theme import GLYPHS
 from likely.app.tui.chat.candidates import Names, exact, replayed, view
-from likely.engine import presets
-from likely.engine.trace.observe import observe
+from likely.engine.sampling import presets
+from likely.engine.sampling.trace.observe import observe
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 

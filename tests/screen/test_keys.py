@@ -17,10 +17,10 @@ from textual.events import Key, Paste
 
 import likely.app.tui
 from likely.app.tui.base import keys
-from likely.app.tui.base.key_parser import KeyParser
-from likely.app.tui.base.terminal import EndOfReading
+from likely.app.tui.base.input.key_parser import KeyParser
+from likely.app.tui.base.input.terminal import EndOfReading
 from likely.app.tui.base.view_table import VIEWS
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 from tests.support.model import BLUE, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
 

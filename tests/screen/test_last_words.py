@@ -12,7 +12,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from textual.events import Key
 
 from likely.app import tui
-from likely.engine.adapters.config import configure
+from likely.engine.weights.adapters.config import configure
 from tests.serve.served import write_model
 
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.app.tui.base.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
-from likely.app.tui.base.layout import HEAD, BlockLayout, Spot, TokenPlace
-from likely.app.tui.base.wrap import NOBODY, Wrap
-from likely.engine.thinking import FAMILIES
+from likely.app.tui.base.text.block import END_MARK, HEADING_ROWS, MessageBlock, Part, ShownToken, words
+from likely.app.tui.base.text.layout import HEAD, BlockLayout, Spot, TokenPlace
+from likely.app.tui.base.text.wrap import NOBODY, Wrap
+from likely.engine.sampling.thinking import FAMILIES
 from tests.screen.test_wrap import shown
 
 TEXTS = st.lists(

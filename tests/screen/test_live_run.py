@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from likely.app import requests as r
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Failed
+from likely.app.tui.chat.inspecting.ranking import state_of
+from likely.app.tui.chat.inspecting.search_choice import choice
 from likely.app.tui.chat.live_run import LiveRun
-from likely.app.tui.chat.ranking import state_of
-from likely.app.tui.chat.search_choice import choice
 from likely.app.tui.chat.tallies import AnswerSums
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated
-from likely.engine.decode.strategies import parse
-from likely.engine.session import Session
-from likely.engine.trace.step import Recipe
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Forked, Prefilled, Pruned, Rated
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.trace.step import SamplingConfig
 from tests.fakes import EOS, FakeCheckpoint, MarkovModel, random_table
 from tests.support.model import PLANS, Planned, ScriptedEngine
 
@@ -30,7 +30,7 @@ SEARCHES = ["beam 4", "beam 5 0.0 never", "diverse 4", "gnmt 3", "stochastic 4",
 def test_every_answer_of_a_search_is_a_branch(text: str, every: int) -> None:
     session = Session(FakeCheckpoint(MarkovModel(random_table(2, 1.5))))  # type: ignore[arg-type]
     run_of: dict[str, Any] = {"seed": 4, "max_tokens": 8, "strategy": parse(text)}
-    events: list[Any] = list(session.generate(PROMPT, RunControl(Recipe()), **run_of))
+    events: list[Any] = list(session.generate(PROMPT, RunControl(SamplingConfig()), **run_of))
     tokens: dict[int, list[int]] = {0: []}
     scores: dict[int, float] = {}
     for event in events:
@@ -72,7 +72,7 @@ def test_a_search_that_is_stopped_shows_the_best_it_holds(stop: int, heard: bool
     """By the mean log-probability of the texts' tokens; one that has ended and whose end is not told has its rating."""
     table = random_table(2, 1.5)
     table[:, EOS] += 3
-    session, control = Session(FakeCheckpoint(MarkovModel(table))), RunControl(Recipe())  # type: ignore[arg-type]
+    session, control = Session(FakeCheckpoint(MarkovModel(table))), RunControl(SamplingConfig())  # type: ignore[arg-type]
     ids = iter(range(10**6))
     talk = Conversation("c").add(Node("u", Fork(), "user", text="ask"))
     talk = talk.add(Node("a", Fork("u"), "assistant", label="beam 6", seed=4))
@@ -111,7 +111,7 @@ def test_what_went_on_from_each_place_and_how_it_ranked_is_what_the_search_did(t
     talk = Conversation("c").add(Node("u", Fork(), "user", text="ask")).add(label)
     ids, kept = iter(range(10**6)), set[tuple[int, ...]]()
     run = LiveRun("a", RunControl(), lambda: f"n{next(ids)}")
-    for event in session.generate(PROMPT, RunControl(Recipe()), **run_of):
+    for event in session.generate(PROMPT, RunControl(SamplingConfig()), **run_of):
         talk, _ = run.take(talk, [event])
         match event:
             case Forked(parent, child):
@@ -143,7 +143,7 @@ def test_what_went_on_from_each_place_and_how_it_ranked_is_what_the_search_did(t
 
 def test_a_text_that_parted_at_every_token_is_added_up() -> None:
     step = next(e.step for e in Session(FakeCheckpoint(MarkovModel(random_table(2, 1.5)))).generate(  # type: ignore[arg-type]
-        PROMPT, RunControl(Recipe()), max_tokens=1) if isinstance(e, Emitted))  # fmt: skip
+        PROMPT, RunControl(SamplingConfig()), max_tokens=1) if isinstance(e, Emitted))  # fmt: skip
     nodes = {str(i): Node(str(i), Fork(str(i - 1)), "assistant", steps=(step,), joins=True) for i in range(1, 3000)}
     nodes["0"] = Node("0", Fork("u"), "assistant", steps=(step,))
     sums = AnswerSums(Conversation("c", nodes={"u": Node("u", Fork(), "user", text="ask"), **nodes}))

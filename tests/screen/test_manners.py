@@ -8,9 +8,9 @@ import pytest
 
 from likely.app.tui.base.sampling import Sampling
 from likely.app.tui.chat.start import Start
-from likely.engine.conversation import Conversation
-from likely.engine.decode.events import Event, Reloaded
-from likely.engine.trace.step import Recipe
+from likely.engine.chat.conversation import Conversation
+from likely.engine.decode.loop.events import Event, Reloaded
+from likely.engine.sampling.trace.step import SamplingConfig
 from tests.support.model import BLUE, SKY, ScriptedEngine
 from tests.support.screen import Screen
 
@@ -101,7 +101,7 @@ def test_the_command_lines_settings_hold_in_every_chat(tmp_path: Path) -> None:
             assert talk.leaf is not None and talk.leaf.seed == seed and talk.leaf.finish == "length"
             assert talk.system == "Be brief." and "T 0.30" in screen.text and len(talk.leaf.steps) == 9
             screen.press("ctrl+n")
-    old = Conversation("a", recipe=Recipe(), system="Be long.")
+    old = Conversation("a", recipe=SamplingConfig(), system="Be long.")
     assert Start(seed=1).of(old) == old
 
 

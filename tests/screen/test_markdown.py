@@ -11,12 +11,23 @@ from markdown_it.token import Token
 from pygments.lexers import get_lexer_by_name
 from pygments.token import Comment, Keyword, Name, Number, Operator, String
 
-from likely.app.tui.base import cells, table
-from likely.app.tui.base.block import MessageBlock, ShownToken
-from likely.app.tui.base.face import BOLD, CODE, COMMENT, ITALIC, KEYWORD, LINK, NAME, NUMBER, STRIKE, STRING
-from likely.app.tui.base.highlight import Highlight, LexerState
-from likely.app.tui.base.inline import inline
-from likely.app.tui.base.markdown import Markdown
+from likely.app.tui.base.text import cells, table
+from likely.app.tui.base.text.block import MessageBlock, ShownToken
+from likely.app.tui.base.text.highlight import Highlight, LexerState
+from likely.app.tui.base.text.inline import inline
+from likely.app.tui.base.text.markdown import Markdown
+from likely.app.tui.base.text.text_style import (
+    BOLD,
+    CODE,
+    COMMENT,
+    ITALIC,
+    KEYWORD,
+    LINK,
+    NAME,
+    NUMBER,
+    STRIKE,
+    STRING,
+)
 
 PEER = MarkdownIt("commonmark").enable("strikethrough").disable(["html_inline", "entity"])
 SIGNS = [*"_`[)a. é", "*", "**", "***", "__", "~~", "``", "](u)", "](", "\\*", "<http://a.b>", "b c"]

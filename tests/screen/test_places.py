@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from likely.app.tui.chat import places
-from likely.engine.conversation import Conversation, Fork, Node
+from likely.app.tui.chat.inspecting import places
+from likely.engine.chat.conversation import Conversation, Fork, Node
 from tests.support.model import ScriptedEngine
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likely.app.tui.base import plot
-from likely.app.tui.base.plot import Mark
-from likely.app.tui.widgets.chart import ROOM, apart
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.plot import Mark
+from likely.app.tui.widgets.figures.chart import ROOM, apart
 
 finite = st.floats(-1e6, 1e6)
 

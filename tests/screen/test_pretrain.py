@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.jobs import TrainingJobs
-from likely.app.local_trainer import LocalTrainer
+from likely.app.jobs.jobs import TrainingJobs
+from likely.app.jobs.local_trainer import LocalTrainer
 from likely.app.tui.training.run import Training
-from likely.engine.pretrain.config import PretrainConfig, configure
-from likely.engine.sources.fetch.progress import Report
-from likely.engine.tune.control import (
+from likely.engine.train.control import (
     Answer,
     Complete,
     Completion,
@@ -26,6 +24,8 @@ from likely.engine.tune.control import (
     TrainingPlan,
     Validated,
 )
+from likely.engine.train.pretrain.config import PretrainConfig, configure
+from likely.engine.weights.sources.fetch.progress import Report
 from likely.metal import mx
 from tests.engine.pretrain.texts import config, finish, words
 from tests.support.screen import Screen

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from likely.app.tui.views.proofs import ProofsScreen
-from likely.engine.proofs.table import proofs, proving
-from likely.engine.statistics.goodness import above
+from likely.engine.base.statistics.goodness import above
+from likely.engine.measure.proofs.table import proofs, proving
 from tests.support.screen import Screen
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from likely.app.tui.training import browser as browsing
 from likely.app.tui.training.browser import OpenedRows, RowBrowser
-from likely.engine.errors import DataError
-from likely.engine.rows.training_row import TrainingRow, parse
-from likely.engine.tune import choices
-from likely.engine.tune.row_file import FileRow
+from likely.engine.base.errors import DataError
+from likely.engine.text.rows.training_row import TrainingRow, parse
+from likely.engine.train.data import row_choices
+from likely.engine.train.data.row_file import FileRow
 
 
 def row(number: int, dropped: str = "", **scores: float) -> FileRow:
@@ -96,19 +96,19 @@ def test_a_row_is_kept_or_dropped_and_the_choice_taken_back(tmp_path: Path) -> N
         it.go(at)
         before = it.opened
         assert it.choose(keep) == said and it.opened is before and it.by_hand == (0, 0)
-    keys = [choices.key(each.row) for each in rows if isinstance(each.row, TrainingRow)]
+    keys = [row_choices.key(each.row) for each in rows if isinstance(each.row, TrainingRow)]
     it.go(0)
     assert it.choose(False) == "dropped: left out of trainings that begin after this"
     assert it.choice(rows[0]) is False and it.choice(rows[1]) is None and it.choice(rows[3]) is None
     it.go(1)
     assert it.choose(True) == "kept: likely synth brings it back"
     assert it.choice(rows[1]) is True and it.by_hand == (1, 1)
-    assert choices.read(tmp_path / "choices.jsonl") == {keys[0]: False, keys[1]: True}
+    assert row_choices.read(tmp_path / "choices.jsonl") == {keys[0]: False, keys[1]: True}
     assert it.opened is not None and it.opened.numbers == ("bits", "words") and it.opened.rows == tuple(rows)
     assert it.choose(False) == "the choice is taken back" and it.by_hand == (1, 0)
     it.go(0)
     assert it.choose(True) == "the choice is taken back" and it.by_hand == (0, 0)
-    assert choices.read(tmp_path / "choices.jsonl") == {}
+    assert row_choices.read(tmp_path / "choices.jsonl") == {}
 
 
 def test_a_file_that_was_written_to_or_is_gone_has_changed(tmp_path: Path) -> None:

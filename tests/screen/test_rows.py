@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.tune import data
+from likely.engine.train.data import data
 from tests.pictures import assert_picture
 from tests.support.screen import Screen
 

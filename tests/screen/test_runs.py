@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app import requests as r
-from likely.app.evaluation_jobs import EvaluationJobs
-from likely.app.evaluations import Evaluation, Evaluations
-from likely.app.scoreboard import Scoreboard
-from likely.app.task_sources import sources
-from likely.engine.errors import DataError
-from likely.engine.evaluate.tasks import Result
+from likely.app.jobs import requests as r
+from likely.app.jobs.evaluation_jobs import EvaluationJobs
+from likely.app.results.scoreboard import Scoreboard
+from likely.app.results.task_sources import sources
+from likely.app.store.evaluations import Evaluation, Evaluations
+from likely.engine.base.errors import DataError
+from likely.engine.measure.evaluate.tasks.tasks import Result
 from tests.pictures import assert_picture
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine

@@ -12,16 +12,16 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
-from likely.app import heat
-from likely.app.recipes import BAN, shown, words
+from likely.app.store.sampling_text import BAN, shown, words
 from likely.app.tui.base import presets, sampling, theme
 from likely.app.tui.base.sampling import Sampling, typed
 from likely.app.tui.base.theme import ASCII, GLYPHS, HARMLESS, Ascii, bar, column, shade, track
 from likely.app.tui.chat.start import Start
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.presets import ORDERS, PARAMETERS, PRESETS
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import LogitBias, Temperature, TopK
+from likely.app.words import heat
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.sampling.presets import ORDERS, PARAMETERS, PRESETS
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import LogitBias, Temperature, TopK
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 
@@ -99,7 +99,7 @@ def test_a_slider_follows_the_mouse(screen: Screen) -> None:
 
 
 def tempered(temperature: float) -> Start:
-    return Start(Recipe((Temperature(temperature),)), ("Temperature",), seed=0)
+    return Start(SamplingConfig((Temperature(temperature),)), ("Temperature",), seed=0)
 
 
 @pytest.mark.slow(2)
@@ -246,10 +246,10 @@ def test_bans_and_biases_are_told_apart() -> None:
     assert it.banned(6).bans == (5, 8, 6) and it.lift(7).biases == ((6, 2.0),)
     assert it.lift(1) == it
     assert words(it.recipe).endswith(" · 2 banned · 2 biased")
-    assert words(it.lift(6).lift(7).recipe).endswith("· 2 banned") and words(Recipe()) == "T 1.00"
+    assert words(it.lift(6).lift(7).recipe).endswith("· 2 banned") and words(SamplingConfig()) == "T 1.00"
     assert words(Sampling().unshaped().biased(1, 1.0).recipe) == "1 biased"
-    assert words(Recipe(transforms=(LogitBias({1: BAN, 2: 3.0}),))) == "1 banned · 1 biased"
-    assert words(Recipe(greedy=True)) == "greedy"
+    assert words(SamplingConfig(transforms=(LogitBias({1: BAN, 2: 3.0}),))) == "1 banned · 1 biased"
+    assert words(SamplingConfig(greedy=True)) == "greedy"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_what_the_makers_of_a_model_recommend_is_a_preset_where_they_do(tmp_path
         assert "temperature 0.6, top-k 20, by the files of scripted" in row
         screen.press(*["down"] * len(PRESETS), "enter")
         assert "SAMPLER  recommended" in screen.text and value(screen, "top-k") == "20"
-        assert screen.kept[0].recipe == Recipe((TopK(20), Temperature(0.6)))
+        assert screen.kept[0].recipe == SamplingConfig((TopK(20), Temperature(0.6)))
         screen.press("escape")
         screen.say("/model other")
         assert "SAMPLER  recommended" not in screen.text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.store import Store
+from likely.app.store.store import Store
 from tests.support.everyday import everyday
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen

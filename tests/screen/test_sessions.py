@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.tui.widgets.conversations import ago
+from likely.app.tui.widgets.lists.conversations import ago
 from tests.support.screen import Screen
 
 ASK = "Why is the sky blue?"

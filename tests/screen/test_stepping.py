@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.transforms import Temperature
+from likely.engine.sampling.transforms import Temperature
 from tests.support.model import PLANS, SKY, ScriptedEngine
 from tests.support.screen import Screen
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings, strategies
 
 from likely.app.tui.base.context import before
 from likely.app.tui.chat import text_document
-from likely.app.tui.chat.word_surprisals import LN2, bits_of_words, running_sum
-from likely.engine.conversation import Conversation
-from likely.engine.trace.step import TokenStep
+from likely.app.tui.chat.inspecting.word_surprisals import LN2, bits_of_words, running_sum
+from likely.engine.chat.conversation import Conversation
+from likely.engine.sampling.trace.step import TokenStep
 from tests.pictures import assert_picture
 from tests.support.model import BLUE, ScriptedEngine
 from tests.support.screen import Screen

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.tui.widgets.token_view import TokenView
-from likely.engine.conversation import Fork, Message
+from likely.app.tui.widgets.transcript.token_view import TokenView
+from likely.engine.chat.conversation import Fork, Message
 from tests.support.model import ANSWER, SKY, THOUGHT, ScriptedEngine
 from tests.support.screen import Screen
 

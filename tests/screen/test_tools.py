@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from likely.app.units import bits
+from likely.app.words.units import bits
 from tests.support.model import ScriptedEngine
 from tests.support.screen import Screen
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from likely.app.tui.base.plot import Curve, Picture
+from likely.app.tui.base.drawing.plot import Curve, Picture
 from likely.app.tui.base.theme import GLYPHS
 from likely.app.tui.training.history import TrainingHistory, count, power, size
-from likely.app.units import LN2
-from likely.engine.tune.control import Stepped, Validated
+from likely.app.words.units import LN2
+from likely.engine.train.control import Stepped, Validated
 
 STEP = Stepped(1, 40, 0.05, 3.5, 3.25, 2e-4, 1.5, 100, 1204.6, 0.0, 0.0, 1_310_000_000, 2.0)
 

@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.jobs import TrainingJobs
-from likely.app.local_trainer import LocalTrainer
-from likely.app.training_command import command
-from likely.app.training_plan import pace
+from likely.app.jobs.jobs import TrainingJobs
+from likely.app.jobs.local_trainer import LocalTrainer
+from likely.app.jobs.worker import Worker
+from likely.app.results.training_command import command
+from likely.app.results.training_plan import pace
 from likely.app.tui.training.run import Training
-from likely.app.worker import Worker
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import DataError, OutOfMemory
-from likely.engine.rewards.figures import HeldOut, Rewarded
-from likely.engine.sources.fetch.progress import Report, silent
-from likely.engine.tune.control import Ended, Memory, TrainControl, TrainingPlan
-from likely.engine.tune.verdict import TrainingVerdict, row_change
+from likely.engine.base.errors import DataError, OutOfMemory
+from likely.engine.train.control import Ended, Memory, TrainControl, TrainingPlan
+from likely.engine.train.rewards.figures import HeldOut, Rewarded
+from likely.engine.train.verdict import TrainingVerdict, row_change
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.fetch.progress import Report, silent
 from likely.metal import mx
 from tests.engine import tiny
 from tests.pictures import assert_picture

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from likely.app.jobs.worker import Closed, Failed
+from likely.app.serve.watch.client import NumberedEvent
+from likely.app.serve.watch.lines import WatchAsked, WatchOpened
 from likely.app.tui.base.sampling import Sampling
-from likely.app.tui.chat.watched import MOST, STEPS, UNSEEN, WatchedRequest, WatchedRequests
-from likely.app.watch.client import NumberedEvent
-from likely.app.watch.lines import WatchAsked, WatchOpened
-from likely.app.worker import Closed, Failed
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Stats
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.app.tui.chat.inspecting.watched import MOST, STEPS, UNSEEN, WatchedRequest, WatchedRequests
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Forked, Prefilled, Stats
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 from tests.support.everyday import everyday
 from tests.support.screen import Screen
 from tests.support.server import ScriptedServer
@@ -232,7 +232,7 @@ def test_without_a_server_it_says_how_one_is_watched(tmp_path: Path) -> None:
 
 
 def step(text: str, elapsed_s: float = 0.0, position: int = 3) -> TokenStep:
-    nothing = (-1.0, -1.0, 1, 1, 0.5, 0, Recipe(), None, None)
+    nothing = (-1.0, -1.0, 1, 1, 0.5, 0, SamplingConfig(), None, None)
     return TokenStep(1, text.encode(), text, *nothing, position, "drawn", False, elapsed_s)
 
 

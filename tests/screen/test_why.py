@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from likely.app import export
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import CheckpointError
+from likely.app.store import export
+from likely.engine.base.errors import CheckpointError
+from likely.engine.decode.loop.control import RunControl
 from likely.engine.inside.why import Omission
 from tests.support.everyday import everyday
 from tests.support.glass import Glass

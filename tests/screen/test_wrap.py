@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from likely.app.tui.base import cells
-from likely.app.tui.base.face import CODE, MARKUP
-from likely.app.tui.base.wrap import NOBODY, CellRow, Span, Wrap
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.text_style import CODE, MARKUP
+from likely.app.tui.base.text.wrap import NOBODY, CellRow, Span, Wrap
 
 LETTERS = "ab日本é語\u0301 \n\tשﷺ-x"
 TEXTS = st.lists(st.text(LETTERS, max_size=9), max_size=14)

@@ -8,17 +8,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from likely.app.requests import Load, Loaded, ModelFacts, Scored
+from likely.app.jobs.requests import Load, Loaded, ModelFacts, Scored
+from likely.app.serve.api.exchange import ServerState
+from likely.app.serve.api.metrics import ServerMetrics
+from likely.app.serve.api.on_disk import ModelOnDisk
+from likely.app.serve.api.transport import Endpoint
 from likely.app.serve.bounds import BOUNDS, Bounds
-from likely.app.serve.exchange import ServerState
 from likely.app.serve.guard import Guard
-from likely.app.serve.metrics import ServerMetrics
-from likely.app.serve.on_disk import ModelOnDisk
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, Embedded, EmbeddingRequest
-from likely.app.serve.transport import Endpoint
-from likely.engine.decode.events import Done, Emitted, Event, Prefilled, Stats
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import Snapshot
+from likely.engine.decode.loop.events import Done, Emitted, Event, Prefilled, Stats
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import Snapshot
 
 PIECES = (b"Hi", b" there", b"\xe2\x82", b"\xac", b"</s>", b"<think>", b"so", b"</think>")
 FACTS = ModelFacts(
@@ -40,7 +40,7 @@ def step(token: int, logprob: float | None = -0.25, position: int = 5, **more: A
     """A token of the script with figures that are told from each other."""
     piece = PIECES[token]
     text = "€" if token == 3 else "" if token in (2, 4) else piece.decode()
-    given = {"snapshot": SNAPSHOT, "removed_by": np.array([-1, 0, 1], np.int8), "recipe": Recipe()} | more
+    given = {"snapshot": SNAPSHOT, "removed_by": np.array([-1, 0, 1], np.int8), "recipe": SamplingConfig()} | more
     given |= {"position": position, "special": token == 4, "elapsed_s": 0.5}
     return TokenStep(token, piece, text, logprob, -0.125, 1.5, 0.75, 2, 3, **given)
 

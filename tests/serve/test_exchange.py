@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likely.app.serve import exchange
+from likely.app.serve.api import exchange
+from likely.app.serve.api.metrics import ServerMetrics
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import WorkerFault
 from likely.app.serve.guard import Guard, headers_of, read_body
-from likely.app.serve.metrics import ServerMetrics
 from likely.app.serve.requests import RequestRefused, refused_as
-from likely.app.watch.lines import WATCH
-from likely.engine.errors import DeviceFull, LikelyError, ParameterError
+from likely.app.serve.watch.lines import WATCH
+from likely.engine.base.errors import DeviceFull, LikelyError, ParameterError
 from tests.serve.scripted import Asked, ScriptedFront, drawn
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}
@@ -128,8 +128,8 @@ async def test_a_request_that_is_cancelled_is_told_that_the_server_ends() -> Non
     async def send(message: Any) -> None:
         sent.append(message)
 
-    from likely.app.serve.exchange import LoggedResponse
-    from likely.app.serve.transport import Endpoint
+    from likely.app.serve.api.exchange import LoggedResponse
+    from likely.app.serve.api.transport import Endpoint
 
     does = Endpoint(served.state, lambda: (), lambda: ()).chat
     task = asyncio.create_task(

@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likely.app.cli import likely as program
-from likely.app.serve import openai_requests, openapi
+from likely.app.jobs.worker import Tell
+from likely.app.serve.api import openai_requests, openapi
+from likely.app.serve.api.reading import MarkSplitter
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import Front
 from likely.app.serve.guard import Guard
-from likely.app.serve.reading import MarkSplitter
 from likely.app.serve.requests import AnswerRequest, RequestRefused
 from likely.app.serve.server import ServedNames, ServeOptions, executor
-from likely.app.worker import Tell
-from likely.engine.decode.events import Waiting
-from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.tools.call_format import JSON as HERMES
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.chat.tools.call_format import JSON as HERMES
+from likely.engine.decode.loop.events import Waiting
 
 
 class Endless:
@@ -162,7 +162,7 @@ FIELDS = sorted({name.removesuffix("?") for _, schema in openapi.POSTS.values() 
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=5), st.booleans())
 def test_any_json_is_a_request_or_refused(fields: dict[str, Any], valid: bool) -> None:
     """Every reader, with fields of all: nothing but RequestRefused comes of it."""
-    from likely.app.serve import messages_api, ollama, responses_api
+    from likely.app.serve.api import messages_api, ollama, responses_api
 
     if valid:
         fields = {"messages": [{"role": "user", "content": "x"}], "prompt": "x", "input": "x", "model": "m"} | fields

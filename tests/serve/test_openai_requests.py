@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve import messages_api, ollama, openai_requests, responses_api
+from likely.app.serve.api import messages_api, ollama, openai_requests, responses_api
+from likely.app.serve.api.openai_fields import CHAT, COMPLETION, EMBEDDING
+from likely.app.serve.api.openai_requests import message, read
 from likely.app.serve.bounds import BOUNDS, TOP
-from likely.app.serve.openai_fields import CHAT, COMPLETION, EMBEDDING
-from likely.app.serve.openai_requests import message, read
 from likely.app.serve.requests import AnswerRequest, EmbeddingRequest, RequestRefused, ResponseShape
-from likely.engine.decode.guessing import Drafting
-from likely.engine.decode.strategies import PLAIN, parse
-from likely.engine.presets import ORDERS, recipe
-from likely.engine.prompt import Prompt
+from likely.engine.decode.drafts.prompt_lookup import Drafting
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import PLAIN, parse
+from likely.engine.sampling.presets import ORDERS, recipe
 
 USER = {"role": "user", "content": "x"}
 TOOLS = [{"type": "function", "function": {"name": name}} for name in "fg"]

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve import openai_requests, openapi
-from likely.app.serve.openai_responses import ours, text_logprobs, top
-from likely.app.serve.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_calls
+from likely.app.serve.api import openai_requests, openapi
+from likely.app.serve.api.openai_responses import ours, text_logprobs, top
+from likely.app.serve.api.reading import AnswerReader, MarkSplitter, PartedText, TextDelta, read_calls
 from likely.app.serve.requests import AnswerRequest, EmbeddingRequest
 from likely.app.serve.watch_writer import WatchWriter, began
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
-from likely.engine.decode.strategies import parse
-from likely.engine.prompt import Prompt
-from likely.engine.tools.call_format import JSON
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Temperature
+from likely.engine.chat.tools.call_format import JSON
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Temperature
 from tests.serve.scripted import PIECES, step
 
 
@@ -108,7 +108,7 @@ def test_the_likeliest_are_in_their_order_and_cuts_are_named() -> None:
     ask = openai_requests.chat(
         {"messages": [{"role": "user", "content": "x"}], "seed": 3, "likely": {"snapshot": True}}
     )
-    recipe = Recipe((Temperature(0.5),))
+    recipe = SamplingConfig((Temperature(0.5),))
     made = ours(ask, [step(0, recipe=recipe), step(1, snapshot=None)], PIECES)["likely"]
     assert [each["cut_by"] for each in made["steps"][0]["candidates"]] == [None, "Temperature", None]
     assert "candidates" not in made["steps"][1] and (made["seed"], made["strategy"]) == (3, "sample")
@@ -127,7 +127,12 @@ def test_log_probabilities_say_how_they_were_computed() -> None:
 
 
 def request(**more: Any) -> AnswerRequest:
-    given = {"model": "m", "prompt": Prompt(parts=("x", (1, 2))), "control": RunControl(Recipe()), "seed": 4} | more
+    given = {
+        "model": "m",
+        "prompt": Prompt(parts=("x", (1, 2))),
+        "control": RunControl(SamplingConfig()),
+        "seed": 4,
+    } | more
     return AnswerRequest(**given)
 
 

@@ -14,15 +14,15 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely as program
-from likely.app.watch.address import ServerAddress
-from likely.app.watch.client import NumberedEvent, WatchControl, listen
-from likely.app.watch.lines import WatchAsked, WatchBegan
-from likely.app.worker import Closed
-from likely.engine.adapters import adapters
-from likely.engine.decode.events import Done, Emitted
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.transforms import TopK
+from likely.app.jobs.worker import Closed
+from likely.app.serve.watch.address import ServerAddress
+from likely.app.serve.watch.client import NumberedEvent, WatchControl, listen
+from likely.app.serve.watch.lines import WatchAsked, WatchBegan
+from likely.engine.decode.loop.events import Done, Emitted
+from likely.engine.decode.session import Session
+from likely.engine.sampling.transforms import TopK
+from likely.engine.weights.adapters import adapters
+from likely.engine.weights.sources.checkpoint import load
 from tests.engine.write.test_gguf_adapter import adapter_on
 from tests.serve.served import CONFIG, Client, server, write_model
 
@@ -430,7 +430,7 @@ def test_an_answer_can_be_bound(client: Client) -> None:
 
 
 def test_embeddings_are_mean_hidden_states(client: Client, session: Session) -> None:
-    from likely.engine.evaluate.features import mean_hidden
+    from likely.engine.measure.evaluate.scoring.features import mean_hidden
 
     ids = [session.tokenizer.encode(text, bos=True) for text in ("abab", "xyz")]
     for layer in (None, 0, 1):

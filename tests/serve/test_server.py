@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from uvicorn.server import ServerState
 
 from likely.app.cli import likely as program
-from likely.app.requests import Load, Loaded, ModelFacts
+from likely.app.jobs.requests import Load, Loaded, ModelFacts
 from likely.app.serve.bounds import BOUNDS
 from likely.app.serve.requests import DescribeModel, ListModels
 from likely.app.serve.server import (
@@ -36,12 +36,12 @@ from likely.app.serve.server import (
     served_name,
     watch_key,
 )
-from likely.app.watch.address import ServerAddress, key_file
-from likely.app.watch.child_server import ChildServer
-from likely.app.watch.client import WatchControl, listen
-from likely.app.watch.lines import WatchBegan
-from likely.engine import preferences
-from likely.engine.errors import CheckpointError, ParameterError
+from likely.app.serve.watch.address import ServerAddress, key_file
+from likely.app.serve.watch.child_server import ChildServer
+from likely.app.serve.watch.client import WatchControl, listen
+from likely.app.serve.watch.lines import WatchBegan
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.base.files import preferences
 from tests.engine import tiny
 from tests.engine.test_native import CONFIG, needs_rounding
 from tests.processes import ROOT
@@ -305,7 +305,7 @@ def until(holds: Callable[[], object]) -> None:
 PARENT = """
 import sys, time
 from pathlib import Path
-from likely.app.watch.child_server import ChildServer
+from likely.app.serve.watch.child_server import ChildServer
 
 child = ChildServer(sys.argv[1], Path(sys.argv[2]))
 while not (child.address or child.failure):

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from gguf import GGUFWriter
 
-from likely.app import requests as r
-from likely.app.serve import openai_requests
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import WORKED
+from likely.app.serve.api import openai_requests
 from likely.app.serve.bounds import BOUNDS
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, DescribeModel, EmbeddingRequest, RequestRefused
 from likely.app.serve.serving_jobs import ServedAdapter, ServingJobs
-from likely.app.worker import WORKED
-from likely.engine.decode.events import Done, Emitted, Stats, Waiting
-from likely.engine.decode.strategies import parse
-from likely.engine.presets import PRESETS, recipe
-from likely.engine.prompt import Prompt
-from likely.engine.recommended import recommended
+from likely.engine.decode.loop.events import Done, Emitted, Stats, Waiting
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.presets import PRESETS, recipe
+from likely.engine.weights.recommended import recommended
 from tests.fakes import ByteTokenizer
 from tests.serve.scripted import step
 

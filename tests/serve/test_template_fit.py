@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from likely.app.serve.api.template_fit import fitted
 from likely.app.serve.requests import AnswerRequest, RequestRefused
-from likely.app.serve.template_fit import fitted
-from likely.engine.decode.control import RunControl
-from likely.engine.prompt import Prompt
-from likely.engine.tokenizer.template import ChatTemplate
-from likely.engine.trace.step import Recipe
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.text.tokenizer.template import ChatTemplate
 
 SAID = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -22,7 +22,7 @@ def read(template: str, turns: tuple[Any, ...] = (USER,), **asked: Any) -> tuple
     made = ChatTemplate(template)
     tokenizer: Any = SimpleNamespace(chat_template=template, templates={"default": made})
     tools = asked.pop("tools", ())
-    ask = AnswerRequest("m", Prompt(turns, tools=tools), RunControl(Recipe()), tools=tools, **asked)
+    ask = AnswerRequest("m", Prompt(turns, tools=tools), RunControl(SamplingConfig()), tools=tools, **asked)
     prompt, ignored = fitted(ask, tokenizer, "m")
     options = dict(prompt.options) | ({"tools": prompt.tools} if prompt.tools else {})
     return made.render(prompt.messages, generation_prompt=False, **options), ignored
@@ -59,15 +59,15 @@ def test_an_effort_that_is_said_is_not_told_otherwise_by_thinking() -> None:
         chat_template=source, templates={"default": ChatTemplate(source)}, encode=lambda text, special: [0, 0]
     )
     for effort, thinking, options in (("low", None, {"reasoning_effort": "low"}), ("", True, {})):
-        ask = AnswerRequest("m", Prompt((USER,), thinking=True), RunControl(Recipe()), effort=effort)
+        ask = AnswerRequest("m", Prompt((USER,), thinking=True), RunControl(SamplingConfig()), effort=effort)
         prompt, ignored = fitted(ask, known, "m")
         assert (prompt.thinking, dict(prompt.options), ignored) == (thinking, options, ())
 
 
 def test_a_base_model_has_no_place_for_tools() -> None:
-    ask = AnswerRequest("m", Prompt((USER,), tools=(TOOL,)), RunControl(Recipe()))
+    ask = AnswerRequest("m", Prompt((USER,), tools=(TOOL,)), RunControl(SamplingConfig()))
     base: Any = SimpleNamespace(chat_template=None)
     with pytest.raises(RequestRefused, match=r"^tools: m has no chat template that could read it$"):
         fitted(ask, base, "m")
-    plain = AnswerRequest("m", Prompt((USER,)), RunControl(Recipe()), effort="low")
+    plain = AnswerRequest("m", Prompt((USER,)), RunControl(SamplingConfig()), effort="low")
     assert fitted(plain, base, "m") == (plain.prompt, ("reasoning_effort",))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode.events import Done, Emitted
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.events import Done, Emitted
 from tests.serve.scripted import STATS, Answer, Asked, ScriptedFront, drawn, forever, step
 
 SAY = {"messages": [{"role": "user", "content": "x"}]}

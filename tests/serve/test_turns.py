@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.requests import Load, Loaded, Scored
-from likely.app.serve import messages_api, openai_requests
-from likely.app.serve.reading import AnswerReader
-from likely.app.serve.reading_line import ReadingLine
+from likely.app.jobs.requests import Load, Loaded, Scored
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.app.serve.api import messages_api, openai_requests
+from likely.app.serve.api.reading import AnswerReader
+from likely.app.serve.prefill_scheduler import PrefillScheduler
 from likely.app.serve.requests import AnswerOpened, AnswerRequest, Embedded, EmbeddingRequest, RequestRefused
 from likely.app.serve.server import ServedNames, ServeOptions, executor
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.decode.events import Emitted, Prefilled
-from likely.engine.prompt import Prompt
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.thinking import opens
+from likely.engine.decode.loop.events import Emitted, Prefilled
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.session import Session
+from likely.engine.sampling.thinking import opens
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine.tiny import PIECES
 from tests.serve import hostile_bodies
@@ -273,7 +273,7 @@ class ReadsAndDraws:
     """An executor whose jobs, some turns later, read or draw so many pieces, in one line."""
 
     def __init__(self) -> None:
-        self.line = ReadingLine()
+        self.line = PrefillScheduler()
 
     def execute(self, request: Any, tell: Any) -> Iterator[Any]:
         later, reads, draws = request

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from likely.app.requests import Load
-from likely.app.serve import openai_requests
+from likely.app.jobs.requests import Load
+from likely.app.serve.api import openai_requests
 from likely.app.serve.bounds import Bounds
 from likely.app.serve.front import PULSE_S, WATCHED, Front, WorkerFault
 from likely.app.serve.requests import AnswerOpened, AnswerRequest
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 from tests.serve.scripted import FACTS
 
 OPENED = AnswerOpened(FACTS, 1, False, (5,))

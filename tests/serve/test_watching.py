@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.serve.watch_writer import WatchWriter
-from likely.app.watch.address import MOST, ServerAddress, is_loopback, key_file
-from likely.app.watch.client import (
+from likely.app.jobs.worker import Closed, Failed
+from likely.app.serve.watch.address import MOST, ServerAddress, is_loopback, key_file
+from likely.app.serve.watch.client import (
     AGAIN_S,
     LONGEST,
     NumberedEvent,
@@ -29,12 +29,12 @@ from likely.app.watch.client import (
     listen,
     sighted,
 )
-from likely.app.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchReader
-from likely.app.worker import Closed, Failed
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import Temperature
+from likely.app.serve.watch.lines import WatchAsked, WatchBegan, WatchOpened, WatchReader
+from likely.app.serve.watch_writer import WatchWriter
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.loop.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Stats
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import Temperature
 from tests.processes import free_ports
 
 # -- address ---------------------------------------------------------------------------------------------------------
@@ -98,13 +98,13 @@ def test_a_key_is_read_as_it_is_now_and_what_is_none_is_said(tmp_path: Path) -> 
 # -- lines -----------------------------------------------------------------------------------------------------------
 
 
-def step(token: int = 5, recipe: Recipe = Recipe()) -> TokenStep:  # noqa: B008
+def step(token: int = 5, recipe: SamplingConfig = SamplingConfig()) -> TokenStep:  # noqa: B008
     return TokenStep(token, b" a", " a", -1.5, None, 2.0, None, 3, 7, recipe, None, None, 4)
 
 
 def test_what_is_written_of_a_request_is_read_back() -> None:
     """Through JSON; a recipe is told once a request, and forgotten with it."""
-    warm = Recipe((Temperature(0.5),))
+    warm = SamplingConfig((Temperature(0.5),))
     stats = Stats(3, 0, 2, 0.5, 0.25)
     told = [
         Prefilled(3, 9), Emitted(0, step()), Emitted(0, step(6, warm)), Emitted(0, step(7, warm)), Forked(0, 2),

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import likely.models as models
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Pruned, Rated
-from likely.engine.decode.strategy import Strategy
-from likely.engine.session import Session
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel, random_table
@@ -129,14 +129,14 @@ class Found:
         return {branch: end.reason for branch, end in self.ends.items()}
 
 
-def run(of: Any, recipe: Recipe | None = None, *, prompt: list[int] = PROMPT, **more: Any) -> Found:
+def run(of: Any, recipe: SamplingConfig | None = None, *, prompt: list[int] = PROMPT, **more: Any) -> Found:
     """A run of a session, a model or a table to its end."""
-    control = more.pop("control", None) or RunControl(recipe or Recipe())
+    control = more.pop("control", None) or RunControl(recipe or SamplingConfig())
     opened = of if isinstance(of, Session) else session(of)
     return Found(opened.generate(prompt, control, **more))
 
 
-def search(of: Any, strategy: Strategy, max_tokens: int, recipe: Recipe | None = None, **more: Any) -> Found:
+def search(of: Any, strategy: Strategy, max_tokens: int, recipe: SamplingConfig | None = None, **more: Any) -> Found:
     return run(of, recipe, strategy=strategy, max_tokens=max_tokens, **more)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from likely.engine.prompt import Prompt, Turn
-from likely.engine.tokenizer.template import ChatTemplate
-from likely.engine.tokenizer.unpublished import TEMPLATES
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
-from likely.engine.tools.use import ToolAnswer, ToolUse
+from likely.engine.chat.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.chat.tools.use import ToolAnswer, ToolUse
+from likely.engine.decode.prompt import Prompt, Turn
+from likely.engine.text.tokenizer.template import ChatTemplate
+from likely.engine.text.tokenizer.unpublished import TEMPLATES
 
 PROPERTIES = {"city": {"type": "string"}, "days": {"type": "integer"}}
 WEATHER = Tool("", "weather", "", {"type": "object", "properties": PROPERTIES})

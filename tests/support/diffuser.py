@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.decode.control import RunControl
-from likely.engine.statistics.estimates import Estimate
-from likely.engine.trace.observe import observe
-from likely.engine.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking, unordered
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.unmasking import DenoisingStep, OpenMask, Unmasked, Unmasking, unordered
 from tests.support.model import SKY, ScriptedEngine
 
 WRONG = {8: (" glow", 14), 21: (" hue", 20)}  # by index: what is drawn first, and the step that takes it back

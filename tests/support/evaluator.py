@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any
 
-from likely.app.evaluations import Evaluation, Evaluations
-from likely.app.requests import Evaluate
-from likely.app.task_sources import sources, with_variations
-from likely.engine.evaluate.tasks import Choices, Document, Item, Problem, Question, Result, Task
-from likely.engine.evaluate.variations import task_of
-from likely.engine.sources.fetch.progress import Report
+from likely.app.jobs.requests import Evaluate
+from likely.app.results.task_sources import sources, with_variations
+from likely.app.store.evaluations import Evaluation, Evaluations
+from likely.engine.measure.evaluate.tasks.tasks import Choices, Document, Item, Problem, Question, Result, Task
+from likely.engine.measure.evaluate.tasks.variations import task_of
+from likely.engine.weights.sources.fetch.progress import Report
 
 SKILL = {"good": 0.9, "bad": 0.35}
 

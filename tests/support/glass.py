@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from likely.app.looks import InsideQuestion, WhyEnded
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import ParameterError
-from likely.engine.inside import looks
+from likely.app.jobs.interpretability import InsideQuestion, WhyEnded
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.inside import questions
 from likely.engine.inside.why import Omission, Why
 from tests.support.model import SCRIPTS, ScriptedEngine
 
@@ -33,7 +33,7 @@ class Glass(ScriptedEngine):
         t, rng = len(ids), np.random.default_rng(len(ids))
         match look.method, look.args:
             case "opened", ():
-                yield looks.InspectedModel(tuple(ids), self.first, LAYERS, HEADS, 1, 8, 16, False, True)
+                yield questions.InspectedModel(tuple(ids), self.first, LAYERS, HEADS, 1, 8, 16, False, True)
             case "lens", (tuned, start, stop, _):
                 for low, high in ((start, stop), (self.first, start), (stop, t)):
                     while self.endless and not control.cancelled:
@@ -49,7 +49,7 @@ class Glass(ScriptedEngine):
                 yield weights / weights.sum(axis=-1, keepdims=True)
             case "kinds", ():
                 names = ("induction", "duplicate", "previous", "first", "distance", "entropy")
-                yield looks.HeadScores(**{name: rng.random((LAYERS, HEADS)).astype(np.float32) for name in names})
+                yield questions.HeadScores(**{name: rng.random((LAYERS, HEADS)).astype(np.float32) for name in names})
             case "rollout", ():
                 weights = np.tril(np.ones((t, t)))
                 yield weights / weights.sum(axis=1, keepdims=True)
@@ -57,22 +57,22 @@ class Glass(ScriptedEngine):
                 points = np.random.default_rng(1).normal(size=(len(self.facts.vocabulary), 2)).astype(np.float32)
                 words = tuple(self.tokenizer.ids[word] for word in (b" sky", b" blue", b" red", b" light"))
                 rows = (
-                    looks.Accuracy("man : woman", 90, 0.1, 0.6, (0.4, 0.8)),
-                    looks.Accuracy("walk : walked", 132, 0.3, 0.1, (0.0, 0.2)),
-                    looks.Accuracy("all", 90, 0.1, 0.6, (0.4, 0.8)),
+                    questions.Accuracy("man : woman", 90, 0.1, 0.6, (0.4, 0.8)),
+                    questions.Accuracy("walk : walked", 132, 0.3, 0.1, (0.0, 0.2)),
+                    questions.Accuracy("all", 90, 0.1, 0.6, (0.4, 0.8)),
                 )
                 norms = np.linalg.norm(points, axis=1)
-                yield looks.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
+                yield questions.WordMap(points, 0.4, (("colour", words),), norms, 0.3, rows)
             case "neighbours", _:
                 raw = tuple(0.95 - i / 20 for i in range(10))
-                yield looks.Neighbourhood(self.near(), raw, 0.1, 0.4)
+                yield questions.Neighbourhood(self.near(), raw, 0.1, 0.4)
             case "word_sum", (plus, minus, _):
-                yield looks.WordSum(plus, minus, self.near(), [looks.Neighbour(301, 0.8)])
+                yield questions.WordSum(plus, minus, self.near(), [questions.Neighbour(301, 0.8)])
             case "attribution", (position, against, token):
                 heads = rng.normal(size=(LAYERS, HEADS)).astype(np.float32)
                 mlp = rng.normal(size=LAYERS).astype(np.float32)
                 logit = float(heads.sum() + mlp.sum() + 1.5)
-                yield looks.Attribution(
+                yield questions.Attribution(
                     300 + position if token is None else token, against, 1.0, heads, mlp, 0.5, logit
                 )
             case "why", (target, foil):
@@ -82,9 +82,9 @@ class Glass(ScriptedEngine):
                 yield WhyEnded()
             case "importance", (position, token):
                 left_out = rng.normal(size=position + 1).astype(np.float32)
-                yield looks.Importance(300 + position if token is None else token, -1.0, left_out, left_out)
+                yield questions.Importance(300 + position if token is None else token, -1.0, left_out, left_out)
             case "ablation", (position, *_):
-                yield looks.Ablation(2.0, -0.25, 300 + position)
+                yield questions.Ablation(2.0, -0.25, 300 + position)
             case "layer", (position, layer, head, target, silent):
                 yield self.layer(tuple(ids[: position + 1]), layer, max(head, 0), silent)
             case "patching", (position, corrupted, part):
@@ -93,14 +93,17 @@ class Glass(ScriptedEngine):
                     raise ParameterError("both must have as many tokens")
                 columns = HEADS if part == "heads" else position + 1
                 effects = rng.random((LAYERS, columns)).astype(np.float32)
-                yield looks.Patching(part, other, 300, 301, 4.0, -3.0, effects, effects)
+                yield questions.Patching(part, other, 300, 301, 4.0, -3.0, effects, effects)
             case "spellings", (start, stop):
-                ways = looks.Spelling(tuple(ids[start:stop]), -1.0, True), looks.Spelling((300, 301), -3.25, False)
-                yield looks.WordSpellings(((b"a", b"b"), (b"ab",)), looks.Tokenisation(ways, False))
+                ways = (
+                    questions.Spelling(tuple(ids[start:stop]), -1.0, True),
+                    questions.Spelling((300, 301), -3.25, False),
+                )
+                yield questions.WordSpellings(((b"a", b"b"), (b"ab",)), questions.Tokenisation(ways, False))
 
     @staticmethod
-    def near() -> list[looks.Neighbour]:
-        return [looks.Neighbour(300 + i, 0.9 - i / 20) for i in range(10)]
+    def near() -> list[questions.Neighbour]:
+        return [questions.Neighbour(300 + i, 0.9 - i / 20) for i in range(10)]
 
     @staticmethod
     def why(ids: tuple[int, ...], target: int, foil: int) -> Why:
@@ -110,11 +113,11 @@ class Glass(ScriptedEngine):
         heads[3, 1], heads[0, 0], mlp[2] = 2.0 * sign, -0.5 * sign, 1.0 * sign
         ranks = np.array([[1000 - 240 * layer, 800 - 199 * layer] for layer in range(LAYERS + 1)], np.int32)
         attention = np.full((LAYERS, HEADS, len(ids)), 1 / len(ids), np.float32)
-        wrote = looks.Attribution(target, foil, 0.0, heads, mlp, 0.0, 2.5 * sign)
+        wrote = questions.Attribution(target, foil, 0.0, heads, mlp, 0.0, 2.5 * sign)
         return Why(ids, target, foil, (-3.0, -1.0), ranks, wrote, attention)
 
     @staticmethod
-    def layer(ids: tuple[int, ...], layer: int, head: int, silent: bool) -> looks.LayerPass:
+    def layer(ids: tuple[int, ...], layer: int, head: int, silent: bool) -> questions.LayerPass:
         """A head that reads the word before the last one, and halves what is said at last where it is silent."""
         t, rng = len(ids), np.random.default_rng(layer * HEADS + head)
         query, keys, values = rng.normal(size=8), rng.normal(size=(t, 8)), rng.normal(size=(t, 8))
@@ -124,12 +127,12 @@ class Glass(ScriptedEngine):
         best = np.tile(np.arange(300, 303, dtype=np.int32), (5, 1))
         shares, rank = np.tile([0.5, 0.3, 0.1], (5, 1)), np.array([90, 9, 3, 2, 1], np.int32)
         logp = np.log([0.001, 0.01, 0.1, 0.2, 0.25 if silent else 0.5])
-        return looks.LayerPass(
+        return questions.LayerPass(
             ids, layer, head, silent, 8**-0.5, query, keys, values, scores, weights, values.T @ weights * (not silent),
             (300, 301), added[0], rng.normal(size=64), added[1], states, 300, best, shares, rank, logp,
         )  # fmt: skip
 
-    def part(self, low: int, high: int, tuned: bool) -> looks.Lens:
+    def part(self, low: int, high: int, tuned: bool) -> questions.Lens:
         """Layer l says token 300 + l at the positions, with probability l / layers; the last two layers agree."""
         n = high - low
         layer = np.minimum(np.arange(LAYERS + 1), LAYERS - 1)[:, None] * np.ones((1, n), np.int64)
@@ -138,6 +141,6 @@ class Glass(ScriptedEngine):
         best = np.stack([top + i for i in range(5)], axis=-1)
         p = ((layer + 1) / (LAYERS + 1)).astype(np.float32)
         shares = p[..., None] / np.arange(1, 6)
-        return looks.Lens(
+        return questions.Lens(
             top, p, kl.astype(np.float32), 1 + LAYERS - 1 - layer, best, shares, 10 * (LAYERS - layer), low
         )

@@ -1,4 +1,4 @@
-"""The program as a graph of imports: who needs whom, which folders need each other, and what a room says that it reads.
+"""The program as a graph of imports: which file and folder imports which, and what a package says it uses.
 
 Everything is a function of sources, texts by the names of their modules, so that a fault can be planted in a copy. An
 import counts wherever it stands, inside functions too. That a package's `__init__` runs before its files does not:
@@ -67,15 +67,22 @@ def files(sources: Sources, *, types: bool = True) -> dict[str, set[str]]:
     return graph
 
 
-def rooms(sources: Sources) -> dict[str, set[str]]:
-    """The folders that the files of each folder import from; a file in a layer's own folder is a room by itself."""
-    packages = {name.rpartition(".")[0] for name in sources}
-    folder = {name: name if name in packages else name.rpartition(".")[0] for name in sources}
-    place = {name: at if at.count(".") > 1 else name for name, at in folder.items()}
-    graph: dict[str, set[str]] = {at: set() for at in place.values()}
-    for name, wanted in files(sources).items():
-        graph[place[name]] |= {place[module] for module in wanted} - {place[name]}
-    return graph
+def packages(sources: Sources) -> set[str]:
+    """The names of all folders with files of ours."""
+    return {name.rpartition(".")[0] for name in sources}
+
+
+def levels(sources: Sources) -> dict[str, dict[str, set[str]]]:
+    """For every folder, its children (folders and files), and the other children that each of them imports from."""
+    graph = files(sources)
+    found: dict[str, dict[str, set[str]]] = {}
+    for name, wanted in graph.items():
+        parts = name.split(".")
+        for depth in range(2, len(parts)):
+            parent, child = ".".join(parts[:depth]), ".".join(parts[: depth + 1])
+            near = {".".join(module.split(".")[: depth + 1]) for module in wanted if module.startswith(f"{parent}.")}
+            found.setdefault(parent, {}).setdefault(child, set()).update(near - {child})
+    return found
 
 
 def circle(graph: Graph) -> list[str]:
@@ -92,20 +99,20 @@ def circle(graph: Graph) -> list[str]:
 
 def neighbours(sources: Sources) -> dict[str, set[str]]:
     """For every folder below a layer the folders beside it that its files, or those of a folder in it, import from."""
-    packages = {name.rpartition(".")[0] for name in sources}
-    beside: dict[str, set[str]] = {name: set() for name in packages if name.count(".") > 1}
+    inside = packages(sources)
+    beside: dict[str, set[str]] = {name: set() for name in inside if name.count(".") > 1}
     graph = files(sources)
     for at in beside:
         parent = at.rpartition(".")[0]
         wanted = {module for name in graph if f"{name}.".startswith(f"{at}.") for module in graph[name]}
         near = {module[len(parent) + 1 :].partition(".")[0] for module in wanted if module.startswith(f"{parent}.")}
-        beside[at] = {name for name in near if f"{parent}.{name}" in packages} - {at.rpartition(".")[2]}
+        beside[at] = {name for name in near if f"{parent}.{name}" in inside} - {at.rpartition(".")[2]}
     return beside
 
 
 def said(text: str) -> set[str] | None:
-    """The folders that a room's docstring says it reads (`Reads: base, chat.`); None where it does not say."""
-    match = re.search(r"\bReads: ([\w, ]+)\.", " ".join((ast.get_docstring(parsed(text)) or "").split()))
+    """The neighboring folders that a package's docstring names (`Uses: base, chat.`); None if it names none."""
+    match = re.search(r"\bUses: ([\w, ]+)\.", " ".join((ast.get_docstring(parsed(text)) or "").split()))
     if match is None:
         return None
-    return set() if match[1] == "no other room" else set(match[1].split(", "))
+    return set() if match[1] == "no other folder" else set(match[1].split(", "))

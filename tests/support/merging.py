@@ -4,7 +4,7 @@ import re
 from itertools import pairwise, product
 from typing import ClassVar
 
-from likely.engine.session import Session
+from likely.engine.decode.session import Session
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel, random_table
 from tests.support.decoding import PROMPT, log_softmax
 

@@ -13,29 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likely.app.looks import InsideQuestion
-from likely.app.requests import ModelFacts, ModelOffer
-from likely.engine.adapters.attached import Attached
-from likely.engine.answer_form import Binding
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import CheckpointError, ContextOverflow, ParameterError
-from likely.engine.posterior.uncertainty import Uncertainty
-from likely.engine.prompt import Prompt
-from likely.engine.statistics.estimates import Estimate
-from likely.engine.tools.call_format import JSON
-from likely.engine.tools.told import HeardResults, ToolChoice, call_fields
-from likely.engine.tools.tool import Tool, ToolLaw, ToolResult
-from likely.engine.tools.use import CallsRead, ResultsHeard, ToolUse
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import TokenStep
-from likely.engine.transforms import run, start
-from likely.models.rope_scaling import RopeScaling
+from likely.app.jobs.interpretability import InsideQuestion
+from likely.app.jobs.requests import ModelFacts, ModelOffer
+from likely.engine.base.errors import CheckpointError, ContextOverflow, ParameterError
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.chat.tools.call_format import JSON
+from likely.engine.chat.tools.tool import Tool, ToolDistribution, ToolResult
+from likely.engine.chat.tools.tool_prompt import HeardResults, ToolChoice, call_fields
+from likely.engine.chat.tools.use import CallsRead, ResultsHeard, ToolUse
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.strategy_table import PLAIN
+from likely.engine.measure.answer_form import Binding
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import TokenStep
+from likely.engine.sampling.transforms import run, start
+from likely.engine.train.posterior.uncertainty import Uncertainty
+from likely.engine.weights.adapters.attached import Attached
+from likely.models.configuration.rope_scaling import RopeScaling
 
 if TYPE_CHECKING:
-    from likely.engine.context_price import ContextPrice
+    from likely.engine.decode.context_extension_cost import ContextPrice
 
 SKY = (
     " The sky looks blue because air molecules scatter short wavelengths of sunlight far more strongly than long ones."
@@ -251,7 +251,7 @@ class ScriptedEngine:
     def reading_calls(self, ids: Sequence[int], steps: Sequence[TokenStep], tools: Sequence[Tool]) -> Any:
         """Calls as JSON between `<tool_call>` marks; each tool has the same probability, and a call a half."""
         answer = ToolUse(tuple(tools), JSON).answer(ids, steps, "", self.tokenizer)
-        law = ToolLaw(tuple((tool.name, 0.5 / len(tools)) for tool in tools), 0.0, 0.5, 0.0, 1)
+        law = ToolDistribution(tuple((tool.name, 0.5 / len(tools)) for tool in tools), 0.0, 0.5, 0.0, 1)
         yield None
         written, logprobs = [step.written for step in steps], [step.logprob for step in steps]
         called = [(call.name, call_fields(call, written, logprobs, answer.choice)) for call in answer.calls]
@@ -419,7 +419,7 @@ class ScriptedEngine:
         self, scaling: RopeScaling, whole: Sequence[int], short: Sequence[int]
     ) -> "Generator[int, None, ContextPrice]":
         """A bit a token of what fits, and half of one less at the end; a hundredth of a MB a token."""
-        from likely.engine.context_price import ContextPrice  # which imports mlx
+        from likely.engine.decode.context_extension_cost import ContextPrice  # which imports mlx
 
         yield len(whole)
         bit, contexts = math.log(2), (self.facts.context, int(self.facts.context * scaling.factor))
@@ -431,7 +431,7 @@ class ScriptedEngine:
 
     def widths(self) -> Generator[tuple[int, int], None, list[Any]]:
         """Three layers; a bit less costs four times the KL, from 2^-9 bits at 8."""
-        from likely.engine.quantize.measure import QuantizationReport  # which imports mlx
+        from likely.engine.weights.quantize.measure import QuantizationReport  # which imports mlx
 
         yield from ((layer, 3) for layer in range(4))
         kls = {bits: math.log(2) * 2.0 ** (7 - 2 * bits) for bits in (2, 3, 4, 5, 6, 8)}

@@ -6,7 +6,7 @@ Keys and their meaning are those of the published configurations; only the sizes
 from dataclasses import dataclass
 from typing import Any
 
-from likely.engine.sources import mlx_lm_folder
+from likely.engine.weights.sources import mlx_lm_folder
 
 SMALL: dict[str, Any] = {
     "vocab_size": 288, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 64, "num_attention_heads": 4,

@@ -46,16 +46,16 @@ from textual.css.tokenizer import Token
 from textual.css.types import CSSLocation
 from textual.driver import Driver
 
+from likely.app.jobs.worker import Executor, Worker
 from likely.app.lessons import course as courses
 from likely.app.lessons.tutor import Tutor
-from likely.app.store import Store
+from likely.app.serve.watch.address import ServerAddress
+from likely.app.store.store import Store
 from likely.app.tui.app import LikelyApp
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat.start import Start
-from likely.app.watch.address import ServerAddress
-from likely.app.worker import Executor, Worker
-from likely.engine.adapters.config import Config
-from likely.engine.conversation import Conversation
+from likely.engine.chat.conversation import Conversation
+from likely.engine.weights.adapters.config import Config
 from tests.support.clock import MovedLoop
 from tests.support.evaluator import ScriptedEvaluator
 from tests.support.model import ScriptedEngine, ScriptedShop
@@ -274,13 +274,13 @@ class Screen:
         around.enter_context(patch("likely.app.tui.base.keys.MAC", self._mac))
         around.enter_context(patch("textual._time.get_time", self._loop.time))
         around.enter_context(
-            patch("likely.app.jobs.gc")
+            patch("likely.app.jobs.jobs.gc")
         )  # a collection looks at all that was ever loaded for other tests
         around.enter_context(patch("textual.css.stylesheet.parse", READ_ONCE))
         around.enter_context(patch("textual.css.model.RuleSet.__hash__", object.__hash__))  # in C
         for module in CLOCKS:
             around.enter_context(patch(f"{module}.monotonic", self._loop.time))
-        for jobs in ("likely.app.jobs", "likely.app.calls"):
+        for jobs in ("likely.app.jobs.jobs", "likely.app.jobs.calls"):
             ticks = count()
             around.enter_context(patch(f"{jobs}.perf_counter", lambda ticks=ticks: next(ticks) / 100))
         self.app = self._begin()

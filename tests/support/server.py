@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from likely.app.serve.requests import AnswerOpened, AnswerRequest
+from likely.app.serve.watch.client import NumberedEvent, ServerLost, WatchServer
+from likely.app.serve.watch.lines import WatchBegan, WatchReader
 from likely.app.serve.watch_writer import WatchWriter
-from likely.app.watch.client import NumberedEvent, ServerLost, WatchServer
-from likely.app.watch.lines import WatchBegan, WatchReader
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Stats
-from likely.engine.prompt import Prompt
-from likely.engine.trace.step import TokenStep
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Stats
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import TokenStep
 from tests.support.model import ScriptedEngine
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from likely.app.model_provider import LocalModelProvider
+from likely.app.jobs.model_provider import LocalModelProvider
 from tests.support.model import ScriptedShop
 
 

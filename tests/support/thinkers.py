@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Tokenizer
 
-from likely.engine.prompt import Prompt
-from likely.engine.tokenizer import from_folder
+from likely.engine.decode.prompt import Prompt
+from likely.engine.text.tokenizer import from_folder
 from likely.metal import mx
 from tests.engine import tiny
 

@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.adapters.config import Config
-from likely.engine.decode.control import RunControl as Drawing
-from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, Rewarded, Rollout, held_out
-from likely.engine.sources.fetch.progress import Report
-from likely.engine.statistics.difference import Difference, Position, Shift
-from likely.engine.tune.control import (
+from likely.engine.base.statistics.difference import Difference, Position, Shift
+from likely.engine.decode.loop.control import RunControl as Drawing
+from likely.engine.train.control import (
     Answer,
     Compare,
     Compared,
@@ -36,7 +32,11 @@ from likely.engine.tune.control import (
     TrainingPlan,
     Validated,
 )
-from likely.engine.tune.verdict import TrainingVerdict
+from likely.engine.train.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, Rewarded, Rollout, held_out
+from likely.engine.train.rewards.reward_history import RewardWarning
+from likely.engine.train.verdict import TrainingVerdict
+from likely.engine.weights.adapters.config import Config
+from likely.engine.weights.sources.fetch.progress import Report
 from tests.support.model import SKY, ScriptedEngine
 
 BASE, GAIN = (0, 1, 2, 5, 3, 1, 0, 2), (0, 7, 6, 3, 5, -1, 0, 6)  # of rewards: right answers of 8, and what it learns

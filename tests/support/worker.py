@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.worker import WORKED, Closed, Executor, Failed, Worker
-from likely.engine.decode.events import Emitted
-from likely.engine.errors import LikelyError
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import WORKED, Closed, Executor, Failed, Worker
+from likely.engine.base.errors import LikelyError
+from likely.engine.decode.loop.events import Emitted
 from likely.engine.inside.why import Omission
-from likely.engine.trace.unmasking import DenoisingStep
-from likely.engine.tune.control import Stepped
+from likely.engine.sampling.trace.unmasking import DenoisingStep
+from likely.engine.train.control import Stepped
 
 TURNS = 500  # between two looks: there are streams without an end
 Held = r.Generate | r.Train | r.TrainOn | r.Evaluate  # requests that take long, and that a person can stop

@@ -1,4 +1,5 @@
-"""The ground of the screen: theme, keys, tokens as cells of a terminal, plots, the table of views. Knows no view.
+"""The parts that every screen needs: the theme, keys, the table of views and the client of the engine thread. It
+knows no view.
 
-Reads: no other room.
+Read first: view_table.py. Uses: no other folder.
 """

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from likely.app.recipes import ARROW, change, form_words, words
+from likely.app.store.sampling_text import ARROW, change, form_words, words
 from likely.app.tui.base.sampling import Sampling, pairs
-from likely.engine.answer_form import FORMS, AnswerForm
-from likely.engine.decode.beam import CONSTRAINED_PENALTY, FREE_PENALTY, Beam
-from likely.engine.decode.strategies import PLAIN, parse, with_setting
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.presets import PARAMETERS
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import LikelyError, ParameterError
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.searches.beam import CONSTRAINED_PENALTY, FREE_PENALTY, Beam
+from likely.engine.decode.strategy_table import PLAIN, parse, with_setting
+from likely.engine.measure.answer_form import FORMS, AnswerForm
+from likely.engine.sampling.presets import PARAMETERS
+from likely.engine.sampling.trace.step import SamplingConfig
 
 STRATEGY, ANSWERS, FORM, SEED = "strategy", "answers", "constraint", "seed"  # rows; `=name` is a setting of a strategy
 LENGTH, THINK = "max", "think"
@@ -76,7 +76,7 @@ class AnswerSettings:
         return 1 if self.strategy.SEARCHES else self.answers
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> SamplingConfig:
         """The sliders as the strategy takes them: a search draws nothing, and of them only bans and biases act."""
         return (self.sampling.unshaped() if self.strategy.SEARCHES else self.sampling).recipe
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 
-from likely.engine.conversation import ROOT, Conversation, Fork
-from likely.engine.json_reader import parse
-from likely.engine.prompt import Prompt, Turn
-from likely.engine.thinking import answer_tokens
+from likely.engine.base.files.foreign_json import parse
+from likely.engine.chat.conversation import ROOT, Conversation, Fork
+from likely.engine.decode.prompt import Prompt, Turn
+from likely.engine.sampling.thinking import answer_tokens
 
 Opens = Callable[[Sequence[int]], bool]
 

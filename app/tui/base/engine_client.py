@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, Protocol
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.adapters.attached import AdapterChange, Attached
-from likely.engine.decode.control import RunControl
-from likely.engine.prompt import Prompt
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.weights.adapters.attached import AdapterChange, Attached
 
 Handler = Callable[[int, list[Any]], None]  # a job's id, and its events since the last time
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from textual.binding import Binding, BindingType
 
-from likely.engine.errors import DataError
-from likely.engine.options import read_toml
-from likely.engine.whole_file import refuse_pipe
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.whole_file import refuse_pipe
+from likely.engine.base.options import read_toml
 
 PRETTY = {
     "up": "↑", "down": "↓", "left": "←", "right": "→", "pageup": "pgup", "pagedown": "pgdn", "escape": "esc",

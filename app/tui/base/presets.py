@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from likely.app.requests import ModelFacts
+from likely.app.jobs.requests import ModelFacts
 from likely.app.tui.base.sampling import Sampling
-from likely.engine import json_reader
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS, RECOMMENDED
-from likely.engine.whole_file import write_whole
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.files import foreign_json
+from likely.engine.base.files.whole_file import write_whole
+from likely.engine.sampling.presets import OFF, ORDERS, PARAMETERS, PRESETS, RECOMMENDED
 
 Choice = tuple[str, str]  # its id, and words; without an id it is a heading
 FILE = "presets.json"
@@ -38,7 +38,7 @@ def own(home: Path) -> dict[str, Sampling]:
     own_presets: dict[str, Sampling] = {}
     for name, saved in _saved(home).items():
         with suppress(KeyError, ValueError, OverflowError, ParameterError):
-            json_reader.check(saved, {"order": [str], "values": {str: float}})
+            foreign_json.check(saved, {"order": [str], "values": {str: float}})
             sampling = Sampling().ordered(tuple(saved["order"]))
             own_presets[name] = sampling.with_read({name: repr(value) for name, value in saved["values"].items()})
     return own_presets
@@ -47,7 +47,7 @@ def own(home: Path) -> dict[str, Sampling]:
 def _saved(home: Path) -> dict[str, Any]:
     """Values and order of each preset in the file, by name; {} where it cannot be read."""
     with suppress(DataError):
-        saved: dict[str, Any] = json_reader.read(home / FILE)
+        saved: dict[str, Any] = foreign_json.read(home / FILE)
         return saved
     return {}
 

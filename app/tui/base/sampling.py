@@ -1,4 +1,5 @@
-"""Sampling settings, as the sliders have them: values, the order of the transforms, biases. They make a `Recipe`."""
+"""Sampling settings, as the sliders have them: values, the order of the transforms, biases. They make a
+`SamplingConfig`."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -6,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
-from likely.app.recipes import BAN
-from likely.engine import presets
-from likely.engine.errors import ParameterError
-from likely.engine.presets import OFF, ORDERS, PARAMETERS, PRESETS
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
+from likely.app.store.sampling_text import BAN
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling import presets
+from likely.engine.sampling.presets import OFF, ORDERS, PARAMETERS, PRESETS
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import DynamicTemperature, LogitBias, Parameter, Temperature, Transform
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Sampling:
     bias: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
-    def of(cls, recipe: Recipe, names: Sequence[str] = ()) -> "Sampling":
+    def of(cls, recipe: SamplingConfig, names: Sequence[str] = ()) -> "Sampling":
         """The settings that give a recipe. `names` is the order of all transforms, as `names` gave it.
 
         Without it, transforms that are off stand where a known order has them.
@@ -43,7 +44,7 @@ class Sampling:
         return cls(presets.values(recipe), (*dict.fromkeys(kinds), *rest), bias)
 
     @cached_property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> SamplingConfig:
         return presets.recipe(self.values, self.order, bias=self.bias)
 
     @property

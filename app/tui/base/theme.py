@@ -15,8 +15,8 @@ from textual.color import Color
 from textual.filter import LineFilter
 from textual.theme import Theme
 
-from likely.app import heat
-from likely.app.tui.base import face
+from likely.app.tui.base.text import text_style
+from likely.app.words import heat
 
 DARK = Theme(
     name="likely-dark",
@@ -134,19 +134,19 @@ class Look:
 
     def ground(self, bits: int) -> Style | None:
         """How a face is drawn where there is no word."""
-        return self.face(bits & face.CODE)
+        return self.face(bits & text_style.CODE)
 
 
 SHADES = 17  # steps of a tint
 # what a face is in every colour mode: underline is surprise alone
 SHAPES = {
-    face.BOLD: Style(bold=True),
-    face.ITALIC: Style(italic=True),
-    face.STRIKE: Style(strike=True),
-    face.TITLE: Style(bold=True),
-    face.KEYWORD: Style(bold=True),
-    face.NAME: Style(bold=True),
-    face.COMMENT: Style(italic=True, dim=True),
+    text_style.BOLD: Style(bold=True),
+    text_style.ITALIC: Style(italic=True),
+    text_style.STRIKE: Style(strike=True),
+    text_style.TITLE: Style(bold=True),
+    text_style.KEYWORD: Style(bold=True),
+    text_style.NAME: Style(bold=True),
+    text_style.COMMENT: Style(italic=True, dim=True),
 }
 
 
@@ -196,7 +196,7 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
             tints=levels,
             tiles=(),
             shared=(Style(), *[Style(dim=True)] * 3),
-            kinds=SHAPES | {face.LINK: Style(color=blue), face.MARKUP: Style(dim=True)},
+            kinds=SHAPES | {text_style.LINK: Style(color=blue), text_style.MARKUP: Style(dim=True)},
         )
 
     def ink(name: str, **more: Any) -> Style:
@@ -232,13 +232,13 @@ def look(variables: Mapping[str, str], colours: str, dark: bool = True) -> Look:
         shared=(Style(), *(Style(bgcolor=variables.get(f"shared-{level}")) for level in (1, 2, 3))),
         kinds=SHAPES
         | {
-            face.LINK: ink("primary"),
-            face.CODE: Style(bgcolor=variables.get("row")),
-            face.KEYWORD: ink("secondary"),
-            face.STRING: ink("success"),
-            face.NUMBER: ink("success"),
-            face.COMMENT: ink("faint", italic=True),
-            face.MARKUP: ink("faint"),
+            text_style.LINK: ink("primary"),
+            text_style.CODE: Style(bgcolor=variables.get("row")),
+            text_style.KEYWORD: ink("secondary"),
+            text_style.STRING: ink("success"),
+            text_style.NUMBER: ink("success"),
+            text_style.COMMENT: ink("faint", italic=True),
+            text_style.MARKUP: ink("faint"),
         },
     )
 

@@ -36,9 +36,15 @@ class ViewEntry:
 
 
 VIEWS: dict[str, ViewEntry] = {
-    "chat": ViewEntry("f2", "likely.app.tui.views.chat:ChatScreen", "chat", "the conversation, token by token", "chat"),
+    "chat": ViewEntry(
+        "f2", "likely.app.tui.views.chatting.chat:ChatScreen", "chat", "the conversation, token by token", "chat"
+    ),
     "compare": ViewEntry(
-        "f3", "likely.app.tui.views.compare:CompareScreen", "compare", "the same prompt in several columns", "compare"
+        "f3",
+        "likely.app.tui.views.comparing.compare:CompareScreen",
+        "compare",
+        "the same prompt in several columns",
+        "compare",
     ),
     "text": ViewEntry(
         "f4", "likely.app.tui.views.text:TextScreen", "text mode", "any text, without a chat template", "text"
@@ -52,7 +58,7 @@ VIEWS: dict[str, ViewEntry] = {
     ),
     "ladders": ViewEntry(
         "",
-        "likely.app.tui.views.ladders:LaddersScreen",
+        "likely.app.tui.views.ladders:SweepsScreen",
         "ladders",
         "scaling laws: what more compute would give",
         within="runs",

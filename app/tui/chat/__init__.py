@@ -1,4 +1,4 @@
-"""A conversation on the screen as plain data: its session, what is known of each token, what is saved. No widgets.
+"""The state of a chat on the screen: the transcript, running answers and saving. It has no widgets.
 
-Reads: base.
+Read first: chat_session.py. Uses: base.
 """

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from likely.engine.errors import DataError
-from likely.engine.home import expanded
-from likely.engine.json_reader import parse
-from likely.engine.whole_file import read_whole, refuse_pipe
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.foreign_json import parse
+from likely.engine.base.files.home import expanded
+from likely.engine.base.files.whole_file import read_whole, refuse_pipe
 
 LARGEST = 4_000_000  # bytes of a file that are worth counting
 KEPT = 500  # prompts remembered

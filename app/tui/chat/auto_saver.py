@@ -11,9 +11,9 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from likely.app.store import Store
-from likely.engine.conversation import Conversation
-from likely.engine.errors import DataError
+from likely.app.store.store import Store
+from likely.engine.base.errors import DataError
+from likely.engine.chat.conversation import Conversation
 
 Item = Conversation | Callable[[Store], None] | None  # to save, to run, or the end
 

@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from likely.app.recipes import BAN
-from likely.app.tui.base import cells
+from likely.app.store.sampling_text import BAN
+from likely.app.tui.base.text import cells
 from likely.app.tui.base.theme import Glyphs
-from likely.engine.arrays import softmax
-from likely.engine.errors import ParameterError
-from likely.engine.posterior.uncertainty import Uncertainty
-from likely.engine.trace.replay import recorded, replay, replay_drawn, states_at
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import STAYS, ChoiceMask, Constraint, LogitBias, Transform, run, start
-from likely.engine.transforms.pipeline import hard
+from likely.engine.base.arrays import softmax
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.trace.replay import recorded, replay, replay_drawn, states_at
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import STAYS, ChoiceMask, Constraint, LogitBias, Transform, run, start
+from likely.engine.sampling.transforms.pipeline import hard
+from likely.engine.train.posterior.uncertainty import Uncertainty
 
 LN2 = math.log(2)
 SHOWN = 40
@@ -159,7 +159,9 @@ class Outcome:
     entropy_bits: float | None = None  # before the transforms, where all of the distribution is known
 
 
-def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, key: tuple[int, int]) -> Outcome:
+def exact(
+    logits: np.ndarray, recipe: SamplingConfig, ids: Sequence[int], names: Names, key: tuple[int, int]
+) -> Outcome:
     """The outcome from the whole raw logits [V], for a token that `ids` precede."""
     states = start(recipe.transforms, names, ids, np)
     after, removed_by = run(recipe.transforms, logits, states, key, np, greedy=recipe.greedy)
@@ -172,7 +174,7 @@ def exact(logits: np.ndarray, recipe: Recipe, ids: Sequence[int], names: Names, 
 
 
 def replayed(
-    step: TokenStep, recipe: Recipe, before: Sequence[int], steps: Sequence[TokenStep], names: Names, seed: int
+    step: TokenStep, recipe: SamplingConfig, before: Sequence[int], steps: Sequence[TokenStep], names: Names, seed: int
 ) -> Outcome | None:
     """The outcome from what was kept of a step, without the model; `steps` are those between `before` and it.
 
@@ -206,7 +208,7 @@ def replayed(
 
 
 def _recent(
-    recipe: Recipe, before: Sequence[int], steps: Sequence[TokenStep]
+    recipe: SamplingConfig, before: Sequence[int], steps: Sequence[TokenStep]
 ) -> tuple[Sequence[int], Sequence[TokenStep]]:
     """As much of a text as the transforms look back on, so that a long one costs no more than a short one."""
     reach = max((transform.reach for transform in recipe.transforms), default=0)
@@ -222,7 +224,7 @@ def _recent(
 def view(
     step: TokenStep,
     outcome: Outcome | None,
-    recipe: Recipe,
+    recipe: SamplingConfig,
     names: Names,
     *,
     title: str,
@@ -251,7 +253,7 @@ def view(
 
 
 def next_view(
-    outcome: Outcome, recipe: Recipe, names: Names, vocab: int, entropy: float | None = None
+    outcome: Outcome, recipe: SamplingConfig, names: Names, vocab: int, entropy: float | None = None
 ) -> CandidateTable:
     """The table of the token that has not been drawn yet; `entropy` in bits."""
     entropy = outcome.entropy_bits if entropy is None else entropy
@@ -279,7 +281,7 @@ def _view(
     name: str,
     numbers: str,
     outcome: Outcome,
-    recipe: Recipe,
+    recipe: SamplingConfig,
     names: Names,
     vocab: int,
     live: bool,

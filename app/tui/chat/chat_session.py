@@ -10,16 +10,17 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.recipes import words as recipe_words
-from likely.app.store import Store
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
+from likely.app.store.sampling_text import words as recipe_words
+from likely.app.store.store import Store
 from likely.app.tui.base.answer_settings import AnswerSettings
-from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before, turns
-from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.text.block import ShownToken
+from likely.app.tui.base.text.layout import TokenPlace
 from likely.app.tui.chat import tallies
 from likely.app.tui.chat.denoising import Denoising
 from likely.app.tui.chat.denoising import words as unmasking_words
@@ -29,14 +30,13 @@ from likely.app.tui.chat.rewriting import Rewriting
 from likely.app.tui.chat.settings_history import SettingsHistory
 from likely.app.tui.chat.tool_bench import offering
 from likely.app.tui.chat.transcript import EDITED, WHO, Transcript, common
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Stats
-from likely.engine.prompt import Prompt
-from likely.engine.tools.tool import Tool
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.trace.unmasking import Unmasking
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.chat.tools.tool import Tool
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Stats
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.trace.unmasking import Unmasking
 
 
 @dataclass
@@ -243,7 +243,7 @@ class ChatSession:
         self._generate(node, prompt, asked, tokens, force)
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> SamplingConfig:
         """By which tokens would be drawn now."""
         return self.settings.picked(self.stepping).recipe
 
@@ -259,7 +259,12 @@ class ChatSession:
         self.job = self.send(r.Generate(self.facts.name, prompt, control, node.seed, max_tokens, force, **asks))
 
     def _denoise(
-        self, fork: Fork, recipe: Recipe, seed: int, force: str = "", goes_on: tuple[Denoising, str] | None = None
+        self,
+        fork: Fork,
+        recipe: SamplingConfig,
+        seed: int,
+        force: str = "",
+        goes_on: tuple[Denoising, str] | None = None,
     ) -> None:
         """Fill a canvas: of an answer that may begin with given words, of the last message where that has gaps, or
         (`goes_on`, and how it was drawn) one that a person has changed."""

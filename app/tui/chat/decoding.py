@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from likely.app.tui.base.engine_client import EngineClient
 from likely.app.tui.base.presets import Choice
-from likely.engine.decode.guessing import Drafting
-from likely.engine.decode.strategies import offers, parse
-from likely.engine.decode.strategy import Strategy
+from likely.engine.decode.drafts.prompt_lookup import Drafting
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.strategy_table import offers, parse
 
 
 def strategies(models: Sequence[str]) -> list[Choice]:

@@ -13,13 +13,13 @@ from functools import cached_property
 
 import numpy as np
 
-from likely.app.requests import CanvasLaid, ModelFacts
+from likely.app.jobs.requests import CanvasLaid, ModelFacts
 from likely.app.tui.chat.live_run import CANCELLED
-from likely.engine.conversation import Node
-from likely.engine.trace.record import DenoisingRecord
-from likely.engine.trace.step import Lexicon, Recipe, TokenStep
-from likely.engine.trace.trace import Trace
-from likely.engine.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
+from likely.engine.chat.conversation import Node
+from likely.engine.sampling.trace.record import DenoisingRecord
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep, TokenStrings
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Disagreement, OpenMask, Unmasked, Unmasking
 
 LN2 = math.log(2)
 DIFFUSION = "diffusion"  # a word on how an answer was drawn
@@ -346,12 +346,12 @@ class Denoising:
             kept.append(
                 Trace(
                     facts.name, facts.digest, {}, run.seed, run.canvas, record.steps, end,
-                    lexicon=Lexicon(pieces, facts.eos), denoising=record,
+                    lexicon=TokenStrings(pieces, facts.eos), denoising=record,
                 )
             )  # fmt: skip
         return tuple(kept)
 
-    def token_steps(self, pieces: Sequence[bytes], recipe: Recipe) -> tuple[TokenStep, ...]:
+    def token_steps(self, pieces: Sequence[bytes], recipe: SamplingConfig) -> tuple[TokenStep, ...]:
         """The answer as the tokens of a text, until one ends it; a mask that is left is a token without text."""
         steps: list[TokenStep] = []
         for cell in self.until_end(self.steps):

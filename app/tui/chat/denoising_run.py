@@ -6,14 +6,14 @@ It stands where a run that draws from left to right does (`LiveRun`), and never 
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from likely.app import requests as r
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Failed
 from likely.app.tui.chat.denoising import Denoising
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation
-from likely.engine.decode.control import RunControl
-from likely.engine.trace.step import TokenStep
-from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.chat.conversation import Conversation
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.sampling.trace.step import TokenStep
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasking
 
 
 class DenoisingRun(LiveRun):

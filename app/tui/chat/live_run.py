@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from likely.app import requests as r
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation, Node
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Stats
-from likely.engine.decode.texts import search_answers
-from likely.engine.trace.step import TokenStep
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Failed
+from likely.engine.chat.conversation import Conversation, Node
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Forked, Prefilled, Pruned, Rated, Reloaded, Stats
+from likely.engine.decode.loop.texts import search_answers
+from likely.engine.sampling.trace.step import TokenStep
 
 PRUNED, CANCELLED, FAILED, ENDED = "pruned", "cancelled", "failed", "eot"  # how a node can finish
 

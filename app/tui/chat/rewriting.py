@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from likely.engine.conversation import Fork
+from likely.engine.chat.conversation import Fork
 
 
 @dataclass(frozen=True, slots=True)

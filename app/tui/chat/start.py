@@ -6,15 +6,15 @@ from functools import cached_property
 from itertools import count
 
 from likely.app.tui.base.sampling import Sampling
-from likely.engine.conversation import Conversation
-from likely.engine.trace.step import Recipe
+from likely.engine.chat.conversation import Conversation
+from likely.engine.sampling.trace.step import SamplingConfig
 
 
 @dataclass(frozen=True)
 class Start:
     """Settings that conversations begin with, each None or "" where the screen's own hold."""
 
-    recipe: Recipe | None = None
+    recipe: SamplingConfig | None = None
     order: tuple[str, ...] = ()  # of the recipe's transforms by name
     system: str = ""
     seed: int | None = None  # of the first answer; the next ones count on from it

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from likely.app import requests as r
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Failed
 from likely.app.tui.base.engine_client import EngineClient
 from likely.app.tui.chat.chat_session import ChatSession
-from likely.app.worker import Failed
 
 READING = "reading the prompt"
 CRASH = "crash.txt"  # in likely's folder

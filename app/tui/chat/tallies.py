@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from likely.app.tui.chat.live_run import PRUNED
-from likely.engine.answers import vote
-from likely.engine.answers.extraction import Extraction
-from likely.engine.conversation import ROOT, Conversation, Fork, Node
-from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.several import Vote
-from likely.engine.decode.strategies import parse
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ParameterError
-from likely.engine.reason.paths import answer_in
-from likely.engine.reason.scorers import mean_logprob
-from likely.engine.trace.step import TokenStep
+from likely.engine.base.errors import ParameterError
+from likely.engine.chat.conversation import ROOT, Conversation, Fork, Node
+from likely.engine.decode.answers import vote
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.sampled.entropy_branching import EntropyBranching
+from likely.engine.decode.sampled.several import Vote
+from likely.engine.decode.strategy_table import parse
+from likely.engine.measure.reason.paths import answer_in
+from likely.engine.measure.reason.scorers import mean_logprob
+from likely.engine.sampling.trace.step import TokenStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ Plain Python: where a new text parts from the lineage.
 
 from collections.abc import Callable
 
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.trace.step import TokenStep
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.sampling.trace.step import TokenStep
 
 
 def text_of(talk: Conversation) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from likely.app import requests as r
-from likely.app.tui.base import cells
-from likely.engine.conversation import Conversation
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted
-from likely.engine.prompt import Prompt
-from likely.engine.trace.step import Recipe
+from likely.app.jobs import requests as r
+from likely.app.tui.base.text import cells
+from likely.engine.chat.conversation import Conversation
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import SamplingConfig
 
 ASKED = "Name this conversation in at most five words. Answer with the name alone."
 WHOLE = ("eot", "stop", "length")  # how what was drawn has to end to be named after
@@ -53,7 +53,7 @@ class Titler:
         if not facts.chat or messages[-1].last.finish not in WHOLE or conversation.id in self._named:
             return
         self._named.add(conversation.id)
-        self._control = RunControl(Recipe(greedy=True))
+        self._control = RunControl(SamplingConfig(greedy=True))
         pieces: list[str] = []
 
         def heard(job: int, events: list[Any]) -> None:

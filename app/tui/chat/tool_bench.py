@@ -13,13 +13,13 @@ from likely.app.tools import specs
 from likely.app.tools.consent import Consents
 from likely.app.tools.servers import ToolServers
 from likely.app.tui.base.answer_settings import AnswerSettings
-from likely.engine.answer_form import AnswerForm
-from likely.engine.beside import Future, begun
-from likely.engine.pieces import whole
-from likely.engine.prompt import Prompt
-from likely.engine.tools.call_format import JSON
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
-from likely.engine.tools.use import CallsRead, ToolUse
+from likely.engine.base.concurrency.background_thread import Future, begun
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.chat.tools.call_format import JSON
+from likely.engine.chat.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.chat.tools.use import CallsRead, ToolUse
+from likely.engine.decode.prompt import Prompt
+from likely.engine.measure.answer_form import AnswerForm
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import ClassVar
 
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.chat.candidates import Candidate, CandidateTable
-from likely.app.units import bits
-from likely.engine.tools.told import CallField, ToolChoice
-from likely.engine.tools.tool import ToolLaw
-from likely.engine.tools.use import WORDS
+from likely.app.words.units import bits
+from likely.engine.chat.tools.tool import ToolDistribution
+from likely.engine.chat.tools.tool_prompt import CallField, ToolChoice
+from likely.engine.chat.tools.use import WORDS
 
 NO_CALL, OTHER = "no call", "another form"
 ROWS = 6  # tools and what else could come; the rest is one row
@@ -34,14 +34,14 @@ class ChoiceTable(CandidateTable):
         return f"undecided {100 * self.undecided:.2f} % {glyphs.dot} over all spellings"
 
 
-def shares(law: ToolLaw) -> list[tuple[str, float]]:
+def shares(law: ToolDistribution) -> list[tuple[str, float]]:
     """Probabilities, at least, of what could come, the likeliest first: tools, a call in another form, no call."""
     rest = [(NO_CALL, law.none), (OTHER, law.other)]
     named = [(NO_CALL if name == WORDS else name, p) for name, p in law.tools]
     return sorted([*named, *((name, p) for name, p in rest if p)], key=lambda share: -share[1])
 
 
-def law_words(law: ToolLaw) -> str:
+def law_words(law: ToolDistribution) -> str:
     """The law in words: the three likeliest."""
     return ", ".join(f"{name} {p:.0%}" for name, p in shares(law)[:3] if p >= 0.005)
 

@@ -7,21 +7,21 @@ of what is under way.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from likely.app import recipes
-from likely.app.heat import BITS, HEATS, heat_level
-from likely.app.tui.base.block import MessageBlock, ShownToken, words
+from likely.app.store import sampling_text
 from likely.app.tui.base.context import before
-from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.text.block import MessageBlock, ShownToken, words
+from likely.app.tui.base.text.layout import TokenPlace
 from likely.app.tui.chat.denoising import DIFFUSION
 from likely.app.tui.chat.tool_choice import law_words
-from likely.app.units import bits, proof
-from likely.engine.conversation import Conversation, Fork, Message
-from likely.engine.prompt import Prompt
-from likely.engine.statistics.scores import perplexity, total
-from likely.engine.thinking import end_of, is_mark, opens
-from likely.engine.thought_information import ThoughtInformation, part_figures
-from likely.engine.tools.told import ToolChoice
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.app.words.heat import BITS, HEATS, heat_level
+from likely.app.words.units import bits, proof
+from likely.engine.base.statistics.scores import perplexity, total
+from likely.engine.chat.conversation import Conversation, Fork, Message
+from likely.engine.chat.tools.tool_prompt import ToolChoice
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.thinking import end_of, is_mark, opens
+from likely.engine.sampling.thought_information import ThoughtInformation, part_figures
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 WHO = {"user": "you", "tool": "tool"}  # of what the model did not write
 EDITED = "edited"  # how an answer ends that a person wrote anew
@@ -112,7 +112,7 @@ class Transcript:
         for step in steps[first:]:
             moved = ""
             if step.origin != "given" and ordered:
-                moved = recipes.change(last.recipe, step.recipe) if last is not None else ""
+                moved = sampling_text.change(last.recipe, step.recipe) if last is not None else ""
                 last = step
             tokens.append(self.token(step, moved))
         return tokens
@@ -163,7 +163,7 @@ class Transcript:
         if span is not None and span[0] < span[1] <= len(steps):
             shown.block.thought_s = steps[span[1] - 1].elapsed_s - (steps[span[0] - 1].elapsed_s if span[0] else 0.0)
         shown.block.thought_notes = () if shown.block.folded or span is None else self._weight(shown)
-        parts = _how(shown.message.last.label, recipes.drawn_by(steps))
+        parts = _how(shown.message.last.label, sampling_text.drawn_by(steps))
         count = f"{len(steps)} tok" if steps else ""
         value = perplexity(step.logprob for step in steps)
         ppl = f"ppl {value:.1f}" if value is not None else ""
@@ -314,10 +314,10 @@ def _key(message: Message) -> tuple[tuple[str, int], ...]:
     return tuple((segment.node.id, segment.length) for segment in message.segments)
 
 
-def _how(label: str, by: Sequence[Recipe]) -> list[str]:
+def _how(label: str, by: Sequence[SamplingConfig]) -> list[str]:
     """By what an answer was drawn, part by part, temperature first: by its label, which says of the recipe what held
     in the beginning, and by the recipes of its tokens, each that followed another."""
-    first, whole = (recipes.words(*setting) if setting else "" for setting in (by[:1], by))
+    first, whole = (sampling_text.words(*setting) if setting else "" for setting in (by[:1], by))
     if label:
         added = f"{label} · {whole}" if first not in label else label.replace(first, whole)
         return (added if by[1:] else label).split(" · ")

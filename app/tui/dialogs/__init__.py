@@ -1,4 +1,5 @@
-"""Screens over a view, for one choice: a model, a conversation, an adapter, rows, a file; and the one that opens.
+"""Dialogs that ask one question: which model, adapter, file or row. Each returns its answer to the view that opened
+it.
 
-Reads: base, chat, training, widgets.
+Read first: models.py. Uses: base, chat, training, widgets.
 """

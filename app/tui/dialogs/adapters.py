@@ -10,18 +10,18 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widgets import Input, Label
 
-from likely.app import calls
-from likely.app.calls import call
-from likely.app.tui.base import cells
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
 from likely.app.tui.base.context import before
-from likely.app.tui.base.line_widget import Line, LineWidget
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
 from likely.app.tui.base.theme import track
 from likely.app.tui.chat.candidates import LN2
-from likely.app.tui.widgets.dialog import Dialog
-from likely.app.worker import Failed
-from likely.engine.adapters.attached import Attached
-from likely.engine.conversation import Fork
-from likely.engine.home import expanded
+from likely.app.tui.widgets.lists.dialog import Dialog
+from likely.engine.base.files.home import expanded
+from likely.engine.chat.conversation import Fork
+from likely.engine.weights.adapters.attached import Attached
 
 if TYPE_CHECKING:
     from likely.app.tui.widgets.host import ViewHost

@@ -7,9 +7,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 
-from likely.app.store import Summary
-from likely.app.tui.widgets.conversations import ConversationList
-from likely.app.tui.widgets.dialog import Dialog
+from likely.app.store.store import Summary
+from likely.app.tui.widgets.lists.conversations import ConversationList
+from likely.app.tui.widgets.lists.dialog import Dialog
 
 
 class ConversationsDialog(Dialog[str | None]):

@@ -7,13 +7,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Label
 
-from likely.app.requests import Evaluate
-from likely.app.task_sources import sources
-from likely.app.tui.widgets.dialog import Dialog
+from likely.app.jobs.requests import Evaluate
+from likely.app.results.task_sources import sources
+from likely.app.tui.widgets.lists.dialog import Dialog
 from likely.app.tui.widgets.tune_form import Paths
-from likely.engine.errors import LikelyError
-from likely.engine.evaluate.generated import MAKERS
-from likely.engine.evaluate.shipped import SHIPPED
+from likely.engine.base.errors import LikelyError
+from likely.engine.measure.evaluate.tasks.generated import MAKERS
+from likely.engine.measure.evaluate.tasks.shipped import SHIPPED
 
 FIELDS = (
     ("tasks", "files, or built in: " + " ".join((*MAKERS, *SHIPPED))),

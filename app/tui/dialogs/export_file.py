@@ -8,12 +8,12 @@ from pathlib import Path
 
 from textual.app import App
 
-from likely.app import export
+from likely.app.store import export
 from likely.app.tui.widgets.bars import Hints
-from likely.app.tui.widgets.overlays import Ask, Pick
-from likely.engine.errors import DataError
-from likely.engine.home import expanded
-from likely.engine.whole_file import refuse_pipe
+from likely.app.tui.widgets.lists.overlays import Ask, Pick
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.home import expanded
+from likely.engine.base.files.whole_file import refuse_pipe
 
 
 def export_file(app: App[object], path: Path, write: Callable[[Path], None]) -> None:

@@ -8,10 +8,11 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from likely.app.tui.base import cells, keys
-from likely.app.tui.base.formula import MAPS, Formula, Inked, path
-from likely.app.tui.base.line_widget import Painted
-from likely.app.tui.widgets.dialog import Dialog
+from likely.app.tui.base import keys
+from likely.app.tui.base.drawing.line_widget import Painted
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import MAPS, Formula, Inked, path
+from likely.app.tui.widgets.lists.dialog import Dialog
 
 APART = "   "  # between two equations of a line: here each has a line
 

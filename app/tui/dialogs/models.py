@@ -11,12 +11,12 @@ from textual.containers import Vertical
 from textual.widgets import Input, Label
 from textual.widgets.option_list import Option
 
-from likely.app import requests as r
-from likely.app.tui.base import cells
-from likely.app.tui.widgets.choices import ChoiceList
-from likely.app.tui.widgets.dialog import Dialog
-from likely.app.worker import Failed
-from likely.engine import preferences
+from likely.app.jobs import requests as r
+from likely.app.jobs.worker import Failed
+from likely.app.tui.base.text import cells
+from likely.app.tui.widgets.lists.choices import ChoiceList
+from likely.app.tui.widgets.lists.dialog import Dialog
+from likely.engine.base.files import preferences
 
 if TYPE_CHECKING:
     from likely.app.tui.widgets.host import ViewHost

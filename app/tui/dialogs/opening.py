@@ -6,7 +6,7 @@ from textual.events import Key, Paste
 from textual.screen import Screen
 
 from likely.app.tui.widgets.bars import Hints, TopBar
-from likely.app.tui.widgets.prompt import PromptInput
+from likely.app.tui.widgets.input.prompt import PromptInput
 
 WAITING = "Message  (enter sends · ctrl+j newline · / commands)"
 LOADING = "the answer begins as soon as the model is loaded"

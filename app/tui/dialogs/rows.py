@@ -13,27 +13,28 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.heat import heat_level
-from likely.app.tui.base import cells, keys
-from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
+from likely.app.tui.base import keys
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.block import MessageBlock, ShownToken
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.training import browser as browsing
 from likely.app.tui.training import drift
 from likely.app.tui.training.browser import RowBrowser
 from likely.app.tui.widgets.bars import Hints
 from likely.app.tui.widgets.caption import Caption
-from likely.app.tui.widgets.heat_view import HeatView
 from likely.app.tui.widgets.host import ViewHost
-from likely.app.tui.widgets.overlays import Read
-from likely.app.tui.widgets.row_table import RowTable, figure, unit
-from likely.app.worker import Failed
-from likely.engine.errors import DataError
-from likely.engine.prompt import Prompt
-from likely.engine.rows.training_row import TrainingRow
-from likely.engine.tune.row_file import FileRow
+from likely.app.tui.widgets.lists.overlays import Read
+from likely.app.tui.widgets.lists.row_table import RowTable, figure, unit
+from likely.app.tui.widgets.transcript.heat_view import HeatView
+from likely.app.words.heat import heat_level
+from likely.engine.base.errors import DataError
+from likely.engine.decode.prompt import Prompt
+from likely.engine.text.rows.training_row import TrainingRow
+from likely.engine.train.data.row_file import FileRow
 
 TICK_S = 1.0  # between two looks at whether the file is another
 SHOWN = 4000  # characters of a turn below the table; all of it is read by enter

@@ -1,4 +1,5 @@
-"""Pages of the inside view: what a model does between a text and its next word, drawn from plain data.
+"""The pages of the view "inside": attention, logit lens, causes, embeddings. Each page draws one result of the
+engine.
 
-Reads: base, chat.
+Read first: page.py. Uses: base, chat.
 """

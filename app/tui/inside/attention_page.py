@@ -5,15 +5,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Part
-from likely.app.tui.base.sheet import Sheet
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Part
 from likely.app.tui.base.theme import full_at, shade
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.engine.inside.looks import Ablation, HeadScores
+from likely.engine.inside.questions import Ablation, HeadScores
 from likely.engine.inside.sink import without_first
 
 SCORES = {
@@ -159,7 +159,7 @@ class AttentionPage(Page):
         shown = [key for key in self.KEYS if not (self.whole and key[0] in "gx")]
         return (*shown[:3], ("z", "Heads" if self.whole else "Pattern"), *shown[3:])
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         weights = self.weights(at)
         if sheet.width >= WIDE:
             left = sheet.width * 57 // 100
@@ -184,7 +184,7 @@ class AttentionPage(Page):
         below = rest.part(0, y)
         self._head(at, below)
 
-    def _reads(self, at: Reading, sheet: Sheet, weights: np.ndarray | None, most: int) -> int:
+    def _reads(self, at: Reading, sheet: Canvas, weights: np.ndarray | None, most: int) -> int:
         """The running text, bright where it is read; gives the rows that it took."""
         look = sheet.look
         sheet.words(
@@ -217,7 +217,7 @@ class AttentionPage(Page):
             y += 2 if numbers else 1
         return y + 1 if sheet.height >= TALL else y
 
-    def _heads(self, at: Reading, sheet: Sheet, size: int) -> int:
+    def _heads(self, at: Reading, sheet: Canvas, size: int) -> int:
         """All heads, by a score; gives the rows that it took."""
         look, kinds, opened = sheet.look, at.answer(KINDS), at.opened
         assert opened is not None
@@ -262,7 +262,7 @@ class AttentionPage(Page):
         name = max(MARKS, key=lambda kind: float(kinds[kind][layer, head]))
         return MARKS[name] if kinds[name][layer, head] >= LEAST[name] else ""
 
-    def _notable(self, at: Reading, sheet: Sheet) -> int:
+    def _notable(self, at: Reading, sheet: Canvas) -> int:
         look, kinds = sheet.look, at.answer(KINDS)
         sheet.heading(0, "NOTABLE", "on 4 × 30 random tokens, read twice")
         if kinds is None:
@@ -278,7 +278,7 @@ class AttentionPage(Page):
             sheet.words(47, y, (SAYS[name], look.faint))
         return 6
 
-    def _head(self, at: Reading, sheet: Sheet) -> None:
+    def _head(self, at: Reading, sheet: Canvas) -> None:
         look, kinds, opened = sheet.look, at.answer(KINDS), at.opened
         assert opened is not None
         sheet.heading(0, f"HEAD {self.layer}.{self.head}", "what it is")
@@ -315,7 +315,7 @@ class AttentionPage(Page):
             return f"Δ {cells.fit(at.name(ablation.token), 8)} without it", f"{ablation.effect:+.2f}"
         return "Δ the next without it", cells.fit(at.refused.get(wanted, "x asks"), 30)
 
-    def _pattern(self, at: Reading, sheet: Sheet, weights: np.ndarray | None) -> int:
+    def _pattern(self, at: Reading, sheet: Canvas, weights: np.ndarray | None) -> int:
         """The rows of the head around the cursor; gives the rows that it took."""
         look = sheet.look
         sheet.heading(0, "PATTERN", self.title())
@@ -347,7 +347,7 @@ class AttentionPage(Page):
         sheet.put(0, 2 + rows, cells.fit(words, sheet.width), look.faint)
         return rows + 4
 
-    def _list(self, at: Reading, sheet: Sheet, weights: np.ndarray | None) -> None:
+    def _list(self, at: Reading, sheet: Canvas, weights: np.ndarray | None) -> None:
         look = sheet.look
         if weights is None:
             return

@@ -9,17 +9,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Part
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Part
 from likely.app.tui.base.theme import shade
 from likely.app.tui.inside.page import WIDE, Keys, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.app.units import bits
-from likely.engine.inside.looks import PARTS, Ablation, Attribution, Importance, Patching
+from likely.app.words.units import bits
+from likely.engine.decode.prompt import Prompt
+from likely.engine.inside.questions import PARTS, Ablation, Attribution, Importance, Patching
 from likely.engine.inside.why import WrittenPart, written_parts
-from likely.engine.prompt import Prompt
 
 MEASURED = 6  # heads that are silenced, those that wrote most
 SHORT_TEXT = 64  # tokens up to which each is left out unasked
@@ -150,7 +150,7 @@ class CausesPage(Page):
         others = [] if self.corrupted is not None else [key for key in self.KEYS[1:] if key[0] not in "pw"]
         return (self.KEYS[0], *others, *(key for key in self.KEYS if key[0] in patches))
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         if sheet.width >= WIDE:
             left = sheet.width * 52 // 100
             body = sheet.part(0, 0, left - 2)
@@ -170,7 +170,7 @@ class CausesPage(Page):
         if self.silences:
             self._silenced(at, sheet.part(0, y + rows))
 
-    def _words(self, at: Reading, sheet: Sheet, most: int) -> int:
+    def _words(self, at: Reading, sheet: Canvas, most: int) -> int:
         """The text, bright where leaving a token out takes from the answer."""
         look, wanted = sheet.look, self.mattered(at)
         importance = at.answer(wanted)
@@ -207,7 +207,7 @@ class CausesPage(Page):
             y += 1
         return y + 1
 
-    def _wrote(self, at: Reading, sheet: Sheet) -> None:
+    def _wrote(self, at: Reading, sheet: Canvas) -> None:
         """The largest addends, to the right where they help and to the left where they hinder."""
         look, wanted = sheet.look, self.written(at)
         addends, parts = at.answer(wanted), self.parts(at)
@@ -232,7 +232,7 @@ class CausesPage(Page):
         if self.against is None:
             sheet.put(0, rows + 2, cells.fit("a logit has a free constant: f compares it", sheet.width), look.faint)
 
-    def _silenced(self, at: Reading, sheet: Sheet) -> int:
+    def _silenced(self, at: Reading, sheet: Canvas) -> int:
         look = sheet.look
         sheet.heading(0, "SILENCED", "it wrote · the logit changes by")
         if not self.silences:
@@ -260,7 +260,7 @@ class CausesPage(Page):
             sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
         return y + 2
 
-    def _patches(self, at: Reading, sheet: Sheet) -> None:
+    def _patches(self, at: Reading, sheet: Canvas) -> None:
         """Where the answer comes back: the clean text's activations in the other one, layers downwards."""
         look = sheet.look
         sheet.heading(0, "PATCHES", f"of the {self.of}: what each brings back")

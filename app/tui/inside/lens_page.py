@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Part, low
-from likely.app.tui.base.sheet import Sheet, chart, rank_labels
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.tui.base.drawing.canvas import Canvas, chart, rank_labels
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Part, low
 from likely.app.tui.base.theme import bar, full_at, shade
 from likely.app.tui.inside.page import TALL, WIDE, Keys, Page, shown_layers, text_rows, told
 from likely.app.tui.inside.reading import LensTable, Reading
@@ -126,7 +126,7 @@ class LensPage(Page):
         idle += "t" if opened is not None and not opened.tuned else ""
         return tuple(key for key in self.KEYS if key[0] not in idle)
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         table = at.lenses.get(self.is_tuned)
         start, stop = self._window(at, sheet.width)
         roomy = sheet.height >= TALL and sheet.width >= WIDE
@@ -140,7 +140,7 @@ class LensPage(Page):
             sheet.part(x, top).rule(0)
             self._panel(at, sheet.part(x + 2, top), table)
 
-    def _text(self, at: Reading, sheet: Sheet, table: LensTable | None) -> int:
+    def _text(self, at: Reading, sheet: Canvas, table: LensTable | None) -> int:
         """The running text with the layer that decided each prediction under it; gives the rows that it took."""
         look = sheet.look
         sheet.heading(0, "TEXT", "under each token: the layer from which its prediction no longer changes")
@@ -164,7 +164,7 @@ class LensPage(Page):
             y += 2
         return y + 1
 
-    def _grid(self, at: Reading, sheet: Sheet, table: LensTable | None, start: int, stop: int, roomy: bool) -> None:
+    def _grid(self, at: Reading, sheet: Canvas, table: LensTable | None, start: int, stop: int, roomy: bool) -> None:
         assert at.opened is not None
         look, layers = sheet.look, at.opened.layers + 1
         rows = max(sheet.height - 3 - (2 if roomy else 0), 1)
@@ -207,7 +207,7 @@ class LensPage(Page):
     def _cell(
         self,
         at: Reading,
-        sheet: Sheet,
+        sheet: Canvas,
         table: LensTable,
         xy: tuple[int, int],
         row: int,
@@ -225,7 +225,7 @@ class LensPage(Page):
         if before < decided <= row:
             sheet.put(x - 1, y, "◆", look.accent)
 
-    def _came(self, at: Reading, sheet: Sheet, table: LensTable | None, start: int, stop: int) -> None:
+    def _came(self, at: Reading, sheet: Canvas, table: LensTable | None, start: int, stop: int) -> None:
         """The row of tokens that the text has next."""
         y = sheet.height - 2
         sheet.put(0, y, "came", sheet.look.faint)
@@ -237,7 +237,7 @@ class LensPage(Page):
             name = cells.fit(at.name_at(position + 1), CELL - 1)
             sheet.put(x, y, name, sheet.look.tick if right else sheet.look.faint)
 
-    def _legend(self, at: Reading, sheet: Sheet, start: int) -> None:
+    def _legend(self, at: Reading, sheet: Canvas, start: int) -> None:
         look, y = sheet.look, sheet.height - 1
         low, high = ("16+", "0 bits") if self.by_kl else ("0", "1")
         x = sheet.words(
@@ -255,7 +255,7 @@ class LensPage(Page):
             if column + cells.width(words) <= sheet.width:
                 sheet.put(column, y, words, look.faint)
 
-    def _panel(self, at: Reading, sheet: Sheet, table: LensTable | None) -> None:
+    def _panel(self, at: Reading, sheet: Canvas, table: LensTable | None) -> None:
         """The cell of the cursor: its best tokens, and how the final token came up."""
         look, layer, i = sheet.look, self.at_layer(at), at.position - at.first
         about = f"after {at.name_at(at.position)}" if sheet.width >= 34 else ""
@@ -289,7 +289,7 @@ class LensPage(Page):
         self._curves(at, sheet, table, y + 3, layer, i, said, ranks)
 
     def _curves(
-        self, at: Reading, sheet: Sheet, table: LensTable, y: int, layer: int, i: int, said: int, ranks: np.ndarray
+        self, at: Reading, sheet: Canvas, table: LensTable, y: int, layer: int, i: int, said: int, ranks: np.ndarray
     ) -> None:
         """The rank of the word that was said, the favourite's grey where that is another; and KL to the last layer."""
         look, room = sheet.look, sheet.height - y

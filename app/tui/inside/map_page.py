@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.style import Style
 
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells, plot
-from likely.app.tui.base.formula import Part
-from likely.app.tui.base.sheet import Sheet
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Part
 from likely.app.tui.inside.page import WIDE, Keys, Page, missing, told
 from likely.app.tui.inside.reading import Reading
-from likely.engine.errors import ParameterError
-from likely.engine.inside.looks import Accuracy, Neighbourhood, WordMap, WordSum
+from likely.engine.base.errors import ParameterError
+from likely.engine.inside.questions import Accuracy, Neighbourhood, WordMap, WordSum
 from likely.engine.inside.summands import summands
 
 DOTS = 1500  # tokens of the cloud that are drawn
@@ -160,7 +161,7 @@ class MapPage(Page):
             return self.KEYS
         return (find, walk, zoom, ("z", "Lists")) if self.whole else (find, walk, *lists, ("z", "Map"))
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         if sheet.width >= WIDE:
             left = sheet.width * 58 // 100
             self._map(at, sheet.part(0, 0, left - 1))
@@ -178,7 +179,7 @@ class MapPage(Page):
                 break
             y += panel(at, rest)
 
-    def _nearest(self, at: Reading, sheet: Sheet) -> int:
+    def _nearest(self, at: Reading, sheet: Canvas) -> int:
         look, token = sheet.look, self.at_token(at)
         wanted = self.near(at)
         sheet.words(0, 0, ("NEAREST", look.heading), ("  to ", look.faint), (at.name(token), look.chosen))
@@ -197,7 +198,7 @@ class MapPage(Page):
             sheet.put(0, rows + 1, cells.fit(words, sheet.width), look.faint)
         return rows + 3
 
-    def _sum(self, at: Reading, sheet: Sheet) -> int:
+    def _sum(self, at: Reading, sheet: Canvas) -> int:
         look = sheet.look
         plus, minus = self.shown_sum(at)
         wanted = self.summed(at)
@@ -221,7 +222,7 @@ class MapPage(Page):
                 column.row(y, at.name(it.id), it.cosine, number, ink=look.text, fill=look.bar, left=10)
         return 7
 
-    def _often(self, at: Reading, sheet: Sheet) -> int:
+    def _often(self, at: Reading, sheet: Canvas) -> int:
         look, word_map = sheet.look, self.found(at)
         sums = max((row.sums for row in word_map.relations[:-1]), default=0) if word_map is not None else 90
         sheet.heading(0, "HOW OFTEN", f"right, of {sums} sums")
@@ -248,7 +249,7 @@ class MapPage(Page):
         sheet.put(0, len(rows) + 1, cells.fit(note, sheet.width), look.faint)
         return len(rows) + 3
 
-    def _norm(self, at: Reading, sheet: Sheet) -> int:
+    def _norm(self, at: Reading, sheet: Canvas) -> int:
         word_map, look, token = self.found(at), sheet.look, self.at_token(at)
         if word_map is None:
             return 0
@@ -260,7 +261,7 @@ class MapPage(Page):
         )  # fmt: skip
         return 3
 
-    def _map(self, at: Reading, sheet: Sheet) -> None:
+    def _map(self, at: Reading, sheet: Canvas) -> None:
         look, word_map = sheet.look, self.found(at)
         if word_map is None:
             sheet.heading(0, "MAP", "first two principal components of families of words")
@@ -296,7 +297,7 @@ class MapPage(Page):
         for (family, _), ink in zip(word_map.families, INKS, strict=False):
             x = sheet.words(x, sheet.height - 1, ("•", getattr(look, ink)), (f"{family} ", look.faint))
 
-    def _frame(self, word_map: WordMap, at: Reading, area: Sheet) -> plot.Frame:
+    def _frame(self, word_map: WordMap, at: Reading, area: Canvas) -> plot.Frame:
         """The families' extent, closer around the cursor's token the more it is zoomed."""
         points = word_map.points[[id for _, ids in word_map.families for id in ids]]
         low, high = points.min(axis=0), points.max(axis=0)
@@ -306,7 +307,7 @@ class MapPage(Page):
         return plot.Frame(float(left), float(right), float(bottom), float(top), max(area.width, 2), max(area.height, 2))
 
     @staticmethod
-    def _named(area: Sheet, spot: tuple[int, int], name: str, ink: Style, occupied: set[tuple[int, int]]) -> None:
+    def _named(area: Canvas, spot: tuple[int, int], name: str, ink: Style, occupied: set[tuple[int, int]]) -> None:
         """A word's name beside its point, where that covers no other."""
         size, (column, row) = cells.width(name), spot
         for start in (column + 1, column - size):

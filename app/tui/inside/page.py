@@ -7,9 +7,9 @@ does.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from likely.app.looks import InsideQuestion
-from likely.app.tui.base.formula import Part
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.jobs.interpretability import InsideQuestion
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.text.formula import Part
 from likely.app.tui.inside.reading import Reading, wrapped
 
 WIDE, TALL = 100, 30  # from which on a page shows all of its panels
@@ -38,7 +38,7 @@ class Page:
         """The keys that act on what is shown, in so many columns."""
         return self.KEYS
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         raise NotImplementedError
 
     def move(self, at: Reading, dx: int, dy: int) -> None:
@@ -81,7 +81,7 @@ def missing(at: Reading, look: InsideQuestion[Any]) -> bool:
     return look not in at.answers and look not in at.refused
 
 
-def told(sheet: Sheet, y: int, at: Reading, look: InsideQuestion[Any], words: str = "it is being computed") -> None:
+def told(sheet: Canvas, y: int, at: Reading, look: InsideQuestion[Any], words: str = "it is being computed") -> None:
     """In the place of what is not known: why not, or that it comes."""
     why = at.refused.get(look)
     for row, part in enumerate(fold(why or f"{words}…", sheet.width)):

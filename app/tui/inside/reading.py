@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from likely.app.looks import InsideQuestion
-from likely.app.tui.base import cells
+from likely.app.jobs.interpretability import InsideQuestion
+from likely.app.tui.base.text import cells
 from likely.app.tui.chat.candidates import LN2, Names
-from likely.engine.inside import looks
-from likely.engine.inside.looks import InspectedModel, Lens
-from likely.engine.prompt import Prompt
+from likely.engine.decode.prompt import Prompt
+from likely.engine.inside import questions
+from likely.engine.inside.questions import InspectedModel, Lens
 
 KEPT = 64  # answers to looks
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class LensTable:
 
     def decided(self) -> np.ndarray:
         """The row from which the most likely token stays what it is at last, [N]."""
-        return looks.decided(self.top)
+        return questions.decided(self.top)
 
     def lens(self) -> Lens:
         """All of it, with KL in nats."""

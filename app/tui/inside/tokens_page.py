@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Part
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Part
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.inside.page import WIDE, Page, missing, text_rows, told
 from likely.app.tui.inside.reading import Reading
-from likely.engine.inside.looks import Tokenisation, WordSpellings
+from likely.engine.inside.questions import Tokenisation, WordSpellings
 
 
 class TokensPage(Page):
@@ -58,7 +58,7 @@ class TokensPage(Page):
             (f"{100 * share:.2f} %", True),
         )
 
-    def draw(self, at: Reading, sheet: Sheet) -> None:
+    def draw(self, at: Reading, sheet: Canvas) -> None:
         look = sheet.look
         sheet.heading(0, "TEXT", "a token beside a token, the word at the cursor marked")
         start, stop = word(at)
@@ -89,7 +89,7 @@ class TokensPage(Page):
             self._merges(at, rest.part(0, 0, None, half), spellings)
             self._ways(at, rest.part(0, half), spellings)
 
-    def _merges(self, at: Reading, sheet: Sheet, spellings: WordSpellings) -> None:
+    def _merges(self, at: Reading, sheet: Canvas, spellings: WordSpellings) -> None:
         """The pieces after each merge; the last of them where there is no room for all."""
         look = sheet.look
         sheet.heading(
@@ -107,7 +107,7 @@ class TokensPage(Page):
                 parts += [(cells.piece_text(piece), look.chosen if piece in new else look.text)]
             sheet.words(0, y, *parts)
 
-    def _ways(self, at: Reading, sheet: Sheet, spelled: WordSpellings) -> None:
+    def _ways(self, at: Reading, sheet: Canvas, spelled: WordSpellings) -> None:
         look, ways = sheet.look, spelled.ways
         if ways is None:
             sheet.heading(0, "TOKENISATIONS")
@@ -130,7 +130,7 @@ class TokensPage(Page):
         sheet.put(0, y, cells.fit(words, sheet.width), look.faint)
 
     @staticmethod
-    def _why(sheet: Sheet, spellings: WordSpellings) -> None:
+    def _why(sheet: Canvas, spellings: WordSpellings) -> None:
         for y, words in enumerate(fold(spellings.refused, sheet.width), 1):
             sheet.put(0, y, words, sheet.look.faint)
 

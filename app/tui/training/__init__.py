@@ -1,4 +1,4 @@
-"""A training on the screen as plain data: its history, its state in words, its probes. No widgets.
+"""The state of a training run on the screen: its history, samples and cost. It has no widgets.
 
-Reads: base, chat.
+Read first: run.py. Uses: base, chat.
 """

@@ -5,13 +5,13 @@ Plain data; `Completion` events go in.
 
 from dataclasses import dataclass, field
 
-from likely.app.heat import heat_level
-from likely.app.tui.base.block import MessageBlock, ShownToken, words
-from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.text.block import MessageBlock, ShownToken, words
+from likely.app.tui.base.text.layout import TokenPlace
 from likely.app.tui.chat import candidates
 from likely.app.tui.chat.candidates import CandidateTable, Names
-from likely.engine.statistics.scores import perplexity
-from likely.engine.tune.control import Complete, Completion
+from likely.app.words.heat import heat_level
+from likely.engine.base.statistics.scores import perplexity
+from likely.engine.train.control import Complete, Completion
 
 KEPT = 50  # answers that are looked back on
 

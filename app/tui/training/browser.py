@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from likely.engine.errors import DataError
-from likely.engine.home import expanded
-from likely.engine.tune import choices, row_file
-from likely.engine.tune.row_file import FileRow
-from likely.engine.whole_file import refuse_pipe
+from likely.engine.base.errors import DataError
+from likely.engine.base.files.home import expanded
+from likely.engine.base.files.whole_file import refuse_pipe
+from likely.engine.train.data import row_choices, row_file
+from likely.engine.train.data.row_file import FileRow
 
 BITS = "bits"  # a token: the surprisal in the mean
 LOOKED_AT = 200  # rows by which it is decided which numbers there are
@@ -33,7 +33,7 @@ class OpenedRows:
 
 def opened(path: Path, names: Mapping[str, str] | None, beside: Path) -> OpenedRows:
     """A file, and the choices `beside` it; DataError where either cannot be read."""
-    chosen = choices.read(beside)
+    chosen = row_choices.read(beside)
     rows = row_file.opened(path, names)
     some = [rows[i] for i in range(min(len(rows), LOOKED_AT))]
     values: defaultdict[str, set[float]] = defaultdict(set)
@@ -84,7 +84,7 @@ class RowBrowser:
     @property
     def beside(self) -> Path:
         """Where choices are written."""
-        return choices.beside(expanded(self.source))
+        return row_choices.beside(expanded(self.source))
 
     @property
     def path(self) -> Path | None:
@@ -148,7 +148,7 @@ class RowBrowser:
         """Whether a row was kept or dropped by hand; None for neither."""
         if row.row is None or self.opened is None or not self.opened.choices:
             return None
-        return self.opened.choices.get(choices.key(row.row))
+        return self.opened.choices.get(row_choices.key(row.row))
 
     def choose(self, keep: bool) -> str:
         """Keep or drop the row here, and write it down; of one that a choice was made for, take that back.
@@ -164,11 +164,11 @@ class RowBrowser:
         if not chosen:
             if keep and not row.dropped:
                 return "it is kept as it is"
-            if keep and not choices.can_come_back(row.dropped):
+            if keep and not row_choices.can_come_back(row.dropped):
                 return f"it cannot come back: {row.dropped}"
             if not keep and row.dropped:
                 return f"it is dropped already: {row.dropped}"
-        chosen_rows = choices.choose(self.beside, {choices.key(row.row): None if chosen else keep})
+        chosen_rows = row_choices.choose(self.beside, {row_choices.key(row.row): None if chosen else keep})
         self.opened = OpenedRows(rows_file.path, rows_file.rows, rows_file.numbers, chosen_rows)
         if chosen:
             return "the choice is taken back"

@@ -5,12 +5,12 @@ The last one that was asked for counts: one before it stops at the next piece of
 
 from collections.abc import Callable
 
-from likely.app.jobs import Trainer, TrainingJobs
-from likely.app.requests import Foretell
-from likely.app.worker import Executor, Failed, Worker
-from likely.engine.adapters.config import Config
-from likely.engine.errors import Interrupted
-from likely.engine.tune.control import TrainControl
+from likely.app.jobs.jobs import Trainer, TrainingJobs
+from likely.app.jobs.requests import Foretell
+from likely.app.jobs.worker import Executor, Failed, Worker
+from likely.engine.base.errors import Interrupted
+from likely.engine.train.control import TrainControl
+from likely.engine.weights.adapters.config import Config
 
 
 class CostForecast:

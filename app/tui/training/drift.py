@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from likely.app.heat import moved_level
-from likely.app.tui.base.block import MessageBlock, ShownToken
+from likely.app.tui.base.text.block import MessageBlock, ShownToken
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.chat.candidates import LN2, Candidate, CandidateTable, Names
-from likely.engine.statistics.difference import Difference, Position, Shift
-from likely.engine.tune.control import Compared, TrainingPlan
+from likely.app.words.heat import moved_level
+from likely.engine.base.statistics.difference import Difference, Position, Shift
+from likely.engine.train.control import Compared, TrainingPlan
 
 SHOWN = 10  # candidates of a place
 NEXT = " …"  # stands for the token that would come after the text

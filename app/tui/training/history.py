@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from likely.app.tui.base.formula import Formula, Part
-from likely.app.tui.base.plot import Curve, Mark, Picture
+from likely.app.tui.base.drawing.plot import Curve, Mark, Picture
+from likely.app.tui.base.text.formula import Formula, Part
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.reward_history import RewardHistory
-from likely.app.units import LN2, bits, margin
-from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
-from likely.engine.tune.control import Stepped, Validated
+from likely.app.words.units import LN2, bits, margin
+from likely.engine.train.control import Stepped, Validated
+from likely.engine.train.rewards.figures import ExpertIteration, HeldOut, Rewarded
+from likely.engine.train.rewards.reward_history import RewardWarning
 
 Parts = Sequence[tuple[str, str]]
 KEPT = ("step", "loss", "smooth", "rate", "norm", "noise_scale")  # of every step
@@ -88,7 +88,13 @@ class TrainingHistory:
         left, right = self._range(xs, close)
         best = self.best
         marks = [
-            Mark(v.step, *(bits(v.loss if end is None else end) for end in (v.loss, v.low, v.high)), v is best)
+            Mark(
+                v.step,
+                bits(v.loss),
+                bits(v.loss if v.low is None else v.low),
+                bits(v.loss if v.high is None else v.high),
+                v is best,
+            )
             for v in self.validated
             if v.step >= left
         ]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from likely.app.tui.base.block import MessageBlock
-from likely.app.tui.base.layout import TokenPlace
+from likely.app.tui.base.text.block import MessageBlock
+from likely.app.tui.base.text.layout import TokenPlace
 from likely.app.tui.chat.candidates import CandidateTable, Names
 from likely.app.tui.training import drift
 from likely.app.tui.training.answers import Answers
-from likely.engine.tune.control import (
+from likely.engine.train.control import (
     Compare,
     Compared,
     Complete,

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from likely.app import rewards
-from likely.app.tui.base.block import MessageBlock, words
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.plot import Area, Curve, Mark, Picture
-from likely.app.units import bits
-from likely.engine.rewards.course import SPAN, RewardCourse, RewardWarning, recent
-from likely.engine.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, PassedAt, Rewarded, Rollout
-from likely.engine.statistics.estimates import student
+from likely.app.tui.base.drawing.plot import Area, Curve, Mark, Picture
+from likely.app.tui.base.text.block import MessageBlock, words
+from likely.app.tui.base.text.formula import Formula
+from likely.app.words import reward_text
+from likely.app.words.units import bits
+from likely.engine.base.statistics.estimates import student
+from likely.engine.train.rewards.figures import AnsweredProblem, ExpertIteration, HeldOut, PassedAt, Rewarded, Rollout
+from likely.engine.train.rewards.reward_history import SPAN, RewardCourse, RewardWarning, recent
 
 GROUPS = (("wrong", "░", "faint"), ("mixed", "▒", "bar"), ("right", "█", "better"))  # by the answers to a problem
 
@@ -185,7 +185,7 @@ class RewardHistory:
         if last is None:
             return said
         missing = [f"{last.missing} without a verdict"] if last.missing else []
-        return [*said, *missing, f"{last.cut:.0%} cut", rewards.times(last)]
+        return [*said, *missing, f"{last.cut:.0%} cut", reward_text.times(last)]
 
     def outcome(self) -> list[str]:
         """The rise of pass@1, and the warnings in a word."""
@@ -195,9 +195,9 @@ class RewardHistory:
 
     def lines(self) -> list[str]:
         """The warnings in full, and the last look at what is held out."""
-        said = [f"step {one.step:,}: {rewards.warning(one)}" for one in self.course.warned]
-        found = rewards.lines(self.look) if self.look is not None else ()
-        return [*said, *found, *(rewards.expert_lines(self.expert) if self.expert is not None else ())]
+        said = [f"step {one.step:,}: {reward_text.warning(one)}" for one in self.course.warned]
+        found = reward_text.lines(self.look) if self.look is not None else ()
+        return [*said, *found, *(reward_text.expert_lines(self.expert) if self.expert is not None else ())]
 
     def formula(self) -> Formula | None:
         """The mean reward of the last step; None before the first."""

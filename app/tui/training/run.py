@@ -5,14 +5,14 @@ The jobs run on a worker of their own, so that a step of seconds holds up no tok
 
 from typing import Any
 
-from likely.app.requests import Train, TrainOn
-from likely.app.training_command import going_on
-from likely.app.training_kind import TrainingConfig, kind_of
-from likely.app.verdict import sentence
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.errors import Interrupted
-from likely.engine.tune.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl, TrainingPlan
-from likely.engine.tune.verdict import TrainingVerdict
+from likely.app.jobs.requests import Train, TrainOn
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.app.results.training_command import going_on
+from likely.app.results.training_kind import TrainingConfig, kind_of
+from likely.app.results.training_verdict import sentence
+from likely.engine.base.errors import Interrupted
+from likely.engine.train.control import Ended, Paused, Refused, Request, Saved, Stepped, TrainControl, TrainingPlan
+from likely.engine.train.verdict import TrainingVerdict
 
 
 class Training:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from likely.app.training_command import command
-from likely.app.training_kind import look_at
-from likely.app.training_plan import duration
+from likely.app.results.training_command import command
+from likely.app.results.training_kind import look_at
+from likely.app.results.training_plan import duration
+from likely.app.results.training_verdict import lines, sentence
 from likely.app.tui.base.theme import Glyphs
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.run import Training
-from likely.app.units import bits
-from likely.app.verdict import lines, sentence
+from likely.app.words.units import bits
 
 ENDS = {"done": "done", "patience": "stopped: validation no longer gets better", "stopped": "stopped"}
 

@@ -1,4 +1,4 @@
-"""The views of the screen, one a file, and what works on a whole one: commands, step mode, help, the palette.
+"""The full screens, one module for each view. The table of views in `base/view_table.py` lists them.
 
-Reads: base, chat, dialogs, inside, training, widgets.
+Read first: view.py. Uses: base, chat, dialogs, inside, training, widgets.
 """

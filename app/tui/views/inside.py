@@ -15,15 +15,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.timer import Timer
 
-from likely.app import calls, export, inside_tables
-from likely.app.calls import call
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.looks import Inside, InsideQuestion, question
+from likely.app.store import export
 from likely.app.tui.base import context, keys
-from likely.app.tui.base.formula import Formula, path
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet, fold
-from likely.app.tui.chat.inspection import InspectedPrompt
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text.formula import Formula, path
+from likely.app.tui.chat.inspecting.inspection import InspectedPrompt
 from likely.app.tui.dialogs.export_file import export_as
 from likely.app.tui.inside.attention_page import AttentionPage
 from likely.app.tui.inside.causes_page import CausesPage
@@ -34,12 +36,12 @@ from likely.app.tui.inside.reading import Reading
 from likely.app.tui.inside.tokens_page import TokensPage
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
-from likely.app.tui.widgets.overlays import Ask
-from likely.app.worker import Failed
-from likely.engine.conversation import Fork
-from likely.engine.decode.control import RunControl
-from likely.engine.prompt import Prompt
-from likely.engine.whole_file import write_whole
+from likely.app.tui.widgets.lists.overlays import Ask
+from likely.app.words import inside_tables
+from likely.engine.base.files.whole_file import write_whole
+from likely.engine.chat.conversation import Fork
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
 
 SETTLE_S = 0.3  # how long the cursor rests before the engine is asked for what costs much
 OPENED = question(Inside.opened)
@@ -87,10 +89,10 @@ KEYS = (
 class PageCanvas(LineWidget):
     """Draws what its view draws."""
 
-    paint: Callable[[Sheet], None] | None = None
+    paint: Callable[[Canvas], None] | None = None
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet = Sheet(width, height, self.look, self.glyphs)
+        sheet = Canvas(width, height, self.look, self.glyphs)
         if self.paint is not None and width > 2 and height > 2:
             self.paint(sheet)
         return sheet.lines()
@@ -375,7 +377,7 @@ class InsideScreen(View):
     def _roomy(width: int, height: int) -> bool:
         return height >= TALL and width >= WIDE
 
-    def paint(self, sheet: Sheet) -> None:
+    def paint(self, sheet: Canvas) -> None:
         look, roomy = sheet.look, self._roomy(sheet.width, sheet.height)
         x, self._spots = 1, []
         for page in self.pages:
@@ -403,12 +405,12 @@ class InsideScreen(View):
         self._formula(sheet, sheet.height - 1)
 
     @staticmethod
-    def _say(sheet: Sheet, *sentences: str) -> None:
+    def _say(sheet: Canvas, *sentences: str) -> None:
         rows = [row for sentence in sentences for row in fold(sentence, sheet.width)]
         for y, row in enumerate(rows):
             sheet.put(0, y, row, sheet.look.text)
 
-    def _formula(self, sheet: Sheet, y: int) -> None:
+    def _formula(self, sheet: Canvas, y: int) -> None:
         """The map of p that the page's numbers belong to, and its formula with the present values."""
         x, formula = 1, self.formula()
         name = formula.map if formula is not None else self.page.MAP

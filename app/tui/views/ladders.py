@@ -11,19 +11,19 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from likely.app.ladder_jobs import LadderJobs, LadderRead, ReadLadder, WriteLadder
+from likely.app.jobs.scaling_jobs import ReadSweep, SweepJobs, SweepRead, WriteSweep
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
 from likely.app.tui.base import keys
-from likely.app.tui.base.formula import Formula, path
+from likely.app.tui.base.text.formula import Formula, path
 from likely.app.tui.views.view import Command, View
-from likely.app.tui.widgets import ladder
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
-from likely.app.tui.widgets.chart import Chart
+from likely.app.tui.widgets.figures import ladder
+from likely.app.tui.widgets.figures.chart import Chart
 from likely.app.tui.widgets.tune_form import Paths
-from likely.app.worker import Failed
-from likely.engine.home import expanded
-from likely.engine.scaling.forecast import Purchase, buy
+from likely.engine.base.files.home import expanded
+from likely.engine.measure.scaling.forecast import Purchase, buy
 
 TICK_S = 0.15
 WIDE = 110  # columns
@@ -43,7 +43,7 @@ weights; a run from the law by chance is not in them. Beyond ten times the large
 of the law's numbers would be read as one of the future, and no run there speaks for the form."""
 
 
-class LaddersScreen(View):
+class SweepsScreen(View):
     """A table of runs and its law. Reading and fitting are done in a thread of its own."""
 
     NAME = "ladders"
@@ -64,7 +64,7 @@ class LaddersScreen(View):
 
     def __init__(self) -> None:
         super().__init__()
-        self.read: LadderRead | None = None
+        self.read: SweepRead | None = None
         self.chosen = 0
         self.against = ladder.AGAINST[0]
         self.side = "parabolas"  # or residuals
@@ -94,7 +94,7 @@ class LaddersScreen(View):
     def on_mount(self) -> None:
         self._path.display = False
         self._show_part("loss")
-        self._worker = self.host.worker(LadderJobs, "ladders")
+        self._worker = self.host.worker(SweepJobs, "ladders")
         self._worker.start()
         self.set_interval(TICK_S, self.tick)
         if self.host.ladder is not None:
@@ -121,7 +121,7 @@ class LaddersScreen(View):
     def read_table(self, table: Path) -> None:
         """Read a table, and find its law."""
         self.host.ladder, self.failure = table, ""
-        self._reading = self._worker.submit(ReadLadder(table))
+        self._reading = self._worker.submit(ReadSweep(table))
         self.reshow()
 
     def tick(self) -> None:
@@ -130,7 +130,7 @@ class LaddersScreen(View):
 
     def _take(self, job: int, event: Any) -> None:
         match event:
-            case LadderRead() if job == self._reading:
+            case SweepRead() if job == self._reading:
                 self.read, self._reading = event, -1
                 self.chosen = len(ladder.budgets(event)) // 2 - 1
                 self._close()
@@ -192,7 +192,7 @@ class LaddersScreen(View):
             self.hints.say("there is no law here yet")
             return
         stem = self.host.home / f"ladder-{time.strftime('%Y%m%d-%H%M%S')}"
-        self._worker.submit(WriteLadder(self.read, stem.with_suffix(".svg"), stem.with_suffix(".html")))
+        self._worker.submit(WriteSweep(self.read, stem.with_suffix(".svg"), stem.with_suffix(".html")))
 
     def action_back(self) -> None:
         if self._path.display:
@@ -225,11 +225,11 @@ class LaddersScreen(View):
         self.query_one("#formula", Caption).show([*line, *(formula.beside(line, self.room.width) if formula else ())])
         own = (("←→", "Budget"), ("p", "Parabolas"), ("r", "Residuals"))
         more = (("v", "Against"),) if wide or self.part == "loss" else ()
-        law = () if wide else (("b", "Law"),)
+        law = () if wide else (("b", "ScalingLaw"),)
         acts = (*own, *more, *law, ("n", "Open"), ("e", "Export"), ("=", "Formula"))
         self.hints.show((*(acts if read is not None else (("n", "Open"),)), (keys.help_key(), "Keys")))
 
-    def _show_law(self, read: LadderRead | None) -> None:
+    def _show_law(self, read: SweepRead | None) -> None:
         loss, side = self.query_one("#ladder-loss", Chart), self.query_one("#ladder-side", Chart)
         foretold, numbers, bought = (
             self.query_one(f"#ladder-{name}", Caption) for name in ("foretold", "numbers", "bought")

@@ -11,14 +11,15 @@ from textual.fuzzy import FuzzySearch
 from textual.screen import Screen
 from textual.widget import Widget
 
-from likely.app.tui.base import cells, keys
+from likely.app.tui.base import keys
+from likely.app.tui.base.text import cells
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.views.help import ABOUT
 from likely.app.tui.views.intents import intent, matching
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.host import host
-from likely.app.tui.widgets.narrowing import Narrowing
-from likely.engine.errors import LikelyError
+from likely.app.tui.widgets.lists.filter_list import Narrowing
+from likely.engine.base.errors import LikelyError
 
 
 def entries(screen: Screen[object]) -> Iterator[Command]:

@@ -8,18 +8,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 
-from likely.app.proof_jobs import DrawOn, ListProofs, ProofJobs, ProofsListed
-from likely.app.proof_words import fit_words
+from likely.app.jobs.proof_jobs import DrawOn, ListProofs, ProofJobs, ProofsListed
+from likely.app.jobs.worker import Closed, Failed
 from likely.app.tui.base import keys
-from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.views.view import Command, View
-from likely.app.tui.widgets import proof
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
-from likely.app.tui.widgets.chart import Chart
-from likely.app.tui.widgets.proof_picture import ProofPicture
-from likely.app.worker import Closed, Failed
-from likely.engine.proofs.claim import PAGES, Bracketed, Centred, Claim, Evidence
+from likely.app.tui.widgets.figures import proof
+from likely.app.tui.widgets.figures.chart import Chart
+from likely.app.tui.widgets.figures.proof_picture import ProofPicture
+from likely.app.words.proof_text import fit_words
+from likely.engine.measure.proofs.claim import PAGES, Bracketed, Centred, Claim, Evidence
 
 if TYPE_CHECKING:
     from likely.app.lessons.expression import Value

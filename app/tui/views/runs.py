@@ -11,30 +11,30 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 
-from likely.app import requests as r
-from likely.app.differing import DifferingItem, TaskDetail
-from likely.app.evaluation_jobs import EvaluationJobs
+from likely.app.jobs import requests as r
+from likely.app.jobs.evaluation_jobs import EvaluationJobs
+from likely.app.jobs.worker import Closed, Failed, Worker
 from likely.app.lessons.expression import Value
-from likely.app.scoreboard import Scoreboard, half
-from likely.app.training_plan import duration
+from likely.app.results.disagreements import DifferingItem, TaskDetail
+from likely.app.results.scoreboard import Scoreboard, half
+from likely.app.results.training_plan import duration
 from likely.app.tui.base import keys
-from likely.app.tui.base.formula import Formula, path
 from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.text.formula import Formula, path
 from likely.app.tui.dialogs.evaluation import NewEvaluation
 from likely.app.tui.training.status import RunStatus
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
 from likely.app.tui.widgets.caption import Caption
-from likely.app.tui.widgets.differing import DifferingItems, ItemPanel
+from likely.app.tui.widgets.figures.differing import DifferingItems, ItemPanel
+from likely.app.tui.widgets.figures.reliability import ReliabilityPlot
+from likely.app.tui.widgets.figures.score_table import ScoreTable, letter, number
 from likely.app.tui.widgets.gauge import Gauge
-from likely.app.tui.widgets.reliability import ReliabilityPlot
-from likely.app.tui.widgets.score_table import ScoreTable, letter, number
-from likely.app.units import LN2, bits
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.evaluate.tasks import Problem
-from likely.engine.evaluate.variations import task_of
-from likely.engine.statistics.estimates import TELLING, TOO_FEW
+from likely.app.words.units import LN2, bits
+from likely.engine.base.statistics.estimates import TELLING, TOO_FEW
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.measure.evaluate.tasks.tasks import Problem
+from likely.engine.measure.evaluate.tasks.variations import task_of
 
 TICK_S = 0.15
 VARIED, VARIANTS = "typos", 7  # how a task is asked otherwise, and in how many ways beside its own

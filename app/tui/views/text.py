@@ -11,39 +11,40 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.timer import Timer
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
-from likely.app.heat import HEATS, heat_level
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import cells, keys
+from likely.app.tui.base import keys
 from likely.app.tui.base.answer_settings import AnswerSettings
 from likely.app.tui.base.context import before
-from likely.app.tui.base.formula import Formula
 from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.chat import text_document
 from likely.app.tui.chat.auto_saver import EVERY_S
-from likely.app.tui.chat.formulas import of_text
-from likely.app.tui.chat.greedy_continuation import GreedyContinuation
-from likely.app.tui.chat.inspection import Inspection, Subject, entropies
+from likely.app.tui.chat.inspecting.formulas import of_text
+from likely.app.tui.chat.inspecting.greedy_continuation import GreedyContinuation
+from likely.app.tui.chat.inspecting.inspection import Inspection, Subject, entropies
+from likely.app.tui.chat.inspecting.word_surprisals import figures
 from likely.app.tui.chat.live_run import CANCELLED, FAILED, LiveRun
-from likely.app.tui.chat.word_surprisals import figures
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from likely.app.tui.widgets.buffer import TextBuffer
-from likely.app.tui.widgets.candidates import Candidates
+from likely.app.tui.widgets.figures.text_measures import TextMeasures
+from likely.app.tui.widgets.figures.word_strip import WordStrip
+from likely.app.tui.widgets.input.buffer import TextBuffer
+from likely.app.tui.widgets.input.sampler import Sliders
 from likely.app.tui.widgets.inspector import Inspector
-from likely.app.tui.widgets.sampler import Sliders
-from likely.app.tui.widgets.text_measures import TextMeasures
-from likely.app.tui.widgets.tree import TreePane
-from likely.app.tui.widgets.word_strip import WordStrip
-from likely.app.units import predicted
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation, Fork, Node
-from likely.engine.decode.control import RunControl
-from likely.engine.prompt import Prompt
-from likely.engine.statistics.scores import bits_per_byte, perplexity
-from likely.engine.trace.step import TokenStep
+from likely.app.tui.widgets.lists.candidates import Candidates
+from likely.app.tui.widgets.transcript.tree import TreePane
+from likely.app.words.heat import HEATS, heat_level
+from likely.app.words.units import predicted
+from likely.engine.base.statistics.scores import bits_per_byte, perplexity
+from likely.engine.chat.conversation import Conversation, Fork, Node
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import TokenStep
 
 TYPING_S = 0.25  # how long a person pauses before the text is measured
 

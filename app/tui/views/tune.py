@@ -11,13 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input
 
-from likely.app.jobs import TrainingJobs
+from likely.app.jobs.jobs import TrainingJobs
+from likely.app.jobs.requests import Progressed
+from likely.app.jobs.worker import Failed, Worker
 from likely.app.lessons.expression import Value
-from likely.app.requests import Progressed
-from likely.app.rewards import warning
-from likely.app.training_kind import KINDS, TrainingConfig, TrainingKind, chat_with
+from likely.app.results.training_kind import KINDS, TrainingConfig, TrainingKind, chat_with
 from likely.app.tui.base import keys
-from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.training import drift, hints
 from likely.app.tui.training.history import TrainingHistory
 from likely.app.tui.training.probes import Probes
@@ -26,24 +26,24 @@ from likely.app.tui.training.run import Training
 from likely.app.tui.training.status import standing, told
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
-from likely.app.tui.widgets.chart import Chart
-from likely.app.tui.widgets.drift import MovedPanel
+from likely.app.tui.widgets.figures.chart import Chart
+from likely.app.tui.widgets.figures.drift import MovedPanel
+from likely.app.tui.widgets.figures.learned import LearnedPanel
+from likely.app.tui.widgets.figures.rewarded import RewardedPanel
 from likely.app.tui.widgets.gauge import Gauge
-from likely.app.tui.widgets.heat_view import HeatView
-from likely.app.tui.widgets.learned import LearnedPanel
-from likely.app.tui.widgets.lesson_pane import LessonPane
-from likely.app.tui.widgets.overlays import Ask, Read
-from likely.app.tui.widgets.prompt import PromptInput
-from likely.app.tui.widgets.rewarded import RewardedPanel
-from likely.app.tui.widgets.row_table import RowTable
+from likely.app.tui.widgets.input.prompt import PromptInput
+from likely.app.tui.widgets.lesson.lesson_pane import LessonPane
+from likely.app.tui.widgets.lists.overlays import Ask, Read
+from likely.app.tui.widgets.lists.row_table import RowTable
+from likely.app.tui.widgets.transcript.heat_view import HeatView
 from likely.app.tui.widgets.tune_form import TuneForm
-from likely.app.worker import Failed, Worker
-from likely.engine.adapters.config import Config
-from likely.engine.errors import LikelyError
-from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import ExpertIteration, HeldOut, Rewarded
-from likely.engine.rows.training_row import read_map
-from likely.engine.tune.control import Completion, Refused, Stepped, TrainingPlan, Validated
+from likely.app.words.reward_text import warning
+from likely.engine.base.errors import LikelyError
+from likely.engine.text.rows.training_row import read_map
+from likely.engine.train.control import Completion, Refused, Stepped, TrainingPlan, Validated
+from likely.engine.train.rewards.figures import ExpertIteration, HeldOut, Rewarded
+from likely.engine.train.rewards.reward_history import RewardWarning
+from likely.engine.weights.adapters.config import Config
 
 TICK_S = 0.15
 VIEWS = ("loss", "moved", "answers")

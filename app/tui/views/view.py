@@ -16,19 +16,19 @@ from textual.widget import Widget
 from textual.widgets import TextArea
 
 from likely.app.tui.base import keys
-from likely.app.tui.base.compositor import PatchCompositor
-from likely.app.tui.base.formula import Formula
+from likely.app.tui.base.input.compositor import PatchCompositor
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.view_table import VIEWS, by_digit
 from likely.app.tui.widgets.bars import Hints, TopBar
-from likely.app.tui.widgets.conversations import ConversationList
 from likely.app.tui.widgets.host import ViewHost, host
-from likely.app.tui.widgets.lesson_pane import BESIDE, HEIGHT, WIDTH, LessonPane
-from likely.engine.errors import DataError
+from likely.app.tui.widgets.lesson.lesson_pane import BESIDE, HEIGHT, WIDTH, LessonPane
+from likely.app.tui.widgets.lists.conversations import ConversationList
+from likely.engine.base.errors import DataError
 
 if TYPE_CHECKING:
     from likely.app.lessons.expression import Value
-    from likely.engine.conversation import Conversation
-    from likely.engine.decode.strategy import Strategy
+    from likely.engine.chat.conversation import Conversation
+    from likely.engine.decode.loop.strategy import Strategy
 
 BROAD = "-broad"  # a screen that is wide enough for a sidebar
 # `noun: Verb`, what it does in words, and what does it; without that, the words say why it cannot be done now
@@ -155,7 +155,7 @@ class View(Screen[None]):
     def action_keys(self) -> None:
         """Help for what has the focus, and for the rest."""
         from likely.app.tui.views.help import keys_text
-        from likely.app.tui.widgets.overlays import Read
+        from likely.app.tui.widgets.lists.overlays import Read
 
         self.app.push_screen(Read("keys", keys_text(self, self.help())))
 

@@ -10,33 +10,34 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Input, Label
 
-from likely.app.heat import BITS, HEATS
-from likely.app.tui.base import cells, keys
+from likely.app.jobs.worker import Closed, Failed, Worker
+from likely.app.serve.watch.address import ServerAddress
+from likely.app.serve.watch.child_server import ChildServer
+from likely.app.serve.watch.client import ServerLost, WatchControl, WatchJobs, WatchServer
+from likely.app.serve.watch.lines import WatchBegan
+from likely.app.tui.base import keys
 from likely.app.tui.base.answer_settings import AnswerSettings
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.layout import TokenPlace
 from likely.app.tui.base.sampling import Sampling
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
+from likely.app.tui.base.text.layout import TokenPlace
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.chat.chat_session import ChatSession, SessionUpdate
-from likely.app.tui.chat.inspection import Subject
-from likely.app.tui.chat.inspections import Inspections
-from likely.app.tui.chat.watched import WatchedRequest, WatchedRequests
+from likely.app.tui.chat.inspecting.inspection import Subject
+from likely.app.tui.chat.inspecting.inspections import Inspections
+from likely.app.tui.chat.inspecting.watched import WatchedRequest, WatchedRequests
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, InspectorLine, TopBar
-from likely.app.tui.widgets.candidates import Candidates
 from likely.app.tui.widgets.caption import Caption
+from likely.app.tui.widgets.input.sampler import Sliders
 from likely.app.tui.widgets.inspector import Inspector
+from likely.app.tui.widgets.lists.candidates import Candidates
 from likely.app.tui.widgets.request_table import RequestTable
-from likely.app.tui.widgets.sampler import Sliders
-from likely.app.tui.widgets.token_view import TokenView
-from likely.app.tui.widgets.tree import TreePane
-from likely.app.watch.address import ServerAddress
-from likely.app.watch.child_server import ChildServer
-from likely.app.watch.client import ServerLost, WatchControl, WatchJobs, WatchServer
-from likely.app.watch.lines import WatchBegan
-from likely.app.worker import Closed, Failed, Worker
-from likely.engine.errors import ParameterError
-from likely.engine.trace.step import Recipe
+from likely.app.tui.widgets.transcript.token_view import TokenView
+from likely.app.tui.widgets.transcript.tree import TreePane
+from likely.app.words.heat import BITS, HEATS
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.trace.step import SamplingConfig
 
 TICK_S = 0.1
 FIGURES_S = 0.25  # between two looks at figures that change with every token
@@ -242,11 +243,11 @@ class WatchScreen(View):
         self.inspector.sampler.show(AnswerSettings(Sampling.of(self._drawn_by(session))))
         self.view.focus()
 
-    def _drawn_by(self, session: ChatSession) -> Recipe:
+    def _drawn_by(self, session: ChatSession) -> SamplingConfig:
         """By what the newest token was drawn."""
         place = self.view.newest()
         step = session.transcript.step_at(place) if place is not None else None
-        return step.recipe if step is not None else Recipe()
+        return step.recipe if step is not None else SamplingConfig()
 
     def _shut(self) -> None:
         if self.row is not None:

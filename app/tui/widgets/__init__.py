@@ -1,4 +1,4 @@
-"""The parts that views are made of: each draws one thing, and says by messages what a person does to it.
+"""Widgets that views compose. The loose files are the large panels, and the folders hold their parts.
 
-Reads: base, chat, training.
+Read first: host.py. Uses: base, chat, training.
 """

@@ -11,12 +11,13 @@ from rich.style import Style
 from textual import events
 from textual.message import Message
 
-from likely.app.heat import BITS
-from likely.app.heat import legend as heat_legend
-from likely.app.tui.base import cells, keys
-from likely.app.tui.base.line_widget import Line, LineWidget
+from likely.app.tui.base import keys
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.widgets.host import host
+from likely.app.words.heat import BITS
+from likely.app.words.heat import legend as heat_legend
 
 if TYPE_CHECKING:
     from likely.app.tui.chat.candidates import CandidateTable

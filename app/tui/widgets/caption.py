@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from rich.segment import Segment
 
-from likely.app.tui.base import cells
-from likely.app.tui.base.line_widget import Line, LineWidget
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
 
 Words = Sequence[tuple[str, str]]  # (words, ink)
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.segment import Segment
 from textual.geometry import Size
 
-from likely.app.tui.base import cells
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.wrap import Wrap
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.wrap import Wrap
 from likely.app.tui.training.status import RunStatus
 
 NARROWEST = 8  # cells of the bar

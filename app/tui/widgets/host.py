@@ -4,29 +4,29 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from likely.app.tui.base.line_widget import Painted
+from likely.app.tui.base.drawing.line_widget import Painted
 
 if TYPE_CHECKING:
     from textual.widget import Widget
 
-    from likely.app import requests as r
-    from likely.app.evaluation_jobs import RunEvaluator
-    from likely.app.jobs import Trainer
+    from likely.app.jobs import requests as r
+    from likely.app.jobs.evaluation_jobs import RunEvaluator
+    from likely.app.jobs.jobs import Trainer
+    from likely.app.jobs.worker import Executor, Worker
     from likely.app.lessons.tutor import Tutor
-    from likely.app.store import Store
-    from likely.app.training_kind import TrainingConfig
+    from likely.app.results.training_kind import TrainingConfig
+    from likely.app.serve.watch.address import ServerAddress
+    from likely.app.serve.watch.child_server import ChildServer
+    from likely.app.store.store import Store
     from likely.app.tui.base.engine_client import EngineClient
     from likely.app.tui.chat.auto_saver import AutoSaver
     from likely.app.tui.chat.candidates import Names
     from likely.app.tui.chat.chat_session import ChatSession
-    from likely.app.tui.chat.inspection import InspectedPrompt
+    from likely.app.tui.chat.inspecting.inspection import InspectedPrompt
     from likely.app.tui.chat.start import Start
     from likely.app.tui.training.run import Training
-    from likely.app.watch.address import ServerAddress
-    from likely.app.watch.child_server import ChildServer
-    from likely.app.worker import Executor, Worker
-    from likely.engine.conversation import Conversation
-    from likely.engine.decode.strategy import Strategy
+    from likely.engine.chat.conversation import Conversation
+    from likely.engine.decode.loop.strategy import Strategy
 
 
 class ViewHost(Painted, Protocol):

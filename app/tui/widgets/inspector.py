@@ -15,33 +15,34 @@ from textual.containers import Vertical
 from textual.timer import Timer
 from textual.widget import Widget
 
-from likely.app import calls
-from likely.app.calls import call
-from likely.app.looks import Inside, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.chat import neighbours, tallies, tool_choice
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.interpretability import Inside, question
+from likely.app.jobs.worker import Failed
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
+from likely.app.tui.chat import tallies, tool_choice
 from likely.app.tui.chat.candidates import CandidateTable, Outcome
-from likely.app.tui.chat.formulas import of_choice, of_draw, of_neighbour, of_token
-from likely.app.tui.chat.inspection import Inspection, Subject, recent
-from likely.app.tui.chat.search_choice import SearchTable
+from likely.app.tui.chat.inspecting import neighbors
+from likely.app.tui.chat.inspecting.formulas import of_choice, of_draw, of_neighbour, of_token
+from likely.app.tui.chat.inspecting.inspection import Inspection, Subject, recent
+from likely.app.tui.chat.inspecting.search_choice import SearchTable
 from likely.app.tui.widgets.bars import InspectorLine
-from likely.app.tui.widgets.best_texts import BestTexts
-from likely.app.tui.widgets.candidates import Candidates
-from likely.app.tui.widgets.conversations import ConversationList
-from likely.app.tui.widgets.entropy import EntropyRow
+from likely.app.tui.widgets.figures.entropy import EntropyRow
+from likely.app.tui.widgets.figures.why_sheet import LEAST, WhySheet
 from likely.app.tui.widgets.host import host
-from likely.app.tui.widgets.sampler import Sliders
-from likely.app.tui.widgets.tree import TreePane
-from likely.app.tui.widgets.votes import Votes
-from likely.app.tui.widgets.why_sheet import LEAST, WhySheet
-from likely.app.worker import Failed
-from likely.engine.conversation import Conversation
-from likely.engine.decode.control import RunControl
-from likely.engine.inside.looks import Neighbourhood
-from likely.engine.posterior.uncertainty import Uncertainty
-from likely.engine.prompt import Prompt
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.app.tui.widgets.input.sampler import Sliders
+from likely.app.tui.widgets.lists.best_texts import BestTexts
+from likely.app.tui.widgets.lists.candidates import Candidates
+from likely.app.tui.widgets.lists.conversations import ConversationList
+from likely.app.tui.widgets.transcript.tree import TreePane
+from likely.app.tui.widgets.transcript.votes import Votes
+from likely.engine.chat.conversation import Conversation
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.inside.questions import Neighbourhood
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.train.posterior.uncertainty import Uncertainty
 
 SETTLE_S = 0.12  # how long a slider rests before the engine is asked for the exact distribution
 PANEL_S = 0.2  # between two looks while tokens come: bars that change faster cannot be read
@@ -65,7 +66,7 @@ class Inspector(Vertical):
         super().__init__(id=id)
         self._strategies = strategies
         self.subject: Callable[[], Subject] = Subject
-        self.outcomes: dict[tuple[Hashable, Recipe], Outcome] = {}
+        self.outcomes: dict[tuple[Hashable, SamplingConfig], Outcome] = {}
         self.chooses = True  # the choice of a tool is shown, where one was made
         self.near = False  # the tokens whose embeddings lie nearest are shown, in the place of the candidates
         self._near: dict[tuple[str, int], Neighbourhood | str | None] = {}  # by model and token; None: asked for
@@ -117,7 +118,7 @@ class Inspector(Vertical):
         at, step = subject.at, self._near_of(subject)
         if at is not None and step is not None:
             near = self._near.get((self._model(), step.token)) if self._model() else "needs a model"
-            return neighbours.table(cells.piece_text(step.piece), near, at.names)
+            return neighbors.table(cells.piece_text(step.piece), near, at.names)
         if at is None:
             return subject.instead
         table = at.table(lambda recipe: self.outcomes.get((at.key, recipe)))
@@ -166,7 +167,7 @@ class Inspector(Vertical):
         picks, table = self.candidates.has_focus, self._table(subject)
         selected = self.candidates.selected if picks else None
         picked = selected.token if selected is not None and selected.token >= 0 else None
-        if isinstance(table, neighbours.Neighbours):
+        if isinstance(table, neighbors.Neighbours):
             return of_neighbour(table, picked)
         by = subject.at.recipes if subject.at is not None else (self.sampler.sampling.recipe,)
         number = subject.at.number if subject.at is not None else 0

@@ -9,9 +9,9 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from likely.app.tui.base import cells
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.chat.watched import WatchedRequest
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
+from likely.app.tui.chat.inspecting.watched import WatchedRequest
 
 WHEEL = 3
 ASKED = 12  # cells of the words that a request begins with, at least

@@ -12,25 +12,26 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
 
-from likely.app.heat import HEATS
-from likely.app.tui.base.block import ShownToken
 from likely.app.tui.base.context import before
-from likely.app.tui.base.layout import TokenPlace
-from likely.app.tui.chat import attach, places
+from likely.app.tui.base.text.block import ShownToken
+from likely.app.tui.base.text.layout import TokenPlace
+from likely.app.tui.chat import attach
 from likely.app.tui.chat.candidates import CandidateTable
-from likely.app.tui.chat.inspection import InspectedPrompt
-from likely.app.tui.chat.places import SearchHit
+from likely.app.tui.chat.inspecting import places
+from likely.app.tui.chat.inspecting.inspection import InspectedPrompt
+from likely.app.tui.chat.inspecting.places import SearchHit
 from likely.app.tui.chat.transcript import ShownMessage
 from likely.app.tui.widgets.bars import JumpToLatest
-from likely.app.tui.widgets.best_texts import BestTexts
-from likely.app.tui.widgets.entropy import EntropyRow
+from likely.app.tui.widgets.figures.entropy import EntropyRow
 from likely.app.tui.widgets.host import host
-from likely.app.tui.widgets.message_editor import SYSTEM, MessageEditor
-from likely.app.tui.widgets.rows import TranscriptRows
-from likely.app.tui.widgets.system_line import SystemLine
-from likely.app.tui.widgets.token_view import TokenView
-from likely.app.tui.widgets.welcome import EXAMPLES, Welcome
-from likely.engine.conversation import Conversation, Fork, Way
+from likely.app.tui.widgets.input.message_editor import SYSTEM, MessageEditor
+from likely.app.tui.widgets.lists.best_texts import BestTexts
+from likely.app.tui.widgets.transcript.rows import TranscriptRows
+from likely.app.tui.widgets.transcript.system_line import SystemLine
+from likely.app.tui.widgets.transcript.token_view import TokenView
+from likely.app.tui.widgets.transcript.welcome import EXAMPLES, Welcome
+from likely.app.words.heat import HEATS
+from likely.engine.chat.conversation import Conversation, Fork, Way
 
 if TYPE_CHECKING:
     from likely.app.tui.chat.transcript import Transcript
@@ -316,7 +317,7 @@ class TranscriptPane(Vertical):
 
     def _pick(self, title: str, about: str, search: Callable[[str], Sequence[SearchHit]], query: str = "") -> None:
         """Have a person pick a place, and go there, its branch checked out."""
-        from likely.app.tui.widgets.finder import Finder
+        from likely.app.tui.widgets.lists.finder import Finder
 
         def picked(hit: SearchHit | None) -> None:
             if hit is not None:
@@ -478,7 +479,7 @@ class TranscriptPane(Vertical):
 
     def on_token_view_chosen(self, event: TokenView.Chosen) -> None:
         """The alternatives to a token, beside it."""
-        from likely.app.tui.widgets.overlays import Alternatives
+        from likely.app.tui.widgets.lists.overlays import Alternatives
 
         place = event.place
         if self.shown[place.block].message.role in ("user", "tool"):

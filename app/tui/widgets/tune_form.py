@@ -11,19 +11,19 @@ from textual.message import Message
 from textual.suggester import Suggester
 from textual.widgets import Input, Label
 
-from likely.app.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of, options_of
-from likely.app.tui.base import cells
+from likely.app.results.training_kind import KINDS, TUNE, TrainingConfig, TrainingKind, kind_of, options_of
+from likely.app.tui.base.text import cells
 from likely.app.tui.chat import attach
 from likely.app.tui.training.cost import CostForecast
 from likely.app.tui.widgets.host import host as host_of
-from likely.engine.adapters.config import Config
-from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.home import expanded
-from likely.engine.options import read_toml
-from likely.engine.rows import values
-from likely.engine.rows.training_row import UNREAD, read_map
-from likely.engine.tune.data import columns
-from likely.engine.whole_file import refuse_pipe
+from likely.engine.base.errors import LikelyError, ParameterError
+from likely.engine.base.files.home import expanded
+from likely.engine.base.files.whole_file import refuse_pipe
+from likely.engine.base.options import read_toml
+from likely.engine.text.rows import values
+from likely.engine.text.rows.training_row import UNREAD, read_map
+from likely.engine.train.data.data import columns
+from likely.engine.weights.adapters.config import Config
 
 WAIT_S, GLANCE_S = 0.7, 0.15  # without a key, after which the cost is reckoned; between two looks whether it is
 OPTIONS = "config"  # the field that names a file of all other options

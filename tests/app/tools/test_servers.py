@@ -19,9 +19,9 @@ from likely.app.tools.consent import Consent, Consents
 from likely.app.tools.folder import Folder
 from likely.app.tools.servers import ToolServers
 from likely.app.tools.specs import ServerSpec
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.pieces import whole
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.chat.tools.tool import Tool, ToolCall, ToolResult
 from tests.processes import free_ports
 
 HTTP = """

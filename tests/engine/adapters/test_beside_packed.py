@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.adapters import lora, sites
-from likely.engine.adapters.config import configure
-from likely.engine.adapters.factors import Factors
 from likely.engine.inside import steering
 from likely.engine.inside.steering import Direction
-from likely.engine.tune.batch_losses import gradient
-from likely.engine.tune.samples import TrainingSample
-from likely.engine.tune.verdicts import RewardProblem
+from likely.engine.train.data.answer_verdicts import RewardProblem
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.losses.batch_losses import gradient
+from likely.engine.weights.adapters import lora, sites
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.adapters.factors import Factors
 from likely.metal import mx, packed
 from likely.metal.packed import LEVELS
-from likely.models.native import NativeModel
+from likely.models.native_path.native import NativeModel
 from tests.models.test_families import SAME
 from tests.models.test_passes import REFUSED, natively
 from tests.models.test_transformer import Exact, built, off, text

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.adapters import adapters, full, lora, sites
-from likely.engine.adapters.adapters import StoredAdapter, build
-from likely.engine.adapters.config import configure
-from likely.engine.adapters.factors import Factors, fresh, largest, shapes
-from likely.engine.errors import CheckpointError, LikelyError, ParameterError
-from likely.engine.tune.run import Set, TrainingRun, prepare
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.base.errors import CheckpointError, LikelyError, ParameterError
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.run.run import Set, TrainingRun, prepare
+from likely.engine.weights.adapters import adapters, full, lora, sites
+from likely.engine.weights.adapters.adapters import StoredAdapter, build
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.adapters.factors import Factors, fresh, largest, shapes
 from likely.metal import mx
 from likely.models import Transformer
-from likely.models.parts import ModelPart
+from likely.models.modules.parts import ModelPart
 from tests.engine import tiny
 
 CONFIG = tiny.LLAMA | {

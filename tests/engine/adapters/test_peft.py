@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
+import likely.engine.weights.adapters.lora as lora
 import likely.models as models
-from likely.engine.adapters import adapters, peft, sites
-from likely.engine.errors import CheckpointError, ParameterError
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.tune import fusion
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.train.losses import fusion
+from likely.engine.weights.adapters import adapters, peft, sites
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.data.peft.bases import write as write_base
 from tests.engine import tiny

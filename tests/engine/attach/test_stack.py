@@ -7,27 +7,27 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.adapters import adapters, sites
-from likely.engine.adapters.attached import Attached
-from likely.engine.adapters.stored import digest
-from likely.engine.attach.stack import Stack
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import CheckpointError, ParameterError
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prefix_cache import SEGMENT, Prefixes
+from likely.engine.decode.session import Session
 from likely.engine.inside import steering
-from likely.engine.posterior import stored
-from likely.engine.posterior.posterior import Ensemble
-from likely.engine.prefix import SEGMENT, Prefixes
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.trace.step import Recipe
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.train.attach.stack import Stack
+from likely.engine.train.posterior import stored
+from likely.engine.train.posterior.posterior import Ensemble
+from likely.engine.weights.adapters import adapters, sites
+from likely.engine.weights.adapters.attached import Attached
+from likely.engine.weights.adapters.stored import digest
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.engine import tiny as files
 
 CONFIG = files.LLAMA | {"max_position_embeddings": 512}
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 255, 150)]
 IDS = [5, 9, 200, 31, 7]
-GREEDY = Recipe(greedy=True)
+GREEDY = SamplingConfig(greedy=True)
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode.batch import ContinuousBatch
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Waiting
-from likely.engine.decode.pair import PairedBranches, guided
-from likely.engine.decode.strategies import parse
-from likely.engine.errors import CacheError, ParameterError
-from likely.engine.pace import Pace
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import DRY, RepetitionPenalty, Temperature, TopP
+from likely.engine.base.concurrency.pace import Pace
+from likely.engine.base.errors import CacheError, ParameterError
+from likely.engine.decode.drafts.pair import PairedBranches, guided
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event, Waiting
+from likely.engine.decode.sampled.batch import ContinuousBatch
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import parse
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import DRY, RepetitionPenalty, Temperature, TopP
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine.tiny import WIDE, weights, write_gguf
 from tests.fakes import EOS, random_table
@@ -29,8 +29,8 @@ from tests.support.decoding import Found, at, endless, run, session, transformer
 
 PROMPT = list(b"ask me")
 RECIPES = [
-    Recipe(greedy=True), Recipe((Temperature(0.8), TopP(0.9))),
-    Recipe((RepetitionPenalty(1.3), DRY(0.8), Temperature(1.2))),
+    SamplingConfig(greedy=True), SamplingConfig((Temperature(0.8), TopP(0.9))),
+    SamplingConfig((RepetitionPenalty(1.3), DRY(0.8), Temperature(1.2))),
 ]  # fmt: skip
 TEXTS = [b"ask me", b"ask me something longer than that", b"b", b"ask me", b"and this one too"]
 
@@ -38,7 +38,7 @@ TEXTS = [b"ask me", b"ask me something longer than that", b"b", b"ask me", b"and
 @pytest.mark.usefixtures("either_device")
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("kind", ["table", "transformer"])
-def test_each_branch_draws_what_it_would_draw_alone(kind: str, recipe: Recipe) -> None:
+def test_each_branch_draws_what_it_would_draw_alone(kind: str, recipe: SamplingConfig) -> None:
     """Branches end at different tokens, so that rows leave the batch on the way; a transformer shares a prefix."""
     table = random_table(3, scale=1.0)
     table[:, EOS] += 2.0
@@ -189,10 +189,10 @@ def test_what_is_wrong_with_one_text_is_its_own() -> None:
     batch = ContinuousBatch(made.model)
     whole = run(made, prompt=list(b"good"), max_tokens=9)
     with pytest.raises(IndexError):
-        list(made.generate(list(b"bug"), RunControl(Recipe((Fails(0.8),))), n=2, batch=batch))
+        list(made.generate(list(b"bug"), RunControl(SamplingConfig((Fails(0.8),))), n=2, batch=batch))
     assert not batch.slots
     good = made.generate(list(b"good"), RunControl(), max_tokens=9, batch=batch)
-    bad = made.generate(list(b"bad"), RunControl(Recipe((Fails(0.9),))), max_tokens=9, batch=batch)
+    bad = made.generate(list(b"bad"), RunControl(SamplingConfig((Fails(0.9),))), max_tokens=9, batch=batch)
     found: list[Event] = []
     failed = 0
     for _ in range(9):  # side by side until one fails

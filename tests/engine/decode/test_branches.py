@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.events import Forked, Pruned
-from likely.engine.errors import ContextOverflow
+from likely.engine.base.errors import ContextOverflow
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.events import Forked, Pruned
 from likely.metal import mx
 from tests.fakes import FakeCache, MarkovModel, random_table
 from tests.support.decoding import at

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from likely.engine.decode.beam import GNMT, Beam, DiverseBeam
-from likely.engine.decode.budget import Budget
-from likely.engine.decode.combine import Contrast, Guidance, Layers
-from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.guessing import Drafting, NGram
-from likely.engine.decode.sample import Sample
-from likely.engine.decode.several import Vote
-from likely.engine.decode.stochastic_beam import StochasticBeam
-from likely.engine.decode.strategies import parse, with_setting
-from likely.engine.decode.strategy import Strategy
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.drafts.combine import Contrast, Guidance, Layers
+from likely.engine.decode.drafts.prompt_lookup import Drafting, NGram
+from likely.engine.decode.loop.strategy import Strategy
+from likely.engine.decode.sampled.budget import Budget
+from likely.engine.decode.sampled.entropy_branching import EntropyBranching
+from likely.engine.decode.sampled.sample import Sample
+from likely.engine.decode.sampled.several import Vote
+from likely.engine.decode.searches.beam import GNMT, Beam, DiverseBeam
+from likely.engine.decode.searches.exact import ExactMode
+from likely.engine.decode.searches.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategy_table import parse, with_setting
 
 # text form -> strategy, how it is written again, its words, branches held for 2 answers
 KNOWN: list[tuple[str, Strategy, str, str, int]] = [

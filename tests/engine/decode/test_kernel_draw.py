@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode import kernel_draw
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import DRY, LogitBias, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
+from likely.engine.decode.loop import kernel_sampler
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import (
+    DRY,
+    LogitBias,
+    MinP,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Typical,
+)
 from likely.metal import kernel, mx
 from likely.metal.simulator import simulated
 from likely.metal.vocab import DrawPlan
@@ -21,17 +30,17 @@ from tests.support.everyday import everyday
 
 PROMPT = [7, 43, 60]
 RECIPES = [
-    Recipe(greedy=True), Recipe((Temperature(0.5), TopP(0.9)), greedy=True),
-    Recipe((TopP(0.8), MinP(0.05), Temperature(0.8))),  # as mlx-lm orders them
-    Recipe((TopP(0.9), MinP(0.02), TopK(9), Temperature(1.3))),
-    Recipe((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))),  # llama.cpp
-    Recipe((Temperature(0.7), TopK(12), TopP(0.9))),  # Hugging Face
-    Recipe((Temperature(1.5), MinP(0.2))), Recipe((TopK(5),)),
+    SamplingConfig(greedy=True), SamplingConfig((Temperature(0.5), TopP(0.9)), greedy=True),
+    SamplingConfig((TopP(0.8), MinP(0.05), Temperature(0.8))),  # as mlx-lm orders them
+    SamplingConfig((TopP(0.9), MinP(0.02), TopK(9), Temperature(1.3))),
+    SamplingConfig((TopK(40), TopP(0.7), MinP(0.1), Temperature(0.6))),  # llama.cpp
+    SamplingConfig((Temperature(0.7), TopK(12), TopP(0.9))),  # Hugging Face
+    SamplingConfig((Temperature(1.5), MinP(0.2))), SamplingConfig((TopK(5),)),
 ]  # fmt: skip
-BEYOND = Recipe((TopP(0.9), Temperature(0.9)))  # of flat rows more tokens than the kernel has
+BEYOND = SamplingConfig((TopP(0.9), Temperature(0.9)))  # of flat rows more tokens than the kernel has
 
 
-def drawn(of: Any, recipe: Recipe, tokens: int = 8, **more: Any) -> Found:
+def drawn(of: Any, recipe: SamplingConfig, tokens: int = 8, **more: Any) -> Found:
     return run(of, recipe, prompt=PROMPT, seed=7, max_tokens=tokens, **more)
 
 
@@ -51,7 +60,7 @@ def same(got: list[TokenStep], expected: list[TokenStep]) -> None:
     ("kind", "recipe"),
     everyday([*product(["apart", "equals"], RECIPES), ("transformer", RECIPES[0]), ("transformer", RECIPES[2])], 3),
 )
-def test_tokens_and_numbers_are_those_of_the_host(kind: str, recipe: Recipe) -> None:
+def test_tokens_and_numbers_are_those_of_the_host(kind: str, recipe: SamplingConfig) -> None:
     """A transformer draws every token in one pass, and looks at it there."""
     table = endless(1)
     of = model() if kind == "transformer" else np.round(2 * table) / 2 if kind == "equals" else table
@@ -82,7 +91,11 @@ def test_what_the_kernel_cannot_draw_is_drawn_otherwise(n: int) -> None:
 
 def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
     """It may come a token later than without a token in flight, but it comes."""
-    control, got, force = RunControl(Recipe((TopP(0.9),))), list[TokenStep](), {n: 5 + n for n in range(1, 26, 2)}
+    control, got, force = (
+        RunControl(SamplingConfig((TopP(0.9),))),
+        list[TokenStep](),
+        {n: 5 + n for n in range(1, 26, 2)},
+    )
     with counted() as launches:
         for event in session(endless(1, 1.9)).generate(PROMPT, control, seed=7, max_tokens=30):
             if isinstance(event, Emitted):
@@ -94,7 +107,7 @@ def test_no_forced_token_is_lost_behind_one_that_was_not_drawn() -> None:
 
 def test_who_removed_a_token_is_known_where_the_candidates_end_before_what_was_left() -> None:
     """A nucleus larger than a snapshot, of which top-k leaves few: then all logits are read after all."""
-    recipe = Recipe((TopP(0.98), TopK(9)))
+    recipe = SamplingConfig((TopP(0.98), TopK(9)))
     expected = drawn(endless(1, 0.5), recipe).steps[0]
     assert any(step.removed_by is not None and {0, 1} <= set(step.removed_by.tolist()) for step in expected)
     with counted() as launches:
@@ -111,7 +124,7 @@ def test_branches_are_drawn_in_one_pass_together() -> None:
 
 def test_what_a_recipe_asks_of_the_kernel() -> None:
     def plan(*transforms: Any, vocabulary: int = 600, greedy: bool = False) -> DrawPlan | None:
-        return kernel_draw.plan(Recipe(transforms, greedy), vocabulary, mx.float32)
+        return kernel_sampler.plan(SamplingConfig(transforms, greedy), vocabulary, mx.float32)
 
     assert plan(TopP(0.8)) is None  # there is no Metal
     with simulated():

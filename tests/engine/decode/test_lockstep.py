@@ -7,14 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated
-from likely.engine.decode.lockstep import Lockstep
-from likely.engine.decode.sampler import Sampler
-from likely.engine.decode.strategy import Steps, Strategy
-from likely.engine.errors import RanksDiffer
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.base.errors import RanksDiffer
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.loop.sampler import Sampler
+from likely.engine.decode.loop.strategy import Steps, Strategy
+from likely.engine.decode.sampled.lockstep import Lockstep
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 
 NOTHING: Any = None
 
@@ -46,7 +46,7 @@ class Saying(Strategy):
 def drawn(branches: int = 1) -> Saying:
     """0, 1, 2, ... in each branch."""
     return Saying(tuple(
-        Emitted(b, TokenStep(i, b"", "", None, None, None, None, None, i, Recipe(), None, None, 0, origin="drawn"))
+        Emitted(b, TokenStep(i, b"", "", None, None, None, None, None, i, SamplingConfig(), None, None, 0, origin="drawn"))  # noqa: E501
         for i in range(5) for b in range(branches)
     ))  # fmt: skip
 

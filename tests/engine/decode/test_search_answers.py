@@ -11,13 +11,13 @@ from click.testing import CliRunner
 
 import likely
 from likely.app.cli import likely as program
-from likely.engine.decode.beam import Beam
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.stochastic_beam import StochasticBeam
-from likely.engine.decode.texts import search_answers, texts_of
-from likely.engine.prompt import single_turn
-from likely.engine.synth.writer import Writer
-from likely.engine.trace.step import Recipe
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.texts import search_answers, texts_of
+from likely.engine.decode.prompt import single_turn
+from likely.engine.decode.searches.beam import Beam
+from likely.engine.decode.searches.stochastic_beam import StochasticBeam
+from likely.engine.measure.synth.writer import Writer
+from likely.engine.sampling.trace.step import SamplingConfig
 from tests.fakes import EOS
 from tests.support import bigram
 from tests.support.decoding import PROMPT, few, log_softmax, session
@@ -105,6 +105,6 @@ def test_every_way_to_ask_gives_the_same_answers(folder: Path, tmp_path: Path) -
         catch_exceptions=False,
     )  # fmt: skip
     assert [json.loads(line)["answers"] for line in judged.stdout.splitlines()] == [["y"]], judged.output
-    writer = Writer(model.session, Recipe(), Beam(4, 0.0), 4)
+    writer = Writer(model.session, SamplingConfig(), Beam(4, 0.0), 4)
     paths = writer.draw(single_turn(":", model.tokenizer, raw=True), 3, 0, ("z",))
     assert [path.text for path in paths] == BY_SUM

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.draft import Draft, PromptLookup
-from likely.engine.decode.draft_length import GRACE, TOLERANCE, DraftLength
-from likely.engine.decode.events import Emitted, Waiting
-from likely.engine.decode.sample import Sample
-from likely.engine.decode.sampler import Sampler
-from likely.engine.decode.speculative import Speculative, reject
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
+from likely.engine.decode.drafts.draft import Draft, PromptLookup
+from likely.engine.decode.drafts.draft_length import GRACE, TOLERANCE, DraftLength
+from likely.engine.decode.drafts.speculative import Speculative, reject
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Waiting
+from likely.engine.decode.loop.sampler import Sampler
+from likely.engine.decode.sampled.sample import Sample
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import DRY, XTC, MinP, RepetitionPenalty, Temperature, TopK, TopP, Typical
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import ByteTokenizer, MarkovModel, random_table
@@ -25,11 +25,11 @@ from tests.support.decoding import at, transformer
 from tests.support.everyday import everyday
 
 PROMPT = list(b"the cat and the dog and the cat")
-GREEDY = Recipe(greedy=True)
+GREEDY = SamplingConfig(greedy=True)
 RECIPES = [
-    Recipe(), Recipe((Temperature(0.7), TopP(0.9))),
-    Recipe((RepetitionPenalty(1.2), TopK(20), Typical(0.95), Temperature(1.3))),
-    Recipe((DRY(0.8), MinP(0.05), XTC(0.5, 0.05))),
+    SamplingConfig(), SamplingConfig((Temperature(0.7), TopP(0.9))),
+    SamplingConfig((RepetitionPenalty(1.2), TopK(20), Typical(0.95), Temperature(1.3))),
+    SamplingConfig((DRY(0.8), MinP(0.05), XTC(0.5, 0.05))),
 ]  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def drawing(
                 yield event.step
 
 
-def run(model: Any, strategy: Any, recipe: Recipe, *, seed: int = 0, limit: int = 30) -> list[TokenStep]:
+def run(model: Any, strategy: Any, recipe: SamplingConfig, *, seed: int = 0, limit: int = 30) -> list[TokenStep]:
     place = at(model, PROMPT)
     steps = list(drawing(place, strategy, RunControl(recipe), seed=seed, limit=limit))
     (ids,) = place.ids
@@ -71,7 +71,7 @@ def test_greedy_tokens_are_those_of_plain_decoding(length: int, drafter: Callabl
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("limit", [1, 2, 3, 30])
-def test_lookup_draws_the_tokens_that_sampling_draws(recipe: Recipe, limit: int) -> None:
+def test_lookup_draws_the_tokens_that_sampling_draws(recipe: SamplingConfig, limit: int) -> None:
     """Every number of every step as well: the guesses leave no trace in what is recorded."""
     table = random_table(5, 0.5)
     table[list(b"the cat")] *= 6  # some of it is predictable
@@ -99,9 +99,9 @@ def test_forced_tokens_are_taken_whatever_was_guessed_and_what_is_cut_is_not() -
     steps = list(drawing(at(model, PROMPT), Speculative(Draft(model), 3), control, limit=6))  # type: ignore[arg-type]
     assert tokens(steps)[:3] == list(b"xyz") and [s.origin for s in steps] == ["forced"] * 3 + ["drawn"] * 3
     p, q = (np.log(np.array(each, np.float32)) for each in ([0.5, 0.3, 0.2], [0.2, 0.2, 0.6]))
-    cut = reject(p, 2, q, Sampler.start(Recipe((TopK(1),)), [[0]], seed=5, xp=np), 7)
+    cut = reject(p, 2, q, Sampler.start(SamplingConfig((TopK(1),)), [[0]], seed=5, xp=np), 7)
     assert cut.token == 0 and cut.after is not None and np.isneginf(cut.after[1:]).all()
-    beyond = reject(p, 3, np.log(np.array([0.1, 0.1, 0.1, 0.7])), Sampler.start(Recipe(), [[0]], xp=np), 0)
+    beyond = reject(p, 3, np.log(np.array([0.1, 0.1, 0.1, 0.7])), Sampler.start(SamplingConfig(), [[0]], xp=np), 0)
     assert beyond.token in (0, 1, 2)
 
 
@@ -120,7 +120,7 @@ def test_lookup_continues_as_the_longest_earlier_match_did() -> None:
         ([1, 2, 3, 9, 2, 3, 7, 1, 2, 3], 3, [9, 2, 3]),  # "1 2 3" over the later "2 3"
         ([1, 2, 3, 9, 2, 3, 7, 1, 2, 3, 9], 3, [2, 3, 7]), ([4, 5, 6], 3, []), ([5, 6, 5, 6], 9, [5, 6]),
     ):  # fmt: skip
-        assert PromptLookup(most=3, least=2).propose(ids, n, Sampler.start(Recipe(), [ids])).tokens == guess
+        assert PromptLookup(most=3, least=2).propose(ids, n, Sampler.start(SamplingConfig(), [ids])).tokens == guess
 
 
 def simulate(rate: float, cost: Callable[[int], float], rounds: int, pace: DraftLength) -> tuple[int, float]:

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from likely.engine.decode.stop_strings import StopStrings
-from likely.engine.decode.text_stream import TextStream
-from likely.engine.tokenizer.detokenizer import Detokenizer
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.decode.loop.stop_strings import StopStrings
+from likely.engine.decode.loop.text_stream import TextStream
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.text.tokenizer.detokenizer import Detokenizer
 from tests.fakes import ByteTokenizer
 
 
 def step(text: str, token: int = 0, position: int = 0) -> TokenStep:
-    return TokenStep(token, text.encode(), text, -1.0, -1.0, 1.0, 1.0, 1, 1, Recipe(), None, None, position)
+    return TokenStep(token, text.encode(), text, -1.0, -1.0, 1.0, 1.0, 1, 1, SamplingConfig(), None, None, position)
 
 
 @given(st.lists(st.text("ab", max_size=4), max_size=12), st.lists(st.text("ab", min_size=1, max_size=3), max_size=3))

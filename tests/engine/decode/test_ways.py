@@ -11,28 +11,28 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely as program
-from likely.app.cli.sampling import read_recipe
-from likely.engine.decode.beam import Beam
-from likely.engine.decode.branches import Branches
-from likely.engine.decode.budget import Budget
-from likely.engine.decode.combine import Contrast, Layers
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.entropy_branching import EntropyBranching
-from likely.engine.decode.events import Emitted, Event, Forked, Pruned, Rated
-from likely.engine.decode.exact import ExactMode
-from likely.engine.decode.guessing import Drafting, NGram
-from likely.engine.decode.infill import Holes
-from likely.engine.decode.power import Power
-from likely.engine.decode.sampler import Sampler
-from likely.engine.decode.stochastic_beam import StochasticBeam
-from likely.engine.decode.strategies import STRATEGIES, parse
-from likely.engine.decode.strategy import Steps, Strategy
-from likely.engine.errors import ParameterError
-from likely.engine.presets import PARAMETERS
-from likely.engine.trace.observe import observe
-from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.step import Recipe, TokenStep
-from likely.engine.transforms import MirostatV2, RepetitionPenalty, Temperature, TopK
+from likely.app.cli.options.sampling import read_recipe
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.drafts.combine import Contrast, Layers
+from likely.engine.decode.drafts.prompt_lookup import Drafting, NGram
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted, Event, Forked, Pruned, Rated
+from likely.engine.decode.loop.sampler import Sampler
+from likely.engine.decode.loop.strategy import Steps, Strategy
+from likely.engine.decode.sampled.budget import Budget
+from likely.engine.decode.sampled.entropy_branching import EntropyBranching
+from likely.engine.decode.sampled.infill import Holes
+from likely.engine.decode.searches.beam import Beam
+from likely.engine.decode.searches.exact import ExactMode
+from likely.engine.decode.searches.power import Power
+from likely.engine.decode.searches.stochastic_beam import StochasticBeam
+from likely.engine.decode.strategy_table import STRATEGIES, parse
+from likely.engine.sampling.presets import PARAMETERS
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.replay import replay, states_at
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
+from likely.engine.sampling.transforms import MirostatV2, RepetitionPenalty, Temperature, TopK
 from tests.fakes import EOS, VOCAB, ByteTokenizer, MarkovModel, random_table
 from tests.serve.served import write_model
 from tests.support.decoding import (
@@ -91,7 +91,7 @@ class Likeliest(Strategy):
             branches.feed(tokens)
             branches.settle(tokens)
             for number, row, token in zip(branches.numbers, before, tokens, strict=True):
-                yield Emitted(number, observe(raw[row], token, recipe=Recipe(), position=place))
+                yield Emitted(number, observe(raw[row], token, recipe=SamplingConfig(), position=place))
 
 
 def test_a_new_strategy_is_a_class_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
@@ -141,7 +141,7 @@ class Script(Strategy):
 
 
 def step(token: int, position: int) -> TokenStep:
-    return observe(np.zeros(VOCAB, np.float32), token, recipe=Recipe(), position=position)
+    return observe(np.zeros(VOCAB, np.float32), token, recipe=SamplingConfig(), position=position)
 
 
 def watch(*events: Any, stop: tuple[str, ...] = ()) -> Found:
@@ -172,8 +172,8 @@ def test_the_answer_to_an_event_says_whether_its_branch_is_over() -> None:
     assert answers == {0: [False, True], 1: [False, False, False, True]}
 
 
-@pytest.mark.parametrize("recipe", [Recipe(), Recipe((RepetitionPenalty(1.4), Temperature(1.2)))])
-def test_branches_in_another_order_go_on_as_themselves(recipe: Recipe) -> None:
+@pytest.mark.parametrize("recipe", [SamplingConfig(), SamplingConfig((RepetitionPenalty(1.4), Temperature(1.2)))])
+def test_branches_in_another_order_go_on_as_themselves(recipe: SamplingConfig) -> None:
     table = endless(6, 1.0)
     place = at(MarkovModel(table), PROMPT)
     place.select([0] * 3)
@@ -273,7 +273,7 @@ def test_one_branch_can_be_given_up_alone() -> None:
 
 def test_a_step_says_the_raw_log_probability_beside_what_was_made_of_it() -> None:
     table = few(10)
-    found = search(table, Beam(2, 0.0), 4, Recipe((RepetitionPenalty(1.5), Temperature(0.7))))
+    found = search(table, Beam(2, 0.0), 4, SamplingConfig((RepetitionPenalty(1.5), Temperature(0.7))))
     for steps in found.steps.values():
         ids = [*PROMPT, *(step.token for step in steps)]
         for step in steps:
@@ -284,7 +284,7 @@ def test_a_search_applies_no_preset_unasked() -> None:
     values = dict.fromkeys(PARAMETERS) | {
         "preset": None, "order": "mlx-lm", "bias": (), "seed": 0, "max_tokens": None, "stop": ()
     }  # fmt: skip
-    assert read_recipe(values, searches=True)[0] == Recipe() != read_recipe(values)[0]
+    assert read_recipe(values, searches=True)[0] == SamplingConfig() != read_recipe(values)[0]
     with pytest.raises(ParameterError, match="a search has no use for temperature 0"):
         read_recipe(values | {"temp": 0.0}, searches=True)
 
@@ -320,7 +320,7 @@ def test_it_parts_where_the_entropy_is_reached_and_as_often_as_it_may() -> None:
     assert len(run(few(1), strategy=EntropyBranching(5, bits=0.0), seed=2, max_tokens=8).steps) == 5
     never = run(few(4), strategy=EntropyBranching(8, bits=60.0), seed=9, max_tokens=8)
     assert never.tokens == run(few(4), seed=9, max_tokens=8).tokens  # it is sampling
-    greedy = run(PARTING, Recipe(greedy=True), strategy=EntropyBranching(2, bits=1.2))
+    greedy = run(PARTING, SamplingConfig(greedy=True), strategy=EntropyBranching(2, bits=1.2))
     assert greedy.tokens == {0: [97, 100, EOS], 1: [98, 100, EOS]}
     for steps in run(PARTING, strategy=parse("entropy 2 1.2")).steps.values():
         share = {97: 0.5, 98: 0.3, 99: 0.2}[steps[0].token]
@@ -382,8 +382,8 @@ def test_what_a_way_needs_is_asked_for_by_name() -> None:
     ):
         parse("budget 64").bind({}, ByteTokenizer())
     for canvas, recipe, line in (
-        ((0, 1), Recipe(), "nothing to fill"), ((9, 1), Recipe(), "begin the text with a word"),
-        ((1, 9), Recipe((MirostatV2(5.0),)), "MirostatV2 follows the surprisals"),
+        ((0, 1), SamplingConfig(), "nothing to fill"), ((9, 1), SamplingConfig(), "begin the text with a word"),
+        ((1, 9), SamplingConfig((MirostatV2(5.0),)), "MirostatV2 follows the surprisals"),
     ):  # fmt: skip
         with pytest.raises(ParameterError, match=line):
             Holes(SimpleNamespace(), canvas, 9, recipe)  # type: ignore[arg-type]
@@ -397,7 +397,7 @@ def test_a_vote_draws_what_as_many_samples_do() -> None:
 
 def test_a_replay_of_a_combination_needs_neither_of_the_two() -> None:
     """The trace has the combined logits: with other transforms it gives what a draw from them would have been."""
-    recipe = Recipe((Temperature(0.7), TopK(5)))
+    recipe = SamplingConfig((Temperature(0.7), TopK(5)))
     weak = Contrast("weak", loaded=SimpleNamespace(model=MarkovModel(random_table(1))))
     steps = run(random_table(0), recipe, seed=2, max_tokens=6, strategy=weak).steps[0]
     for n, step in enumerate(steps):

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.diffusion.answering import AnswerCanvas, DiffusedAnswer, answer, answer_canvas, read_answer
 from likely.engine.diffusion.infilling import infill
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasking
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
 
@@ -29,13 +29,13 @@ def test_the_answer_ends_at_the_first_end_of_text_and_stopping_there_changes_not
     assert canvas == AnswerCanvas((72, 105, 33, *[286] * 12), 2, 286) and canvas.masks == 12
     how, shorter = Unmasking(by="random"), 0
     for seed in range(6):
-        whole = list(infill(session, list(canvas.ids), how, Recipe(), seed=seed))
+        whole = list(infill(session, list(canvas.ids), how, SamplingConfig(), seed=seed))
         drawn = {u.token.position: u.token.token for each in whole for u in each.unmasked}
         found = [drawn[at] for at in sorted(drawn)]
         middle = found[5]
         tokenizer.eos, before = frozenset({middle}), tokenizer.eos
         try:
-            steps = list(answer(session, canvas, how, Recipe(), seed=seed))
+            steps = list(answer(session, canvas, how, SamplingConfig(), seed=seed))
             got = read_answer(canvas, steps, tokenizer)
             end = found.index(middle)
             assert [t.token for t in got.tokens] == [33, *found[: end + 1]] and got.finish == "eot"
@@ -74,7 +74,7 @@ def test_a_canvas_is_as_long_as_the_context_has_room_for(session: Session) -> No
 
 def test_a_text_that_never_ends_has_the_length_of_its_canvas(session: Session) -> None:
     canvas = answer_canvas(session, [72], max_tokens=8, block=4)
-    steps: list[DenoisingStep] = list(answer(session, canvas, Unmasking(block=4, revise=2), Recipe(), seed=1))
+    steps: list[DenoisingStep] = list(answer(session, canvas, Unmasking(block=4, revise=2), SamplingConfig(), seed=1))
     got = read_answer(canvas, steps, session.tokenizer)
     assert got.finish == "length" and len(got.tokens) == 8 and len(steps) == 12
     for revision in got.revisions:

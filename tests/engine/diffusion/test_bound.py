@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from likely.engine.base.errors import ParameterError
 from likely.engine.diffusion.bound import bound, exact
 from likely.engine.diffusion.orders import every
-from likely.engine.errors import ParameterError
-from likely.engine.proofs import enumeration, learned
-from likely.engine.trace.noise import SCHEDULES, sizes, times
+from likely.engine.measure.proofs import enumeration, learned
+from likely.engine.sampling.trace.noise import SCHEDULES, sizes, times
 from tests.laws import small_law as laws
 
 

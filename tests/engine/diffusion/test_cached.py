@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine import arrays
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
 from likely.engine.diffusion.cached import ApproximateDenoiser, BlockDenoiser, denoiser_of
 from likely.engine.diffusion.denoiser import ModelDenoiser
-from likely.engine.errors import ParameterError
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Unmasking, fill
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasking, fill
 from likely.metal import mx
 from likely.models import Transformer
 from tests.engine import tiny
@@ -31,7 +31,7 @@ def made(**further: Any) -> Transformer:
 
 def passes(denoiser: ModelDenoiser, how: Unmasking, ids: list[int] = CANVAS) -> Iterator[DenoisingStep]:
     own = denoiser.diffusion.block
-    yield from fill(denoiser.logits, ids, MASK, how, Recipe(), seed=3, own=own, begin=denoiser.begin)
+    yield from fill(denoiser.logits, ids, MASK, how, SamplingConfig(), seed=3, own=own, begin=denoiser.begin)
 
 
 class Both(ModelDenoiser):

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likely.engine.base.errors import ContextOverflow, ParameterError
 from likely.engine.diffusion.infilling import canvas, filled, lone_space, pieces
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
-from likely.engine.transforms import uniform
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Unmasked, Unmasking, fill
+from likely.engine.sampling.transforms import uniform
 from tests.fakes import EOS, ByteTokenizer
 
 MASK, VOCAB = 9, 10
-GREEDY = Recipe(greedy=True)
+GREEDY = SamplingConfig(greedy=True)
 
 
 def test_a_plan_comes_out_even() -> None:
@@ -130,7 +130,7 @@ def test_a_canvas_has_masks_for_its_holes() -> None:
 
 def drawn(position: int, token: int, step: int = 1, before: int | None = None, vocab: int = VOCAB) -> Unmasked:
     raw = np.random.default_rng(position).normal(size=vocab).astype(np.float32)
-    return Unmasked(step, observe(raw, token, recipe=Recipe(), position=position), before)
+    return Unmasked(step, observe(raw, token, recipe=SamplingConfig(), position=position), before)
 
 
 def test_a_canvas_after_passes_is_text_with_its_revisions() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.trace import file
-from likely.engine.trace.record import DenoisingRecord, canvases
-from likely.engine.trace.step import Lexicon, Recipe
-from likely.engine.trace.trace import Trace
-from likely.engine.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
-from likely.engine.transforms import Temperature
+from likely.engine.base.errors import DataError
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.record import DenoisingRecord, canvases
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStrings
+from likely.engine.sampling.trace.unmasking import DenoisingStep, Disagreement, Unmasking, fill
+from likely.engine.sampling.transforms import Temperature
 
 MASK, CANVAS = 30, (4, 30, 30, 7, 30, 30, 30)
 
@@ -30,9 +30,9 @@ def run(how: Unmasking = REVISED) -> Trace:
     def predict(ids: np.ndarray, places: np.ndarray) -> np.ndarray:
         return np.asarray(logits[places] + logits[int(ids.sum()) % 31])
 
-    passes = tuple(fill(predict, CANVAS, MASK, how, Recipe((Temperature(0.8),)), seed=3))
+    passes = tuple(fill(predict, CANVAS, MASK, how, SamplingConfig((Temperature(0.8),)), seed=3))
     record = DenoisingRecord(MASK, 0, how, passes)
-    return Trace("m", "0", {}, 3, CANVAS, record.steps, "length", lexicon=Lexicon({}), denoising=record)
+    return Trace("m", "0", {}, 3, CANVAS, record.steps, "length", lexicon=TokenStrings({}), denoising=record)
 
 
 @pytest.mark.parametrize("how", [REVISED, Unmasking(steps=3, remask=0.2)])

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.estimate import bounds
-from likely.engine.estimate.bounds import GaussianPosterior, RiskBound
+from likely.engine.base.errors import DataError
+from likely.engine.measure.estimate import bounds
+from likely.engine.measure.estimate.bounds import GaussianPosterior, RiskBound
 
 PEER = (  # scipy 1.17.1: beta.ppf(1 - delta, k + 1, n - k)
     (0, 20, 0.05, 0.13910834066826516), (3, 20, 0.05, 0.3436638043142818), (10, 40, 0.05, 0.3870602400920182),

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.estimate import curve
-from likely.engine.estimate.curve import CurveForecast, LearningCurve, forecast
+from likely.engine.base.errors import DataError
+from likely.engine.measure.estimate import curve
+from likely.engine.measure.estimate.curve import CurveForecast, LearningCurve, forecast
 
 ROWS = np.repeat([20.0, 40, 80, 160, 320], 3)
 

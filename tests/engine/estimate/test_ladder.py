@@ -5,18 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.adapters import adapters
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.estimate import bounds, guarantee, ladder, meta
-from likely.engine.estimate.bounds import GaussianPosterior
-from likely.engine.estimate.ladder import RowPool
-from likely.engine.estimate.trial import TrialResult, run
-from likely.engine.rows.training_row import TrainingRow, parse
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.tune import trainer
-from likely.engine.tune.row_scores import RowScore
-from likely.engine.tune.taught import ready, teach
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.estimate import bounds, guarantee, ladder, meta
+from likely.engine.measure.estimate.bounds import GaussianPosterior
+from likely.engine.measure.estimate.ladder import RowPool
+from likely.engine.measure.estimate.trial import TrialResult, run
+from likely.engine.text.rows.training_row import TrainingRow, parse
+from likely.engine.train.losses.row_scores import RowScore
+from likely.engine.train.run import trainer
+from likely.engine.train.taught import ready, teach
+from likely.engine.weights.adapters import adapters
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.engine import tiny
 

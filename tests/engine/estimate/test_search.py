@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.estimate import search, trial
-from likely.engine.estimate.search import OptionGrid
-from likely.engine.estimate.trial import TrialResult
-from likely.engine.rows.training_row import parse
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.tune import data
-from likely.engine.tune.row_scores import RowScore
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.estimate import search, trial
+from likely.engine.measure.estimate.search import OptionGrid
+from likely.engine.measure.estimate.trial import TrialResult
+from likely.engine.text.rows.training_row import parse
+from likely.engine.train.data import data
+from likely.engine.train.losses.row_scores import RowScore
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.engine import tiny
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.adapters import adapters
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.estimate import meta, search
-from likely.engine.estimate.ladder import RowPool
-from likely.engine.estimate.meta import MetaOptions
-from likely.engine.estimate.search import OptionGrid
-from likely.engine.estimate.trial import Trial, TrialResult, encoded, measured, one, remaining, run
-from likely.engine.rows.training_row import TrainingRow, parse
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.statistics.estimates import compare, mean
-from likely.engine.tune import batch_losses
-from likely.engine.tune.row_scores import RowScore
-from likely.engine.tune.taught import ready, teach
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.statistics.estimates import compare, mean
+from likely.engine.measure.estimate import meta, search
+from likely.engine.measure.estimate.ladder import RowPool
+from likely.engine.measure.estimate.meta import MetaOptions
+from likely.engine.measure.estimate.search import OptionGrid
+from likely.engine.measure.estimate.trial import Trial, TrialResult, encoded, measured, one, remaining, run
+from likely.engine.text.rows.training_row import TrainingRow, parse
+from likely.engine.train.losses import batch_losses
+from likely.engine.train.losses.row_scores import RowScore
+from likely.engine.train.taught import ready, teach
+from likely.engine.weights.adapters import adapters
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.engine import tiny
 

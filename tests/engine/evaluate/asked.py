@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine import arrays
-from likely.engine.evaluate.tasks import Result, Task, TaskSettings
-from likely.engine.session import Session
+from likely.engine.base import arrays
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.tasks.tasks import Result, Task, TaskSettings
 from tests.fakes import BOS, EOS, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 

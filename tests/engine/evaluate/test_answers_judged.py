@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from likely.engine.answers.extraction import Extraction, canonical, number, sought, value
-from likely.engine.answers.program import MEMORY, MOST, Verifier, VerifierError
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate import verifiers
-from likely.engine.evaluate.conditional import check_judge
-from likely.engine.evaluate.tasks import Question, TaskSettings
-from likely.engine.evaluate.verifiers import final, judge
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.answers.extraction import Extraction, canonical, number, sought, value
+from likely.engine.decode.answers.program import MEMORY, MOST, Verifier, VerifierError
+from likely.engine.measure.evaluate.tasks import verifiers
+from likely.engine.measure.evaluate.tasks.conditional import check_judge
+from likely.engine.measure.evaluate.tasks.tasks import Question, TaskSettings
+from likely.engine.measure.evaluate.tasks.verifiers import final, judge
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from likely.engine.base.errors import LikelyError, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.diffusion.bound import bound
-from likely.engine.errors import LikelyError, ParameterError
-from likely.engine.evaluate.bounded import (
+from likely.engine.measure.evaluate.scoring.bounded import (
     BoundReader,
     LikelihoodBound,
     ModelLosses,
@@ -20,11 +21,10 @@ from likely.engine.evaluate.bounded import (
     reach,
     reader,
 )
-from likely.engine.evaluate.likelihood import Reader, Request
-from likely.engine.evaluate.protocol import Protocol, diffuses
-from likely.engine.evaluate.tasks import Choices, Document, Item, MinimalPair, Task
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
+from likely.engine.measure.evaluate.scoring.likelihood import Reader, Request
+from likely.engine.measure.evaluate.scoring.protocol import Protocol, diffuses
+from likely.engine.measure.evaluate.tasks.tasks import Choices, Document, Item, MinimalPair, Task
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table

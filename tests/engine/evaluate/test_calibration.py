@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.evaluate import scaling
-from likely.engine.evaluate.calibration import Bin, debiased, ece, of_choice, reliability, temperature
-from likely.engine.evaluate.figures import CALIBRATION
-from likely.engine.evaluate.tasks import Result
-from likely.engine.statistics.estimates import bootstrap, mean
+from likely.engine.base.errors import DataError
+from likely.engine.base.statistics.estimates import bootstrap, mean
+from likely.engine.measure.evaluate.figures import temperature_scaling
+from likely.engine.measure.evaluate.figures.calibration import Bin, debiased, ece, of_choice, reliability, temperature
+from likely.engine.measure.evaluate.figures.figures import CALIBRATION
+from likely.engine.measure.evaluate.tasks.tasks import Result
 
 
 def by_hand(said: np.ndarray, was: np.ndarray, edges: list[float]) -> list[Bin]:
@@ -95,15 +95,15 @@ def test_scaled_measures_are_those_of_choices_at_the_temperature() -> None:
     random = np.random.default_rng(7)
     details = [{"loglikelihoods": random.normal(0, 2, 3).tolist(), "gold": i % 3} for i in range(30)]
     answered = [Result(i, None, {}, detail) for i, detail in enumerate(details)]
-    fitted = scaling.fit(answered)
+    fitted = temperature_scaling.fit(answered)
     assert fitted == temperature(*([each.detail[name] for each in answered] for name in ("loglikelihoods", "gold")))
-    found = scaling.scaled(answered, 2.5)
+    found = temperature_scaling.scaled(answered, 2.5)
     each = [of_choice([x / 2.5 for x in a.detail["loglikelihoods"]], a.detail["gold"]) for a in answered]
     assert set(found) == {f"{name}_scaled" for name in ("brier_score", "nll", *CALIBRATION)}
     for name in ("brier_score", "nll"):
         assert found[f"{name}_scaled"] == mean([of[name] for of in each])
     rows = np.array([[of["confidence"], of["acc"]] for of in each])
     assert found["ece_scaled"] == bootstrap(rows, CALIBRATION["ece"], samples=500)
-    assert scaling.scaled([], 2.5) == {}
+    assert temperature_scaling.scaled([], 2.5) == {}
     with pytest.raises(DataError, match="the validation task has none"):
-        scaling.fit([])
+        temperature_scaling.fit([])

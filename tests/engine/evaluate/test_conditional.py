@@ -6,12 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.conditional import JUDGE, ChangedContext, ConditionedText, JudgedPair, RestatedText, judged
-from likely.engine.evaluate.evaluation import evaluate
-from likely.engine.evaluate.judging import pairs
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Item, Problem, Result, TaskSettings
+from likely.engine.base.errors import ParameterError
+from likely.engine.measure.evaluate.evaluation import evaluate
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.tasks.conditional import (
+    JUDGE,
+    ChangedContext,
+    ConditionedText,
+    JudgedPair,
+    RestatedText,
+    judged,
+)
+from likely.engine.measure.evaluate.tasks.judging import pairs
+from likely.engine.measure.evaluate.tasks.tasks import Item, Problem, Result, TaskSettings
 from tests.engine.evaluate.asked import logprob, logs, session, task
 from tests.fakes import BOS, VOCAB, random_table
 

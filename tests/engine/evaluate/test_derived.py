@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.evaluate.conditional import ConditionedText, RestatedText
-from likely.engine.evaluate.derived import BLOCK, derived, halves, partnered
-from likely.engine.evaluate.probes import entities, probes
-from likely.engine.evaluate.tasks import Choices, Item, Problem, Task
+from likely.engine.base.errors import DataError
+from likely.engine.measure.evaluate.tasks.conditional import ConditionedText, RestatedText
+from likely.engine.measure.evaluate.tasks.derived import BLOCK, derived, halves, partnered
+from likely.engine.measure.evaluate.tasks.probes import entities, probes
+from likely.engine.measure.evaluate.tasks.tasks import Choices, Item, Problem, Task
 
 
 def made(kind: str, rows: list[Any], tmp_path: Path) -> Task:

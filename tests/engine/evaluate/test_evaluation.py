@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ContextOverflow, DataError, ParameterError
-from likely.engine.evaluate import calibration, evaluation, explain, features, paraphrase, subgroups
-from likely.engine.evaluate.evaluation import after, alone, answer_measures, evaluate
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Problem, Question, Result
+from likely.engine.base.errors import ContextOverflow, DataError, ParameterError
+from likely.engine.measure.evaluate import evaluation, paraphrase
+from likely.engine.measure.evaluate.evaluation import after, alone, answer_measures, evaluate
+from likely.engine.measure.evaluate.figures import calibration, subgroups
+from likely.engine.measure.evaluate.scoring import explain, features
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.tasks.tasks import Problem, Question, Result
 from tests.engine.evaluate.asked import Beginning, logprob, logs, results, session, task
 from tests.fakes import BOS, EOS, VOCAB, ByteTokenizer, certain_table, random_table
 

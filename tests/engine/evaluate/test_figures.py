@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.evaluate import calibration
-from likely.engine.evaluate.figures import (
+from likely.engine.base.statistics.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
+from likely.engine.measure.evaluate.figures import calibration
+from likely.engine.measure.evaluate.figures.figures import (
     CALIBRATION,
     ComparedMeasure,
     Tally,
@@ -17,8 +18,7 @@ from likely.engine.evaluate.figures import (
     counterpart,
     left_out,
 )
-from likely.engine.evaluate.tasks import Problem
-from likely.engine.statistics.estimates import Change, Estimate, bootstrap, clustered, compare, holm, mean, share
+from likely.engine.measure.evaluate.tasks.tasks import Problem
 
 TEXTS = [(10.0, 4.0, 20.0), (3.0, 2.0, 9.0), (8.0, 3.0, 30.0), (6.0, 5.0, 11.0), (1.0, 1.0, 4.0)]
 

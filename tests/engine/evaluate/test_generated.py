@@ -9,10 +9,10 @@ from itertools import pairwise
 
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.generated import MAKERS, generated
-from likely.engine.evaluate.tasks import Document, Item, Problem, Question, Task, TaskSettings
-from likely.engine.evaluate.verifiers import judge
+from likely.engine.base.errors import ParameterError
+from likely.engine.measure.evaluate.tasks.generated import MAKERS, generated
+from likely.engine.measure.evaluate.tasks.tasks import Document, Item, Problem, Question, Task, TaskSettings
+from likely.engine.measure.evaluate.tasks.verifiers import judge
 
 
 def task(text: str) -> Task:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate import evaluation, harness, harness_tasks
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Result, Task, TaskSettings
-from likely.engine.session import Session
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate import evaluation, harness
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.tasks import harness_tasks
+from likely.engine.measure.evaluate.tasks.tasks import Result, Task, TaskSettings
 from tests.engine.evaluate.asked import logprob, session
 from tests.fakes import BOS, certain_table, random_table
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.errors import ContextOverflow, ParameterError
-from likely.engine.evaluate.likelihood import Likelihood, Reader, Request, loglikelihoods, windows
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.measure.evaluate.scoring.likelihood import Likelihood, Reader, Request, loglikelihoods, windows
 from likely.metal import mx
 from tests.engine.tiny import LLAMA, weights
 from tests.fakes import VOCAB, MarkovModel, random_table

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from likely.engine.answers import mathematics
-from likely.engine.answers.mathematics import is_bare, same
-from likely.engine.answers.program import VerifierError
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.tasks import Question, TaskSettings
-from likely.engine.evaluate.verifiers import check, judge
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.answers import mathematics
+from likely.engine.decode.answers.mathematics import is_bare, same
+from likely.engine.decode.answers.program import VerifierError
+from likely.engine.measure.evaluate.tasks.tasks import Question, TaskSettings
+from likely.engine.measure.evaluate.tasks.verifiers import check, judge
 
 
 class ScriptedChild:

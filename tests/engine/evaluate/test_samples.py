@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.evaluate import calibration, sample_metrics, samples
-from likely.engine.evaluate.samples import (
+from likely.engine.base.errors import DataError
+from likely.engine.base.statistics.estimates import Estimate, jackknife, mean, share
+from likely.engine.base.statistics.measures import measure
+from likely.engine.measure.evaluate.figures import calibration, sample_metrics, samples
+from likely.engine.measure.evaluate.figures.samples import (
     buckets,
     grams,
     mauve_in,
@@ -22,8 +24,6 @@ from likely.engine.evaluate.samples import (
     spectrum,
     vendi_of,
 )
-from likely.engine.statistics.estimates import Estimate, jackknife, mean, share
-from likely.engine.statistics.measures import measure
 
 PEERS = json.loads((Path(__file__).parents[2] / "data" / "samples" / "peers.json").read_text())
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.spread import OutOfShare, spread
-from likely.engine.evaluate.tasks import Problem, Result
+from likely.engine.base.errors import ParameterError
+from likely.engine.measure.evaluate.tasks.spread import OutOfShare, spread
+from likely.engine.measure.evaluate.tasks.tasks import Problem, Result
 
 
 class Rank:

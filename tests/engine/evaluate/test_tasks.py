@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.evaluate import contamination, task_files
-from likely.engine.evaluate.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
-from likely.engine.evaluate.contamination import text_of
-from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.task_files import read
-from likely.engine.evaluate.tasks import (
+from likely.engine.base.errors import DataError
+from likely.engine.base.statistics.estimates import share
+from likely.engine.measure.evaluate.figures import contamination
+from likely.engine.measure.evaluate.figures.contamination import text_of
+from likely.engine.measure.evaluate.figures.figures import Tally
+from likely.engine.measure.evaluate.tasks import task_files
+from likely.engine.measure.evaluate.tasks.conditional import ChangedContext, ConditionedText, JudgedPair, RestatedText
+from likely.engine.measure.evaluate.tasks.task_files import read
+from likely.engine.measure.evaluate.tasks.tasks import (
     Choices,
     Document,
     Item,
-    KnownLaw,
+    KnownDistribution,
     MinimalPair,
     Problem,
     Question,
     Task,
     TaskSettings,
 )
-from likely.engine.statistics.estimates import share
 
 
 def write(path: Path, rows: list[Any]) -> Path:
@@ -164,7 +165,9 @@ def test_rows_of_laws_sum_to_one_and_none_begins_another() -> None:
         ({"a": True}, "above 0"), ({}, "law an object"), ({"": 1.0}, "law an object"), ([1], "law an object"),
     ):  # fmt: skip
         (found,) = made([{"context": "c", "law": law}])
-        assert line in found if line else found == KnownLaw("c", tuple((k, float(v)) for k, v in law.items())), law  # type: ignore[union-attr]
+        assert (
+            line in found if line else found == KnownDistribution("c", tuple((k, float(v)) for k, v in law.items()))
+        ), law  # type: ignore[union-attr]
 
 
 def test_rows_of_questions_documents_and_pairs() -> None:
@@ -226,7 +229,7 @@ def test_an_item_is_a_text_with_its_right_answer() -> None:
     forms = [
         (Question("p", ("a", "b")), "p a"), (Choices("c", ("x", "y"), 1), "c y"), (MinimalPair("g", "b"), "g"),
         (ConditionedText("c", "d", "o"), "c d"), (JudgedPair("p", "x", "y"), "p"), (RestatedText("o", "p", "q"), "o"),
-        (ChangedContext("c", "d"), "c"), (Document("t"), "t"), (KnownLaw("c", (("a", 1.0),)), "c"),
+        (ChangedContext("c", "d"), "c"), (Document("t"), "t"), (KnownDistribution("c", (("a", 1.0),)), "c"),
     ]  # fmt: skip
     for body, text in forms:
         assert text_of(Item(0, body)) == text  # type: ignore[arg-type]

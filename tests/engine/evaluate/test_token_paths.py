@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.evaluate.evaluation import document
-from likely.engine.evaluate.likelihood import Likelihood, Request
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.token_paths import ROWS, PathSampler, figures
-from likely.engine.inside.tokenisation import tokenisation
-from likely.engine.session import Session
+from likely.engine.decode.session import Session
+from likely.engine.inside.tokenization import tokenisation
+from likely.engine.measure.evaluate.evaluation import document
+from likely.engine.measure.evaluate.scoring.likelihood import Likelihood, Request
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.scoring.token_paths import ROWS, PathSampler, figures
 from tests.engine import tiny
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
 
     folder: Path = tmp_path_factory.mktemp("model")
     return Session(load(str(tiny.random_folder(folder / "model"))))

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.evaluation import evaluate
-from likely.engine.evaluate.generated import generated
-from likely.engine.evaluate.protocol import Protocol
-from likely.engine.evaluate.tasks import Item, Problem, Result, Task
-from likely.engine.evaluate.tool_questions import ToolQuestion
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.evaluation import evaluate
+from likely.engine.measure.evaluate.scoring.protocol import Protocol
+from likely.engine.measure.evaluate.tasks.generated import generated
+from likely.engine.measure.evaluate.tasks.tasks import Item, Problem, Result, Task
+from likely.engine.measure.evaluate.tasks.tool_questions import ToolQuestion
+from likely.engine.weights.sources.checkpoint import load
 from tests.support import thinkers
 from tests.support.dialects import DIALECTS, WEATHER
 from tests.support.thinkers import Thinker

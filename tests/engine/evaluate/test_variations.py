@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.figures import Tally
-from likely.engine.evaluate.robustness import figures, moved
-from likely.engine.evaluate.tasks import Choices, Item, Problem, Question, Result, Row, Task, TaskSettings
-from likely.engine.evaluate.variations import Variation, contexts, order, typos, varied
+from likely.engine.base.errors import ParameterError
+from likely.engine.measure.evaluate.figures.figures import Tally
+from likely.engine.measure.evaluate.figures.robustness import figures, moved
+from likely.engine.measure.evaluate.tasks.tasks import (
+    Choices,
+    Item,
+    Problem,
+    Question,
+    Result,
+    Row,
+    Task,
+    TaskSettings,
+)
+from likely.engine.measure.evaluate.tasks.variations import Variation, contexts, order, typos, varied
 
 CHOICES = [{"context": f"What is item {i}?", "choices": ["red", "blue", "green"], "gold": i % 3} for i in range(20)]
 QUESTIONS = [{"prompt": f"Say {i}", "answer": str(i), "paraphrases": [f"Tell {i}", f"Speak {i}"]} for i in range(6)]

@@ -8,11 +8,11 @@ and says the token there (arXiv:2209.11895, an induction head). Its MLPs are zer
 import numpy as np
 
 from likely.metal import mx
-from likely.models.block import Block
-from likely.models.config import ModelConfig
-from likely.models.layers import ACTIVATE, Embedding, Linear, RMSNorm
-from likely.models.mlp import Plain
-from likely.models.parts import TensorNames
+from likely.models.configuration.config import ModelConfig
+from likely.models.modules.block import Block
+from likely.models.modules.linear import ACTIVATE, Embedding, Linear, RMSNorm
+from likely.models.modules.mlp import Plain
+from likely.models.modules.parts import TensorNames
 from likely.models.transformer import Transformer
 
 V, POSITIONS = 12, 40

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
 from likely.engine.inside.importance import importance
 from likely.engine.inside.subject import InspectedText
 from likely.metal import mx

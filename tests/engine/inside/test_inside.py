@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.errors import ContextOverflow, ParameterError
+from likely.engine.base.errors import ContextOverflow, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.inside import heads, saved
 from likely.engine.inside.activations import replaced
 from likely.engine.inside.attribution import attribution
@@ -18,7 +19,6 @@ from likely.engine.inside.lens import lens, states
 from likely.engine.inside.patching import PARTS, PromptPair, ablate, pair, patch
 from likely.engine.inside.sink import without_first
 from likely.engine.inside.subject import InspectedText, subject
-from likely.engine.session import Session
 from likely.metal import mx
 from likely.models.tap import TappedPass
 from tests.engine import tiny

@@ -9,12 +9,12 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from likely.engine.errors import NotFinite, ParameterError
+from likely.engine.base.errors import NotFinite, ParameterError
 from likely.engine.inside.embeddings import EmbeddingTable
 from likely.engine.inside.merges import merges
 from likely.engine.inside.relations import RELATIONS, accuracies
 from likely.engine.inside.summands import summands
-from likely.engine.tokenizer.encoder import LibraryEncoder
+from likely.engine.text.tokenizer.encoder import LibraryEncoder
 from likely.metal import mx
 
 WORDS = sorted({word for pairs in RELATIONS.values() for pair in pairs for word in pair})

@@ -6,19 +6,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app.run_trace import run_trace
-from likely.engine.attach.stack import Stack
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.errors import CheckpointError, ParameterError
+from likely.app.store.run_trace import run_trace
+from likely.engine.base.errors import CheckpointError, ParameterError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.session import Session
 from likely.engine.inside import steering
 from likely.engine.inside.attribution import attribution
 from likely.engine.inside.lens import states
 from likely.engine.inside.subject import InspectedText
-from likely.engine.session import Session
-from likely.engine.trace import file
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Temperature
+from likely.engine.sampling.trace import file
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Temperature
+from likely.engine.train.attach.stack import Stack
 from likely.metal import mx
 from tests.engine import tiny
 
@@ -27,7 +27,7 @@ TEXT = [104, 105, 33, 97, 98]
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
 
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
     return Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))
@@ -67,7 +67,7 @@ def test_in_a_running_chat_it_is_one_more_adapter(session: Session, tmp_path: Pa
     stack = Stack(session)
 
     def drawn() -> list[int]:
-        events = session.generate(TEXT, RunControl(Recipe(greedy=True)), max_tokens=6)
+        events = session.generate(TEXT, RunControl(SamplingConfig(greedy=True)), max_tokens=6)
         return [event.step.token for event in events if type(event).__name__ == "Emitted"]
 
     plain, logits = drawn(), session.logits_after(TEXT)
@@ -91,7 +91,7 @@ def test_a_trace_says_which_tokens_were_drawn_under_it(session: Session, tmp_pat
     """From its next token on, through a file, and not once it is off; what is drawn with nothing on it says nothing."""
     _, found = found_in(session)
     steering.save(tmp_path / "kind", found)
-    stack, control, steps = Stack(session), RunControl(Recipe((Temperature(0.8),))), []
+    stack, control, steps = Stack(session), RunControl(SamplingConfig((Temperature(0.8),))), []
     for event in session.generate(TEXT, control, max_tokens=9):
         if isinstance(event, Emitted):
             steps.append(event.step)
@@ -99,7 +99,7 @@ def test_a_trace_says_which_tokens_were_drawn_under_it(session: Session, tmp_pat
                 case 3:
                     stack.add(tmp_path / "kind", 6.0)
                 case 5:
-                    control.recipe = Recipe(greedy=True)
+                    control.recipe = SamplingConfig(greedy=True)
                 case 6:
                     stack.weigh("kind", -2.0)
                 case 8:

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.inside.tokenisation import spellings, tokenisation
-from likely.engine.session import Session
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.session import Session
+from likely.engine.inside.tokenization import spellings, tokenisation
 from likely.metal import mx
 from tests.engine import tiny
 
 
 @pytest.fixture
 def session(tmp_path: Path) -> Session:
-    from likely.engine.sources.checkpoint import load
+    from likely.engine.weights.sources.checkpoint import load
 
     arrays = {name: mx.array(array) for name, array in tiny.weights(tiny.LLAMA).items()}
     return Session(load(str(tiny.write_folder(tmp_path / "model", tiny.LLAMA, arrays))))

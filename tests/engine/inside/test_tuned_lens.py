@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError, DataError, ParameterError
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
 from likely.engine.inside import tuned_lens
 from likely.engine.inside.lens import rows, states
 from likely.engine.inside.steering import SteeredBlock

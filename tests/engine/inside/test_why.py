@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.inside.causes import sentences, why
 from likely.engine.inside.lens import states
 from likely.engine.inside.subject import subject
 from likely.engine.inside.why import Omission, Why, written
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine.inside.test_inside import model_of
 from tests.engine.sources.test_gguf_packed import WIDE

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.adapters import adapters, lora, sites
-from likely.engine.attach.stack import digest
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.posterior import stored
-from likely.engine.posterior.curvature_pass import collect
-from likely.engine.posterior.evidence import best_precision, log_evidence
-from likely.engine.posterior.fit import FittedAdapter, fit_laplace, fit_swag, join, open_adapter, read_rows
-from likely.engine.posterior.moments import Moments
-from likely.engine.posterior.posterior import Ensemble, Laplace, SwagPosterior
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.fetch.progress import silent
-from likely.engine.tune import samples
-from likely.engine.tune.control import Stepped
-from likely.engine.tune.run import Set, prepare
-from likely.engine.tune.trainer import train
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.train.attach.stack import digest
+from likely.engine.train.control import Stepped
+from likely.engine.train.data import samples
+from likely.engine.train.posterior import stored
+from likely.engine.train.posterior.curvature_pass import collect
+from likely.engine.train.posterior.evidence import best_precision, log_evidence
+from likely.engine.train.posterior.fit import FittedAdapter, fit_laplace, fit_swag, join, open_adapter, read_rows
+from likely.engine.train.posterior.moments import Moments
+from likely.engine.train.posterior.posterior import Ensemble, Laplace, SwagPosterior
+from likely.engine.train.run.run import Set, prepare
+from likely.engine.train.run.trainer import train
+from likely.engine.weights.adapters import adapters, lora, sites
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.fetch.progress import silent
 from likely.metal import mx
 from tests.engine import tiny
 

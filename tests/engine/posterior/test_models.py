@@ -8,20 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine import arrays
-from likely.engine.adapters import factors, sites
-from likely.engine.decode.branches import Branches
-from likely.engine.errors import ParameterError
-from likely.engine.posterior import averaged
-from likely.engine.posterior.averaged import AveragedModel, UncertainText, samples_of
-from likely.engine.posterior.choices import choice_logits
-from likely.engine.posterior.curvature_pass import check_plain, collect
-from likely.engine.posterior.evidence import best_precision
-from likely.engine.posterior.kronecker import Curvature, Kronecker, Spectrum
-from likely.engine.posterior.posterior import Ensemble, Laplace
-from likely.engine.posterior.uncertainty import check_samples, probit, sampled
-from likely.engine.tune.samples import TrainingSample
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.loop.branches import Branches
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.posterior import averaged
+from likely.engine.train.posterior.averaged import AveragedModel, UncertainText, samples_of
+from likely.engine.train.posterior.choices import choice_logits
+from likely.engine.train.posterior.curvature_pass import check_plain, collect
+from likely.engine.train.posterior.evidence import best_precision
+from likely.engine.train.posterior.kronecker import Curvature, Kronecker, Spectrum
+from likely.engine.train.posterior.posterior import Ensemble, Laplace
+from likely.engine.train.posterior.uncertainty import check_samples, probit, sampled
+from likely.engine.weights.adapters import factors, sites
 from likely.metal import mx
 from likely.models import Transformer
 from tests.engine.tune.tiny import model

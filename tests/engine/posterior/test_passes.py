@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.posterior.averaged import AveragedModel, UncertainText
-from likely.engine.posterior.choices import choice_logits
-from likely.engine.posterior.curvature_pass import AT_ONCE, collect
-from likely.engine.posterior.explained import uncertainties
-from likely.engine.posterior.kronecker import Kronecker
-from likely.engine.posterior.posterior import Laplace
-from likely.engine.posterior.uncertainty import probit, sampled
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.base.errors import ParameterError
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.posterior.averaged import AveragedModel, UncertainText
+from likely.engine.train.posterior.choices import choice_logits
+from likely.engine.train.posterior.curvature_pass import AT_ONCE, collect
+from likely.engine.train.posterior.explained import uncertainties
+from likely.engine.train.posterior.kronecker import Kronecker
+from likely.engine.train.posterior.posterior import Laplace
+from likely.engine.train.posterior.uncertainty import probit, sampled
 from likely.metal import mx
 from tests.engine.posterior.test_models import TEXT, adapted, ensemble, samples
 

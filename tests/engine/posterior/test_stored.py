@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError
-from likely.engine.posterior import stored
-from likely.engine.posterior.kronecker import Kronecker, Spectrum
-from likely.engine.posterior.moments import Swag
-from likely.engine.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
-from likely.engine.posterior.stored import FitFacts
+from likely.engine.base.errors import CheckpointError
+from likely.engine.train.posterior import stored
+from likely.engine.train.posterior.kronecker import Kronecker, Spectrum
+from likely.engine.train.posterior.moments import Swag
+from likely.engine.train.posterior.posterior import Ensemble, Laplace, Posterior, SwagPosterior
+from likely.engine.train.posterior.stored import FitFacts
 from likely.metal import mx
 
 SHAPES = {"x.lora_a": (6, 2), "x.lora_b": (2, 5)}

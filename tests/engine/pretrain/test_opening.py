@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.pretrain import pretraining
-from likely.engine.pretrain.config import FILE
-from likely.engine.pretrain.pretraining import open_run, pretrain, sample_request
-from likely.engine.pretrain.shape import ModelShape, counts
-from likely.engine.scaling.plan import LadderPlan, Rung
-from likely.engine.scaling.rung_trainer import PretrainRungs
-from likely.engine.scaling.running import RungMoved, RungResult
-from likely.engine.tune.control import Stepped, TrainControl
+from likely.engine.base.errors import DataError
+from likely.engine.measure.scaling.plan import ScalingRun, SweepPlan
+from likely.engine.measure.scaling.run_trainer import PretrainingRuns
+from likely.engine.measure.scaling.running import ScalingRunProgress, ScalingRunResult
+from likely.engine.train.control import Stepped, TrainControl
+from likely.engine.train.pretrain import pretraining
+from likely.engine.train.pretrain.config import FILE
+from likely.engine.train.pretrain.pretraining import open_run, pretrain, sample_request
+from likely.engine.train.pretrain.shape import ModelShape, counts
 from tests.engine.pretrain.texts import config, words
 
 SHAPE = ModelShape("llama", layers=1, width=16, heads=2)
@@ -87,16 +87,16 @@ def test_a_run_is_opened_with_its_figures_and_refuses_a_folder_of_another(tmp_pa
         open_run(replace(made, out=str(data)))
 
 
-def plan(tmp_path: Path, **training: Any) -> LadderPlan:
+def plan(tmp_path: Path, **training: Any) -> SweepPlan:
     said = {"data": str(words(tmp_path)), "tokenizer": "bytes", "context": 16, "batch": 3, "accumulate": 1}
-    return LadderPlan(("20k",), out=tmp_path / "ladder", training={**said, **training})
+    return SweepPlan(("20k",), out=tmp_path / "ladder", training={**said, **training})
 
 
 def test_a_size_s_facts_and_its_speed_are_looked_at_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = plan(tmp_path)
-    rungs = PretrainRungs(made)
+    rungs = PretrainingRuns(made)
     facts = rungs.facts("20k")
     assert facts.parameters == pytest.approx(20_000, rel=0.25) and not list(made.out.glob("**/*.safetensors"))
     data = tmp_path / "words.txt"
@@ -109,7 +109,11 @@ def test_a_size_s_facts_and_its_speed_are_looked_at_without_training(
 
 
 def test_a_rung_tells_how_far_it_is_and_what_it_gave(tmp_path: Path) -> None:
-    trainer, rung, folder = PretrainRungs(plan(tmp_path, save_every=1)), Rung("20k", 1000, 320, 5), tmp_path / "run"
+    trainer, rung, folder = (
+        PretrainingRuns(plan(tmp_path, save_every=1)),
+        ScalingRun("20k", 1000, 320, 5),
+        tmp_path / "run",
+    )
     folder.mkdir()
     (folder / "half").write_text("")  # killed while it was being made: it begins anew
     control, seen = TrainControl(), []
@@ -118,9 +122,9 @@ def test_a_rung_tells_how_far_it_is_and_what_it_gave(tmp_path: Path) -> None:
         control.stop()
     assert len(seen) == 1 and not (folder / "half").exists()  # stopped, it gave nothing yet
     *moved, last = trainer.train(rung, folder, TrainControl())
-    tokens = [event.tokens for event in moved if isinstance(event, RungMoved)]
+    tokens = [event.tokens for event in moved if isinstance(event, ScalingRunProgress)]
     assert seen[0].tokens < tokens[0] and tokens == sorted(tokens) and tokens[-1] == pytest.approx(320, rel=0.2)
-    assert isinstance(last, RungResult) and last.loss is not None
+    assert isinstance(last, ScalingRunResult) and last.loss is not None
     assert (last.run, last.seed, last.tokens) == ("20k-320-5", 5, tokens[-1])
     assert last.low < last.loss < last.high and 0 < last.embedding < last.parameters  # type: ignore[operator]
     assert json.loads((folder / FILE).read_text())["config"]["seed"] == 5
@@ -128,9 +132,9 @@ def test_a_rung_tells_how_far_it_is_and_what_it_gave(tmp_path: Path) -> None:
 
 def test_a_rung_that_diverged_has_no_loss(tmp_path: Path) -> None:
     training = {"rate": 1e6, "warmup": 0.0, "clip": 0.0, "schedule": "constant"}
-    trainer = PretrainRungs(plan(tmp_path, **training))
-    *_, last = trainer.train(Rung("20k", 1000, 48 * 30, 0), tmp_path / "run", TrainControl())
-    assert isinstance(last, RungResult) and (last.loss, last.low, last.high) == (None, None, None)
+    trainer = PretrainingRuns(plan(tmp_path, **training))
+    *_, last = trainer.train(ScalingRun("20k", 1000, 48 * 30, 0), tmp_path / "run", TrainControl())
+    assert isinstance(last, ScalingRunResult) and (last.loss, last.low, last.high) == (None, None, None)
 
 
 def test_a_text_that_was_too_short_or_only_planned_does_not_refuse_the_next_one(tmp_path: Path) -> None:

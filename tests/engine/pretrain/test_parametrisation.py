@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.adapters.config import Config
-from likely.engine.pretrain import parametrisation as widths
-from likely.engine.pretrain.config import configure
-from likely.engine.pretrain.shape import ModelShape, config_of
-from likely.engine.tune import trainer
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.pretrain import parametrization as widths
+from likely.engine.train.pretrain.config import configure
+from likely.engine.train.pretrain.shape import ModelShape, config_of
+from likely.engine.train.run import trainer
+from likely.engine.weights.adapters.config import Config
 from likely.metal import mx
 from likely.models.families import registry
-from likely.models.parts import ModelPart
+from likely.models.modules.parts import ModelPart
 
 WIDTHS = (64, 128, 256, 512)
 VOCAB, STEPS = 64, 5

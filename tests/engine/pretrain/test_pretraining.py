@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.adapters import full
+from likely.engine.base.errors import DataError, LikelyError, OutOfMemory, ParameterError
+from likely.engine.decode.session import Session
 from likely.engine.diffusion import infilling
-from likely.engine.errors import DataError, LikelyError, OutOfMemory, ParameterError
-from likely.engine.pretrain import parametrisation
-from likely.engine.pretrain.config import FILE, TOKENIZERS, PretrainConfig, configure
-from likely.engine.pretrain.corpus import corpus
-from likely.engine.pretrain.documents import SHORT, sources
-from likely.engine.pretrain.pretraining import PretrainingPlan, pretrain
-from likely.engine.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.trace.step import Recipe
-from likely.engine.trace.unmasking import Unmasking
-from likely.engine.tune.control import Completion, Ended, Saved, Stepped, Validated
-from likely.engine.tune.validation import drawn
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.trace.unmasking import Unmasking
+from likely.engine.train.control import Completion, Ended, Saved, Stepped, Validated
+from likely.engine.train.pretrain import parametrization
+from likely.engine.train.pretrain.config import FILE, TOKENIZERS, PretrainConfig, configure
+from likely.engine.train.pretrain.corpus import corpus
+from likely.engine.train.pretrain.documents import SHORT, sources
+from likely.engine.train.pretrain.pretraining import PretrainingPlan, pretrain
+from likely.engine.train.pretrain.shape import NOT_HERE, ModelShape, config_of, counts, shape_of
+from likely.engine.train.run.validation import drawn
+from likely.engine.weights.adapters import full
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from likely.models.families import FAMILIES, registry
 from tests import processes
@@ -135,7 +135,7 @@ def test_two_processes_with_half_of_each_batch_learn_what_one_does(tmp_path: Pat
 KILLED = """
 import sys
 from pathlib import Path
-from likely.engine.pretrain.pretraining import pretrain
+from likely.engine.train.pretrain.pretraining import pretrain
 from tests import processes
 from tests.engine.pretrain.texts import config
 for event in pretrain(config(Path(sys.argv[1]), Path(sys.argv[2]), save_every=1), resume=sys.argv[3] == "1"):
@@ -236,7 +236,7 @@ def test_what_is_written_is_what_other_programs_read(tmp_path: Path) -> None:
     for family in ("llama", "qwen3", "gemma2", "gpt2", "gpt_neox", "starcoder2", "granite", "olmo2", "phi3"):
         described = config_of(ModelShape(family, layers=2, width=32, heads=2), 48, 16)
         model = registry.blank(described)
-        parametrisation.start(model, parametrisation.Parametrisation("standard", 0.5), seed=1)
+        parametrization.start(model, parametrization.Parametrisation("standard", 0.5), seed=1)
         arrays = full.weights(model)
         spelled = registry.spelled(described, arrays.stored(arrays.parameters()))
         module = import_module(f"mlx_lm.models.{family}")
@@ -353,7 +353,7 @@ def test_masked_diffusion_is_resumed_to_the_same_weights_and_fills(further: dict
     assert found is not None and found.block == further.get("block_size", 0)
     assert found.mask == checkpoint.tokenizer.vocab_size == checkpoint.model.config.vocab_size - 1
     ids = infilling.canvas("ae[MASK:3]o", checkpoint.tokenizer, found.mask, 32)
-    events_of = infilling.infill(Session(checkpoint), ids, Unmasking(), Recipe())
+    events_of = infilling.infill(Session(checkpoint), ids, Unmasking(), SamplingConfig())
     assert found.mask not in infilling.filled(ids, found.mask, events_of, checkpoint.tokenizer).as_dict()["ids"]
     with pytest.raises(ParameterError, match="sample_tokens goes with objective = autoregressive"):
         configure({"objective": "mdlm", "sample_tokens": 8})

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.pretrain import parametrisation as widths
-from likely.engine.pretrain.config import configure
-from likely.engine.pretrain.corpus import Corpus, CorpusFacts, corpus
-from likely.engine.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
-from likely.engine.pretrain.parametrisation import Parametrisation, peak
-from likely.engine.pretrain.shape import (
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.train.pretrain import parametrization as widths
+from likely.engine.train.pretrain.config import configure
+from likely.engine.train.pretrain.corpus import Corpus, CorpusFacts, corpus
+from likely.engine.train.pretrain.documents import LONG, SHORT, CorpusDocument, documents, sources
+from likely.engine.train.pretrain.parametrization import Parametrisation, peak
+from likely.engine.train.pretrain.shape import (
     ModelShape,
     check_family,
     config_of,
@@ -24,7 +24,7 @@ from likely.engine.pretrain.shape import (
     read_shape,
     shape_of,
 )
-from likely.engine.pretrain.vocabulary import size_for
+from likely.engine.train.pretrain.vocabulary import size_for
 from likely.models.families import registry
 
 LLAMA: dict[str, Any] = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.pretrain.config import PretrainConfig, configure
-from likely.engine.pretrain.pretraining import Pretrained, PretrainEvent, pretrain
+from likely.engine.train.pretrain.config import PretrainConfig, configure
+from likely.engine.train.pretrain.pretraining import Pretrained, PretrainEvent, pretrain
 
 SYMBOLS = "abcdefgh"
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from likely.engine.answers.extraction import Extraction
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
-from likely.engine.reason.paths import PathCollector, ReasoningPath, by_score, by_vote
-from likely.engine.reason.scorers import SCORERS
-from likely.engine.trace.step import TokenStep
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Event, Forked, Prefilled, Pruned, Rated, Stats
+from likely.engine.measure.reason.paths import PathCollector, ReasoningPath, by_score, by_vote
+from likely.engine.measure.reason.scorers import SCORERS
+from likely.engine.sampling.trace.step import TokenStep
 from tests.laws.test_votes import step
 
 STATS = Stats(1, 0, 1, 0.0, 0.0)

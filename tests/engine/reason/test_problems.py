@@ -9,17 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from likely.app.cli import likely as program
-from likely.engine.answers.extraction import Extraction
-from likely.engine.answers.program import Verifier
-from likely.engine.decode.control import RunControl
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.tasks import Question
-from likely.engine.reason import problems
-from likely.engine.reason.paths import ReasoningPath
-from likely.engine.reason.reasoning import Reasoning
-from likely.engine.reason.thought import Thought
-from likely.engine.session import Session
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.answers.program import Verifier
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.tasks.tasks import Question
+from likely.engine.measure.reason import problems
+from likely.engine.measure.reason.paths import ReasoningPath
+from likely.engine.measure.reason.reasoning import Reasoning
+from likely.engine.measure.reason.thought import Thought
+from likely.engine.sampling.trace.step import SamplingConfig
 from tests.fakes import EOS, VOCAB, FakeCheckpoint, MarkovModel
 from tests.serve.served import write_model
 
@@ -49,7 +49,7 @@ ASKED = [*[Question(f"{i}?", ("7.0",)) for i in range(12)], *[Question(f"{i}!", 
 
 
 def attempts(how: Reasoning, **more: Any) -> list[problems.Attempt]:
-    control = more.pop("control", RunControl(Recipe()))
+    control = more.pop("control", RunControl(SamplingConfig()))
     return list(problems.attempt(session(), ASKED, how, control, 5, more.pop("complain", lambda path, line: None)))
 
 
@@ -91,7 +91,7 @@ def test_a_verifier_that_gives_no_verdict_leaves_the_search_as_it_is() -> None:
 
 
 def test_stopping_keeps_the_problems_so_far() -> None:
-    control = RunControl(Recipe())
+    control = RunControl(SamplingConfig())
     found = []
     for one in problems.attempt(session(), ASKED, way(n=2), control, 5, lambda path, line: None):
         found.append(one)

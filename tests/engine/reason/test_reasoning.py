@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.answers.extraction import Extraction
-from likely.engine.answers.program import VerifierError
-from likely.engine.errors import ParameterError
-from likely.engine.evaluate.tasks import Question
-from likely.engine.reason import problems
-from likely.engine.reason.belief import p_true
-from likely.engine.reason.paths import ReasoningPath, VoteOutcome, by_vote
-from likely.engine.reason.reasoning import Reasoning
-from likely.engine.reason.reflection import flips
-from likely.engine.reason.scorers import scorer
-from likely.engine.reason.thought import Thought
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.answers.program import VerifierError
+from likely.engine.measure.evaluate.tasks.tasks import Question
+from likely.engine.measure.reason import problems
+from likely.engine.measure.reason.belief import p_true
+from likely.engine.measure.reason.paths import ReasoningPath, VoteOutcome, by_vote
+from likely.engine.measure.reason.reasoning import Reasoning
+from likely.engine.measure.reason.reflection import flips
+from likely.engine.measure.reason.scorers import scorer
+from likely.engine.measure.reason.thought import Thought
 from tests.fakes import ByteTokenizer
 from tests.laws.test_votes import step
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from likely.engine.answers.extraction import Extraction
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Event, Stats
-from likely.engine.reason.paths import ReasoningPath
-from likely.engine.reason.step_beam import StepBeam
-from likely.engine.trace.step import TokenStep
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Event, Stats
+from likely.engine.measure.reason.paths import ReasoningPath
+from likely.engine.measure.reason.step_beam import StepBeam
+from likely.engine.sampling.trace.step import TokenStep
 from tests.fakes import ByteTokenizer
 from tests.laws.test_votes import step
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.answers import vote
-from likely.engine.answers.extraction import Extraction
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Done, Emitted, Stats
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.reason import scorers
-from likely.engine.reason.paths import PathCollector, ReasoningPath, by_vote
-from likely.engine.reason.reasoning import Reasoning
-from likely.engine.reason.thought import THOUGHTS, Thought, thought
-from likely.engine.trace.observe import observe
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.answers import vote
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Done, Emitted, Stats
+from likely.engine.measure.reason import scorers
+from likely.engine.measure.reason.paths import PathCollector, ReasoningPath, by_vote
+from likely.engine.measure.reason.reasoning import Reasoning
+from likely.engine.measure.reason.thought import THOUGHTS, Thought, thought
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 from tests.fakes import EOS, VOCAB
 from tests.support.decoding import PROMPT, rows, session
 
@@ -25,7 +25,7 @@ STATS = Stats(1, 0, 1, 0.0, 0.0)
 
 
 def step(*p: float) -> TokenStep:
-    return observe(np.log(np.array(p, np.float32)), 0, recipe=Recipe(), position=0)
+    return observe(np.log(np.array(p, np.float32)), 0, recipe=SamplingConfig(), position=0)
 
 
 def test_a_constant_confidence_is_a_plain_majority_and_a_share_has_an_interval() -> None:

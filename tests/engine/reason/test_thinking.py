@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.answers.extraction import Extraction
-from likely.engine.answers.program import Verifier
-from likely.engine.decode.control import RunControl
-from likely.engine.evaluate.tasks import Question
-from likely.engine.reason import chains, problems
-from likely.engine.reason.belief import p_true
-from likely.engine.reason.paths import ReasoningPath
-from likely.engine.reason.reasoning import Reasoning
-from likely.engine.reason.reflection import Flips
-from likely.engine.reason.step_beam import StepBeam
-from likely.engine.reason.thought import Thought
-from likely.engine.session import Session
-from likely.engine.trace.step import Recipe, TokenStep
+from likely.engine.decode.answers.extraction import Extraction
+from likely.engine.decode.answers.program import Verifier
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.session import Session
+from likely.engine.measure.evaluate.tasks.tasks import Question
+from likely.engine.measure.reason import chains, problems
+from likely.engine.measure.reason.belief import p_true
+from likely.engine.measure.reason.paths import ReasoningPath
+from likely.engine.measure.reason.reasoning import Reasoning
+from likely.engine.measure.reason.reflection import Flips
+from likely.engine.measure.reason.step_beam import StepBeam
+from likely.engine.measure.reason.thought import Thought
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStep
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 from tests.support.decoding import rows, run, session
 
@@ -35,7 +35,7 @@ def following(shares: dict[str, dict[str, float]]) -> np.ndarray:
 
 def steps_of(table: np.ndarray, beam: StepBeam, value: Any, seed: int = 0) -> list[ReasoningPath]:
     extract = Extraction("number")
-    return beam.search(session(table), PROMPT, RunControl(Recipe()), value, extract=extract, seed=seed)
+    return beam.search(session(table), PROMPT, RunControl(SamplingConfig()), value, extract=extract, seed=seed)
 
 
 def test_with_one_step_it_is_the_best_of_all_ways() -> None:
@@ -66,7 +66,7 @@ def test_a_program_may_judge_beginnings_and_one_without_a_verdict_leaves_the_tex
         verifier = Verifier(program)
         way = Reasoning(Thought(), Extraction("number"), "steps", 16, verifier=verifier, raw=True, beams=1)
         made = session(following({"?": {"4": 0.7, "7": 0.3}}))
-        paths = list(way.draw(made, PROMPT, RunControl(Recipe()), 0, "?"))
+        paths = list(way.draw(made, PROMPT, RunControl(SamplingConfig()), 0, "?"))
         assert {path.answer for path in paths} <= wanted
         assert way.choose(made, paths, "?", 0, lambda path, line: None).answer in wanted
 
@@ -99,7 +99,7 @@ def test_a_reflection_asks_again_and_its_last_answer_counts() -> None:
     asked = [Question(f"{i}?", ("4",)) for i in range(30)]
     way = Reasoning(Thought(), Extraction("number"), "reflect", 3, max_tokens=4)
     made = session(following({":": {"4": 0.7, "5": 0.3}}))
-    done = list(problems.attempt(made, asked, way, RunControl(Recipe()), 3, lambda path, line: None))
+    done = list(problems.attempt(made, asked, way, RunControl(SamplingConfig()), 3, lambda path, line: None))
     gain = problems.gain(done, "reflect")
     first, last = (np.array([each.outcome.paths[i].answer == "4" for each in done]) for i in (0, -1))
     assert gain.flips == Flips(int((first & ~last).sum()), int((last & ~first).sum()), int((first == last).sum()))

@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.scaling import fitted
-from likely.engine.scaling.fit import huber
-from likely.engine.scaling.forecast import RunForecast, buy, foretold, held_out, rate
-from likely.engine.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
-from likely.engine.scaling.ladder import Ladder, LeftOut, mapping, read_runs
-from likely.engine.scaling.law import FLOP, Law
-from likely.engine.scaling.report import FEW, HIGHEST, report
-from likely.engine.statistics.estimates import Estimate
+from likely.engine.base.errors import DataError
+from likely.engine.base.statistics.estimates import Estimate
+from likely.engine.measure.scaling import fitted
+from likely.engine.measure.scaling.fit import huber
+from likely.engine.measure.scaling.forecast import RunForecast, buy, foretold, held_out, rate
+from likely.engine.measure.scaling.frontier import IsoFlop, budgets, envelope, exponent, lowest
+from likely.engine.measure.scaling.report import FEW, HIGHEST, report
+from likely.engine.measure.scaling.scaling_law import FLOP, ScalingLaw
+from likely.engine.measure.scaling.sweep import LeftOut, ScalingSweep, mapping, read_runs
 from tests.laws.test_scaling import LAW, ladder, of
 
 
 @pytest.mark.parametrize(("window", "bias"), [(2, 1.0033), (4, 1.0132), (8, 1.0299)])
 def test_a_parabola_is_off_by_its_window_and_its_exponent_is_not(window: float, bias: float) -> None:
-    found = budgets(Ladder(*_centred(window), np.arange(75)))
+    found = budgets(ScalingSweep(*_centred(window), np.arange(75)))
     assert [each.best / LAW.best(each.compute)[0] for each in found if each.best] == pytest.approx([bias] * 5, abs=1e-4)
     assert [each.bias(LAW) for each in found] == pytest.approx([bias] * 5, abs=1e-4)
     assert [each.window for each in found] == pytest.approx([window**2] * 5)
@@ -46,7 +46,7 @@ def _centred(window: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_runs_without_order_have_no_budgets() -> None:
     random = np.random.default_rng(0)
     n, d = np.exp(random.uniform(10, 20, 12)), np.exp(random.uniform(20, 25, 12))
-    assert budgets(Ladder(n, d, LAW.loss(n, d), np.arange(12))) == []
+    assert budgets(ScalingSweep(n, d, LAW.loss(n, d), np.arange(12))) == []
 
 
 def test_runs_of_about_one_compute_are_a_budget() -> None:
@@ -55,7 +55,7 @@ def test_runs_of_about_one_compute_are_a_budget() -> None:
     compute = np.concatenate([[1e15, 1.1e15, 1.2e15, 1.3e15], [1.6e16] * 4, [9e17] * 3])
     d = compute / FLOP / n
     loss = (np.log(n) - np.log(3e6)) ** 2 + 2
-    found = budgets(Ladder(n, d, loss, np.arange(11)))
+    found = budgets(ScalingSweep(n, d, loss, np.arange(11)))
     assert len(found) == 2 and found[0].sizes == tuple(sizes) and found[0].losses == tuple(loss[:4][::-1])
     assert found[0].compute == pytest.approx(float(np.exp(np.log(compute[:4]).mean())))
     assert found[1].compute == pytest.approx(1.6e16) and found[0].window == 8
@@ -63,7 +63,7 @@ def test_runs_of_about_one_compute_are_a_budget() -> None:
     assert found[0].parabola(np.array([3e6, 6e6])) == pytest.approx([2, 2 + math.log(2) ** 2])
     none = IsoFlop(1e25, tuple(sizes), (4.0, 3.0, 2.0, 1.0), None, None)
     assert none.bias(LAW) is None
-    twice = Ladder(n[[0, 0, 1, 2]], d[[0, 0, 1, 2]], loss[[0, 0, 1, 2]], np.arange(4))
+    twice = ScalingSweep(n[[0, 0, 1, 2]], d[[0, 0, 1, 2]], loss[[0, 0, 1, 2]], np.arange(4))
     assert budgets(twice) == []  # of four runs three sizes
 
 
@@ -87,7 +87,7 @@ def test_an_exponent_is_a_line_through_logs() -> None:
     assert found == Estimate(pytest.approx(slope), pytest.approx(error), 2, n=4)
     assert exponent(compute[:2], best[:2]) is None and exponent(compute[:3], best[:3]) is not None
     one = np.ones(4)
-    runs = Ladder(one, np.array([2.0, 1.0, 2.0, 3.0]), np.array([4.0, 5.0, 3.0, 3.0]), np.arange(4))
+    runs = ScalingSweep(one, np.array([2.0, 1.0, 2.0, 3.0]), np.array([4.0, 5.0, 3.0, 3.0]), np.arange(4))
     assert envelope(runs).tolist() == [1, 2]  # of one compute the better, and no run that is only as good
 
 
@@ -98,7 +98,10 @@ def test_a_budget_buys_what_the_law_says_with_intervals_up_to_ten_times() -> Non
     found = buy(of(runs), laws, 10 * largest)
     n, d = LAW.best(10 * largest)
     assert (found.parameters, found.tokens, found.loss) == (n, d, LAW.loss(n, d)) and found.times == pytest.approx(10)
-    each = [(*Law(*law).best(10 * largest), Law(*law).loss(*Law(*law).best(10 * largest))) for law in laws[:2]]
+    each = [
+        (*ScalingLaw(*law).best(10 * largest), ScalingLaw(*law).loss(*ScalingLaw(*law).best(10 * largest)))
+        for law in laws[:2]
+    ]
     spans = fitted.span(np.array(each))
     assert found.intervals == {
         name: (pytest.approx(spans[0, i]), pytest.approx(spans[1, i]))
@@ -109,7 +112,7 @@ def test_a_budget_buys_what_the_law_says_with_intervals_up_to_ten_times() -> Non
 
 def test_a_machine_s_rate_is_that_of_the_larger_half() -> None:
     one = np.ones(5)
-    runs = Ladder(one, np.array([1.0, 2, 3, 4, 5]) / FLOP, one, np.arange(5))
+    runs = ScalingSweep(one, np.array([1.0, 2, 3, 4, 5]) / FLOP, one, np.arange(5))
     assert rate(runs) is None and rate(replace(runs, seconds=np.full(5, np.nan))) is None
     assert rate(replace(runs, seconds=np.array([1.0, 1, 1, 2, 1]))) == pytest.approx(3)  # of 3, 2 and 5
     assert rate(replace(runs, seconds=np.array([np.nan, 1, 1, np.nan, 1]))) == pytest.approx(4)
@@ -119,7 +122,7 @@ def test_runs_are_foretold_the_cheapest_first_with_the_law_s_uncertainty() -> No
     runs = ladder(2, 4, 0.01)
     found, order = fitted.fit(runs), np.array([3, 0, 5])
     told = foretold(found, runs.where(np.isin(np.arange(8), order)), seed=4, count=40)
-    laws = [Law(*each) for each in fitted.refits(found, 40, seed=4)]
+    laws = [ScalingLaw(*each) for each in fitted.refits(found, 40, seed=4)]
     chance = np.exp(np.random.default_rng([4, 40]).choice(found.deviations, 40))
     cheapest = sorted(order.tolist(), key=lambda i: (runs.compute[i], i))
     assert [each.row for each in told] == [int(runs.row[i]) for i in cheapest]
@@ -154,7 +157,7 @@ def test_the_report_has_each_part_of_the_runs_that_are_sound() -> None:
     assert found.iso_flop == budgets(found.fitted.runs) and found.by_parabolas is not None
     without = found.without_embedding
     assert without is not None and (without.runs.parameters == found.fitted.runs.parameters * 0.75).all()
-    alone = Law(*fitted.leave_one_out(found.fitted).T)
+    alone = ScalingLaw(*fitted.leave_one_out(found.fitted).T)
     rows = {
         f"without row {found.fitted.runs.row[i]}" for i in (alone.size_exponent.argmin(), alone.size_exponent.argmax())
     }
@@ -167,7 +170,7 @@ def test_the_report_has_each_part_of_the_runs_that_are_sound() -> None:
 
 def test_runs_whose_loss_does_not_fall_with_both_have_no_best_size() -> None:
     runs = ladder(4, 5)
-    loss = Law(1.69, 1.0, 410.7, -0.1, 0.28).loss(runs.parameters, runs.tokens)
+    loss = ScalingLaw(1.69, 1.0, 410.7, -0.1, 0.28).loss(runs.parameters, runs.tokens)
     with pytest.raises(DataError, match=r"does not fall with both .*alpha -0\.1, beta 0\.28"):
         report(replace(runs, loss=loss), [], keep_all=True)
 
@@ -183,7 +186,7 @@ def test_the_largest_decade_is_told_from_the_rest() -> None:
 
 
 FILE = os.environ.get("LIKELY_CHINCHILLA", "")
-PUBLISHED = Law(1.8172, 482.01, 2085.43, 0.3478, 0.3658)  # Besiroglu et al., arXiv:2404.10102, of 240 runs
+PUBLISHED = ScalingLaw(1.8172, 482.01, 2085.43, 0.3478, 0.3658)  # Besiroglu et al., arXiv:2404.10102, of 240 runs
 
 
 @pytest.mark.skipif(not FILE, reason="LIKELY_CHINCHILLA names no file of Chinchilla's runs")

@@ -9,14 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError, LikelyError
-from likely.engine.scaling import running
-from likely.engine.scaling.cost import SpeedProbe, chosen, cost
-from likely.engine.scaling.ladder import MappedColumn, read_runs
-from likely.engine.scaling.plan import LadderPlan, Rung, read_plan
-from likely.engine.scaling.rung_trainer import PretrainRungs
-from likely.engine.scaling.running import RungBegan, RungElsewhere, RungEnded, RungMoved, RungResult, SizeFacts
-from likely.engine.tune.control import TrainControl
+from likely.engine.base.errors import DataError, LikelyError
+from likely.engine.measure.scaling import running
+from likely.engine.measure.scaling.cost import SpeedProbe, chosen, cost
+from likely.engine.measure.scaling.plan import ScalingRun, SweepPlan, read_plan
+from likely.engine.measure.scaling.run_trainer import PretrainingRuns
+from likely.engine.measure.scaling.running import (
+    ScalingRunElsewhere,
+    ScalingRunEnded,
+    ScalingRunProgress,
+    ScalingRunResult,
+    ScalingRunStarted,
+    SizeFacts,
+)
+from likely.engine.measure.scaling.sweep import MappedColumn, read_runs
+from likely.engine.train.control import TrainControl
 from tests.laws.test_scaling import LAW
 
 SIZES = {"10k": 10_000, "30k": 30_000, "100k": 100_000}
@@ -35,19 +42,23 @@ class PlantedRungs:
     def probe(self, size: str) -> SpeedProbe:
         return SpeedProbe(SIZES[size], 1e-9 * SIZES[size], 2.0)
 
-    def train(self, rung: Rung, folder: Path, control: TrainControl) -> Iterator[RungMoved | RungResult]:
+    def train(
+        self, rung: ScalingRun, folder: Path, control: TrainControl
+    ) -> Iterator[ScalingRunProgress | ScalingRunResult]:
         self.trained.append(rung.name + "+" * folder.exists())
         folder.mkdir(exist_ok=True)
-        yield RungMoved(rung, rung.tokens // 2, 3.0)
+        yield ScalingRunProgress(rung, rung.tokens // 2, 3.0)
         if rung.name == self.fail:
             self.fail = ""
             raise KeyboardInterrupt
         loss = None if rung.name == "100k-200000-0" else LAW.loss(rung.parameters, rung.tokens)
-        yield RungResult(rung.name, rung.parameters, 100, rung.tokens, 10**6, loss, loss, loss, 1.5, rung.seed, "here")
+        yield ScalingRunResult(
+            rung.name, rung.parameters, 100, rung.tokens, 10**6, loss, loss, loss, 1.5, rung.seed, "here"
+        )
 
 
-def grid(out: Path) -> tuple[LadderPlan, list[Rung]]:
-    plan = LadderPlan(tuple(SIZES), "grid", tokens=(2e5, 1e6, 4e6), ratios=(1.5, 300.0), out=out)
+def grid(out: Path) -> tuple[SweepPlan, list[ScalingRun]]:
+    plan = SweepPlan(tuple(SIZES), "grid", tokens=(2e5, 1e6, 4e6), ratios=(1.5, 300.0), out=out)
     return plan, plan.rungs(SIZES)[0]
 
 
@@ -104,14 +115,14 @@ def test_a_ladder_goes_on_where_it_was_killed_and_trains_nothing_twice(tmp_path:
         list(running.run(plan, rungs, trainer))
     assert len(running.results(tmp_path)) == 3
     events = list(running.run(plan, rungs, trainer))
-    assert [e.before for e in events if isinstance(e, RungEnded)] == [True] * 3 + [False] * (len(rungs) - 3)
+    assert [e.before for e in events if isinstance(e, ScalingRunEnded)] == [True] * 3 + [False] * (len(rungs) - 3)
     assert trainer.trained == [r.name for r in rungs[:4]] + [rungs[3].name + "+"] + [r.name for r in rungs[4:]]
     runs, left = read_runs(tmp_path / running.TABLE, {})
     assert len(runs) == len(rungs) - 1 and [each.run for each in left] == ["100k-200000-0"]
     assert "diverged" in str(left[0]) and "(100k-200000-0)" in str(left[0])
     assert runs.seconds is not None and (runs.seconds == 1.5).all()
     with pytest.raises(DataError, match=r"another training\.context"):
-        list(running.run(LadderPlan(tuple(SIZES), out=tmp_path, training={"context": 8}), rungs, trainer))
+        list(running.run(SweepPlan(tuple(SIZES), out=tmp_path, training={"context": 8}), rungs, trainer))
     (tmp_path / running.RUNS / "training.json").write_text('{"context": null}')  # that says no more than {}
     assert len(list(running.run(plan, rungs, trainer))) == len(rungs)
 
@@ -145,8 +156,8 @@ def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:
             else:
                 events.append(event)
     assert sorted(here.trained + there.trained) == sorted(rung.name for rung in rungs)
-    assert here.trained and there.trained and any(isinstance(event, RungElsewhere) for event in events)
-    assert sum(isinstance(event, RungBegan) for event in events) == len(rungs)
+    assert here.trained and there.trained and any(isinstance(event, ScalingRunElsewhere) for event in events)
+    assert sum(isinstance(event, ScalingRunStarted) for event in events) == len(rungs)
     runs, left = read_runs(tmp_path / running.TABLE, {})
     assert len(runs) + len(left) == len(rungs)
 
@@ -155,14 +166,14 @@ def test_two_that_share_a_folder_share_the_runs(tmp_path: Path) -> None:
 def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("\n".join(f"{n} and {n + 1} are {2 * n + 1}." for n in range(400)))
     training = {"data": str(tmp_path / "text.txt"), "tokenizer": "bytes", "context": 16, "batch": 4, "accumulate": 1}
-    plan = LadderPlan(
+    plan = SweepPlan(
         ("15k",), "grid", tokens=(320.0, 640.0), ratios=(0.0, 1e9), out=tmp_path / "out",
         training={**training, "save_every": 2},
     )  # fmt: skip
-    hot = PretrainRungs(replace(plan, out=tmp_path / "hot", training={**training, "rate": 1e9}))
+    hot = PretrainingRuns(replace(plan, out=tmp_path / "hot", training={**training, "rate": 1e9}))
     hot.facts("15k")
     assert math.isfinite(hot.probe("15k").a_token_s)  # what diverges is priced too: it was nan, and less than any limit
-    trainer = PretrainRungs(plan)
+    trainer = PretrainingRuns(plan)
     parameters = trainer.facts("15k").parameters
     assert 10_000 < parameters < 20_000
     probe = trainer.probe("15k")
@@ -172,16 +183,16 @@ def test_a_ladder_of_tiny_models_is_trained_and_goes_on_where_it_was_killed(tmp_
     (plan.out / running.RUNS / rungs[0].name / "config.json").write_text("{}")  # of one that was killed at its start
     events = running.run(plan, rungs, trainer)
     for event in events:
-        if isinstance(event, RungMoved) and event.rung is rungs[1] and event.tokens > 300:
+        if isinstance(event, ScalingRunProgress) and event.rung is rungs[1] and event.tokens > 300:
             break
     events.close()  # type: ignore[attr-defined]
     control = TrainControl()
     for event in running.run(plan, rungs, trainer, control):  # stopped, it keeps the step that it took
-        if isinstance(event, RungMoved):
+        if isinstance(event, ScalingRunProgress):
             stopped_at, _ = event.tokens, control.stop()
     again = list(running.run(plan, rungs, trainer))
-    moved = [event.tokens for event in again if isinstance(event, RungMoved)]
-    assert [e.before for e in again if isinstance(e, RungEnded)] == [True, False] and moved[0] > stopped_at > 128
+    moved = [event.tokens for event in again if isinstance(event, ScalingRunProgress)]
+    assert [e.before for e in again if isinstance(e, ScalingRunEnded)] == [True, False] and moved[0] > stopped_at > 128
     runs, left = read_runs(plan.out / running.TABLE, {}, keep_all=True)
     assert len(runs) == 2 and not left and (runs.loss < math.log(300)).all() and (runs.parameters == parameters).all()
     said = json.loads((plan.out / running.RUNS / rungs[0].name / "pretrain.json").read_text())["config"]

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.scaling.cost import SpeedProbe, chosen, cost
-from likely.engine.scaling.ladder import Ladder, LeftOut, MappedColumn, mapping, read_runs
-from likely.engine.scaling.plan import LadderPlan, Rung, amount, read_plan
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.scaling.cost import SpeedProbe, chosen, cost
+from likely.engine.measure.scaling.plan import ScalingRun, SweepPlan, amount, read_plan
+from likely.engine.measure.scaling.sweep import LeftOut, MappedColumn, ScalingSweep, mapping, read_runs
 
 
-def table(tmp_path: Path, text: str, **how: Any) -> tuple[Ladder, list[LeftOut]]:
+def table(tmp_path: Path, text: str, **how: Any) -> tuple[ScalingSweep, list[LeftOut]]:
     path = tmp_path / "runs.csv"
     path.write_text(text)
     return read_runs(path, how.pop("mapped", {}), **how)
@@ -105,17 +105,17 @@ def test_a_plan_is_read_with_its_defaults_and_its_paths(tmp_path: Path) -> None:
 
 
 def test_rungs_are_sorted_by_compute_and_seed() -> None:
-    plan = LadderPlan(("1k", "4k"), "isoflop", compute=(6e7, 6e6), seeds=(1, 0), ratios=(1.0, 10.0))
+    plan = SweepPlan(("1k", "4k"), "isoflop", compute=(6e7, 6e6), seeds=(1, 0), ratios=(1.0, 10.0))
     rungs, left = plan.rungs({"1k": 1000, "4k": 4000})
     assert [(r.size, r.tokens, r.seed) for r in rungs if r.size == "1k"] == [
         ("1k", 1000, 0), ("1k", 1000, 1), ("1k", 10000, 0), ("1k", 10000, 1)
     ]  # fmt: skip
     assert len(left) == 2 and "4k on 250 tokens: 0.0625 a parameter, not 1 to 10" in left
-    assert Rung("1k", 1000, 7, 3).name == "1k-7-3" and Rung("1k", 1000, 7, 3).compute == 6 * 7000
+    assert ScalingRun("1k", 1000, 7, 3).name == "1k-7-3" and ScalingRun("1k", 1000, 7, 3).compute == 6 * 7000
 
 
 def test_costs_follow_the_probes_in_logarithms() -> None:
-    rungs = [Rung(str(n), n, 1000, 0) for n in (10, 100, 1000, 10_000)]
+    rungs = [ScalingRun(str(n), n, 1000, 0) for n in (10, 100, 1000, 10_000)]
     probes = [SpeedProbe(1000, 4.0, 7.0, 50), SpeedProbe(100, 1.0, 3.0, 90)]
     found = cost(rungs, probes)
     own = [1.0, 1.0, 4.0, 16.0]  # seconds a token: below the least as there, above the most along the last line

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 import likely.models as models
-from likely.engine.errors import CheckpointError
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision, available_memory, choose
-from likely.engine.sources.model_info import ModelInfo, describe
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision, available_memory, choose
+from likely.engine.weights.sources.model_info import ModelInfo, describe
 from likely.metal import mx
 from tests.engine import tiny
 
@@ -250,7 +250,7 @@ def test_mutated_configs_never_crash(folder: Path) -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     heavy = ("transformers", "mlx_lm", "scipy", "textual", "huggingface_hub", "gguf", "jinja2")
-    code = "import sys, likely.engine.sources.checkpoint; from likely import models; models.build; "
+    code = "import sys, likely.engine.weights.sources.checkpoint; from likely import models; models.build; "
     code += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -258,8 +258,8 @@ def test_nothing_heavy_is_imported() -> None:
 
 PEAK = """
 import sys
-from likely.engine.sources.checkpoint import load
-from likely.engine.machine import peak_memory
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.base.machine.hardware import peak_memory
 from likely.metal import mx
 checkpoint = load(sys.argv[1])
 cache = checkpoint.model.make_cache()

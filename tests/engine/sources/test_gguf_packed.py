@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError
-from likely.engine.sources import gguf
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf import mapping
-from likely.engine.sources.gguf import weights as gguf_weights
-from likely.engine.sources.gguf.packed import read_packed
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import ModelInfo
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources import gguf
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf import mapping
+from likely.engine.weights.sources.gguf import weights as gguf_weights
+from likely.engine.weights.sources.gguf.packed import read_packed
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import ModelInfo
 from likely.metal import mx
 from likely.metal.packed import LEVELS, PackedMatrix
 from likely.metal.packed import load as load_library
 from likely.models.families import registry
-from likely.models.packed import PackedModel
+from likely.models.packed_weights.packed import PackedModel
 from tests.engine.tiny import LLAMA, WIDE, weights, write_gguf
 from tests.metal.test_packed import ROUNDS
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from likely.app.cli import doctor
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
+from likely.app.cli.commands import doctor
+from likely.engine.decode.session import Session
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import autotune, dispatch, kernel, mx, tuning_cache
 from likely.metal.dispatch import Shape
 from likely.metal.selftest import cases

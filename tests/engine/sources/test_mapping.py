@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError
-from likely.engine.sources.gguf.header import Header, TensorInfo
-from likely.engine.sources.gguf.mapping import ARCHITECTURES, MIXTRAL, Facts, architecture, config, runs
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources.gguf.header import Header, TensorInfo
+from likely.engine.weights.sources.gguf.mapping import ARCHITECTURES, MIXTRAL, Facts, architecture, config, runs
 
 FIRST = "token_embd.weight"
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from mlx_lm.utils import load_model, quantize_model
 
-from likely.engine.errors import CheckpointError
-from likely.engine.sources.checkpoint import load
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import describe
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import describe
 from likely.metal import mx
 from tests.engine import tiny
 from tests.models.oracle import difference, flat, reference, tokens

@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.events import Emitted
-from likely.engine.errors import CheckpointError
-from likely.engine.session import Session
-from likely.engine.sources import packed_folder
-from likely.engine.sources.checkpoint import load, not_native
-from likely.engine.sources.gguf.precision import Precision
-from likely.engine.sources.model_info import describe
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import CheckpointError
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.events import Emitted
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.weights.sources import packed_folder
+from likely.engine.weights.sources.checkpoint import load, not_native
+from likely.engine.weights.sources.gguf.precision import Precision
+from likely.engine.weights.sources.model_info import describe
 from likely.metal import mx
 from likely.metal.packed import PackedMatrix
-from likely.models.native import NativeModel
-from likely.models.packed import PackedModel
+from likely.models.native_path.native import NativeModel
+from likely.models.packed_weights.packed import PackedModel
 from tests.engine.sources.test_gguf_packed import EXACT, near
 from tests.engine.tiny import LLAMA, weights, write_folder
 
@@ -58,7 +58,7 @@ def check(folder: Path) -> None:
         np.testing.assert_array_equal(np.array(array), np.array(want[name]), err_msg=name)
     x = mx.array(np.random.default_rng(0).integers(0, 250, (2, 50)))
     near(lambda: np.array(fast.model(x)), np.array(graph.model(x)))
-    ids, greedy = [int(token) for token in x[0]], RunControl(Recipe(greedy=True))
+    ids, greedy = [int(token) for token in x[0]], RunControl(SamplingConfig(greedy=True))
     one, other = (list(Session(each).generate(ids, greedy, max_tokens=20)) for each in (fast, graph))
     tokens = [event.step.token for event in one if isinstance(event, Emitted)]
     assert tokens == [event.step.token for event in other if isinstance(event, Emitted)] and len(tokens) > 1

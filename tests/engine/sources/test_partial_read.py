@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError
-from likely.engine.sources import gguf, hf_folder
-from likely.engine.sources.gguf import mapping, partial_read
-from likely.engine.sources.gguf import weights as gguf_weights
-from likely.engine.sources.gguf.precision import Precision
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources import gguf, hf_folder
+from likely.engine.weights.sources.gguf import mapping, partial_read
+from likely.engine.weights.sources.gguf import weights as gguf_weights
+from likely.engine.weights.sources.gguf.precision import Precision
 from likely.metal import mx
 from likely.models.parallel.shard import Sharding, share
 from tests.engine.tiny import LLAMA, weights, write_folder, write_gguf

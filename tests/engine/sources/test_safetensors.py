@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import CheckpointError
-from likely.engine.sources import safetensors
-from likely.engine.sources.hf_folder import array_of
-from likely.engine.sources.model_info import weight_files
-from likely.engine.sources.safetensors import StoredTensor, read_header
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources import safetensors
+from likely.engine.weights.sources.hf_folder import array_of
+from likely.engine.weights.sources.model_info import weight_files
+from likely.engine.weights.sources.safetensors import StoredTensor, read_header
 from likely.metal import mx
 
 

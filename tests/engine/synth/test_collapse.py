@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.statistics.estimates import jackknife
-from likely.engine.synth.collapse import Frequencies, diversity, generations, kept_share
+from likely.engine.base.statistics.estimates import jackknife
+from likely.engine.measure.synth.collapse import Frequencies, diversity, generations, kept_share
 
 N, T, P = 50, 10, (0.5, 0.3, 0.2)
 REAL = [kind for kind, share in zip("abc", P, strict=True) for _ in range(int(N * share))]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.rows.training_row import parse, sides
-from likely.engine.synth import inputs
-from likely.engine.synth.row import RowSource, SynthRow, digest, of_value
+from likely.engine.base.errors import DataError
+from likely.engine.measure.synth import inputs
+from likely.engine.measure.synth.row import RowSource, SynthRow, digest, of_value
+from likely.engine.text.rows.training_row import parse, sides
 
 
 def row(job: int, says: str, asks: str = "", parent: str = "p", dropped: str = "", **attributes: str) -> SynthRow:

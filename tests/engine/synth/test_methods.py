@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.prompt import Prompt, single_turn
-from likely.engine.reason.paths import ReasoningPath
-from likely.engine.synth import report
-from likely.engine.synth.config import configure
-from likely.engine.synth.instruct import (
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.prompt import Prompt, single_turn
+from likely.engine.measure.reason.paths import ReasoningPath
+from likely.engine.measure.synth import report
+from likely.engine.measure.synth.config import configure
+from likely.engine.measure.synth.instruct import (
     AttributeGrid,
     DocumentQuestions,
     Magpie,
@@ -23,12 +23,12 @@ from likely.engine.synth.instruct import (
     nearest_rouge,
     rouge_l,
 )
-from likely.engine.synth.method import LONG, RowMethod
-from likely.engine.synth.report import GridCoverage
-from likely.engine.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
-from likely.engine.synth.row import SynthRow, of_value
-from likely.engine.synth.verified import Preference, VerifiedProblems
-from likely.engine.trace.step import Recipe
+from likely.engine.measure.synth.method import LONG, RowMethod
+from likely.engine.measure.synth.report import GridCoverage
+from likely.engine.measure.synth.rewriting import Augment, Rewrite, change, ngram_distance, word_kl
+from likely.engine.measure.synth.row import SynthRow, of_value
+from likely.engine.measure.synth.verified import Preference, VerifiedProblems
+from likely.engine.sampling.trace.step import SamplingConfig
 from tests.engine.synth.makers import PROBLEMS, PlainTokenizer, write_rows
 
 
@@ -36,7 +36,7 @@ class Scripted:
     """A writer that says what it is given, in order, and keeps what it was asked and where answers may end."""
 
     chat = False
-    recipe = Recipe()
+    recipe = SamplingConfig()
 
     def __init__(self, *texts: str, finish: str = "eot") -> None:
         self.texts, self.finish = list(texts), finish
@@ -96,14 +96,14 @@ def test_magpie_needs_a_chat_template() -> None:
 
 @pytest.mark.real
 def test_magpie_draws_a_user_turn_and_its_answer() -> None:
-    from likely.engine.decode.strategies import PLAIN
-    from likely.engine.session import Session
-    from likely.engine.sources.checkpoint import load
-    from likely.engine.synth.writer import Writer
+    from likely.engine.decode.session import Session
+    from likely.engine.decode.strategy_table import PLAIN
+    from likely.engine.measure.synth.writer import Writer
+    from likely.engine.weights.sources.checkpoint import load
 
     session = Session(load("smollm2"))
     method = Magpie(configure({"generate": {"method": "magpie", "rows": 2, "answers": 2}}))
-    method.writer = Writer(session, Recipe(), PLAIN, 12, chat=True)
+    method.writer = Writer(session, SamplingConfig(), PLAIN, 12, chat=True)
     (ids,) = method.opening.parts
     assert session.tokenizer.detokenizer(special=True).push(ids[-1]) == "\n"  # type: ignore[index]
     text = "".join(session.tokenizer.piece(token).decode() for token in ids)  # type: ignore[union-attr, arg-type]

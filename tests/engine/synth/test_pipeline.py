@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.rows.training_row import parse
-from likely.engine.synth import pipeline
-from likely.engine.synth.config import configure
-from likely.engine.synth.pipeline import RowsWarned, RowsWritten, StageYield
-from likely.engine.tune import choices, data
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.synth import pipeline
+from likely.engine.measure.synth.config import configure
+from likely.engine.measure.synth.pipeline import RowsWarned, RowsWritten, StageYield
+from likely.engine.text.rows.training_row import parse
+from likely.engine.train.data import data, row_choices
 from tests.engine.synth.makers import (
     PROBLEMS,
     CountedSession,
@@ -52,12 +52,12 @@ def test_verified_rows_are_right_and_say_where_they_come_from(tmp_path: Path) ->
     one = kept[0]["source"]
     assert one["method"] == "verified" and one["model"] == "fake" and one["parent"].startswith("problems:")
     # the row can be drawn again by itself from what it says
-    from likely.engine.decode.control import RunControl
-    from likely.engine.decode.events import Emitted
-    from likely.engine.trace.step import Recipe
+    from likely.engine.decode.loop.control import RunControl
+    from likely.engine.decode.loop.events import Emitted
+    from likely.engine.sampling.trace.step import SamplingConfig
 
     ids = using.tokenizer.encode(kept[0]["prompt"])
-    drawn = using.generate(ids, RunControl(Recipe()), seed=one["seed"], max_tokens=8)
+    drawn = using.generate(ids, RunControl(SamplingConfig()), seed=one["seed"], max_tokens=8)
     assert "".join(e.step.text for e in drawn if isinstance(e, Emitted)) == kept[0]["completion"]
     found = data.read(tmp_path / "made")
     assert found.forms == {"prompt": 12} and not found.overlap
@@ -123,7 +123,7 @@ def test_a_killed_process_leaves_rows_that_the_next_goes_on_from(tmp_path: Path)
 FULL = """
 import resource, sys
 from pathlib import Path
-from likely.engine.errors import DataError
+from likely.engine.base.errors import DataError
 from tests.engine.synth.makers import config, run, session, table
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
 try:
@@ -247,18 +247,18 @@ def test_two_runs_of_one_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_was_chosen_by_hand_counts_when_the_pipeline_runs_again(tmp_path: Path) -> None:
-    made, chosen = tmp_path / "made", tmp_path / "made" / choices.NAME
+    made, chosen = tmp_path / "made", tmp_path / "made" / row_choices.NAME
     drawn = config(made, {"answers": 8}, decontaminate={"against": [str(tmp_path / "seen.jsonl")]})
     write_rows(tmp_path / "seen.jsonl", [{"text": PROBLEMS[0]["prompt"] + "\n7"}])
     run(drawn, session(FAIR))
 
     def key(row: dict[str, Any]) -> str:
-        return choices.key(parse({name: row[name] for name in ("prompt", "completion")}, ""))
+        return row_choices.key(parse({name: row[name] for name in ("prompt", "completion")}, ""))
 
     kept, aside = rows_of(made / "train.jsonl"), rows_of(made / "dropped.jsonl")
     out, wrong = kept[0], next(row for row in aside if row["dropped"] == "filter: verifier")
     seen = next(row for row in aside if row["dropped"].startswith("decontaminate"))
-    choices.choose(chosen, {key(out): False, key(wrong): True, key(seen): True})
+    row_choices.choose(chosen, {key(out): False, key(wrong): True, key(seen): True})
     using = session(FAIR)
     told = yields(run(drawn, using))["choice"]
     assert using.drawn == 0 and told.reasons == {"dropped by hand": 1, "kept by hand": 1}
@@ -268,7 +268,7 @@ def test_what_was_chosen_by_hand_counts_when_the_pipeline_runs_again(tmp_path: P
     assert [r["id"] for r in rows_of(made / "dropped.jsonl") if r["dropped"] == "choice: dropped by hand"] == [
         out["id"]
     ]
-    choices.choose(chosen, dict.fromkeys(choices.read(chosen)))  # all taken back
+    row_choices.choose(chosen, dict.fromkeys(row_choices.read(chosen)))  # all taken back
     assert "choice" not in yields(run(drawn, session(FAIR)))
     assert rows_of(made / "train.jsonl") == kept
 

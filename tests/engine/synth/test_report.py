@@ -6,8 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from likely.engine.statistics.estimates import mean, share
-from likely.engine.synth.report import (
+from likely.engine.base.statistics.estimates import mean, share
+from likely.engine.measure.synth.report import (
     Runs,
     coverage,
     divergence,
@@ -18,7 +18,7 @@ from likely.engine.synth.report import (
     report,
     template,
 )
-from likely.engine.synth.row import RowSource, SynthRow
+from likely.engine.measure.synth.row import RowSource, SynthRow
 
 WORDS = [f"{a}{b}" for a in "bcdfg" for b in "aeiou"]
 

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.session import Session
-from likely.engine.synth import filters, pipeline, stages
-from likely.engine.synth.config import (
+from likely.engine.base.errors import DataError
+from likely.engine.decode.session import Session
+from likely.engine.measure.synth import filters, pipeline, stages
+from likely.engine.measure.synth.config import (
     BalanceOptions,
     DecontaminateOptions,
     DeduplicateOptions,
     FilterOptions,
     SplitOptions,
 )
-from likely.engine.synth.duplicates import duplicates, jaccard, shingles
-from likely.engine.synth.row import RowSource, SynthRow
+from likely.engine.measure.synth.duplicates import duplicates, jaccard, shingles
+from likely.engine.measure.synth.row import RowSource, SynthRow
 from tests.engine.synth.makers import PlainTokenizer, config, run, session, table, write_rows
 from tests.fakes import FakeCheckpoint, MarkovModel, random_table
 
@@ -129,7 +129,7 @@ def test_rows_with_what_is_evaluated_in_them_are_kept_aside(tmp_path: Path) -> N
 
 
 def test_generated_tasks_can_be_stayed_away_from() -> None:
-    from likely.engine.synth import inputs
+    from likely.engine.measure.synth import inputs
 
     asks, says = inputs.pairs("copying:items=3,seed=0,size=4")[0]
     found = stages.decontaminate([row(0, says, asks), row(1, says, asks + " x")],
@@ -172,7 +172,7 @@ def test_rows_of_one_parent_are_on_one_side() -> None:
 
 
 def test_a_class_and_a_cell_without_rows_are_told(tmp_path: Path) -> None:
-    from likely.engine.synth.pipeline import RowsWarned
+    from likely.engine.measure.synth.pipeline import RowsWarned
 
     def told(name: str, generate: dict[str, Any], **stages_: Any) -> list[str]:
         events = run(config(tmp_path / name, generate, **stages_), session(law))

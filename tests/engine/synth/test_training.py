@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from likely.engine.decode.strategies import PLAIN
-from likely.engine.errors import DataError
-from likely.engine.evaluate.tasks import Task
-from likely.engine.rows.training_row import TrainingRow, parse
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.synth.config import TrainOptions
-from likely.engine.synth.training import Arm, TaughtModel, arms, measure, taught
-from likely.engine.synth.writer import Writer
-from likely.engine.trace.step import Recipe
+from likely.engine.base.errors import DataError
+from likely.engine.decode.session import Session
+from likely.engine.decode.strategy_table import PLAIN
+from likely.engine.measure.evaluate.tasks.tasks import Task
+from likely.engine.measure.synth.config import TrainOptions
+from likely.engine.measure.synth.training import Arm, TaughtModel, arms, measure, taught
+from likely.engine.measure.synth.writer import Writer
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.text.rows.training_row import TrainingRow, parse
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from tests.engine import tiny
 
 OPTIONS = TrainOptions(steps=2, rate=0.01, rank=3, batch=2, length=77, seed=4)
@@ -69,7 +69,7 @@ def test_items_are_asked_in_their_order_by_the_first_measure(checkpoint: Checkpo
 def test_a_taught_model_draws_as_many_answers_to_each_prompt_as_there_are(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    writer = Writer(Session(checkpoint), Recipe(), PLAIN, 4)
+    writer = Writer(Session(checkpoint), SamplingConfig(), PLAIN, 4)
     model = TaughtModel(checkpoint, OPTIONS, writer, tmp_path / "out")
     model.fit(rows_of("a", "b", "a", ""))
     found = model.draw(6, 3)

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.synth import pipeline, vae
-from likely.engine.synth.config import configure
-from likely.engine.synth.method import LONG
-from likely.engine.synth.pipeline import RowsWarned
-from likely.engine.synth.vae import END, PAD, LearnedVae, TextVae
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.synth import pipeline, vae
+from likely.engine.measure.synth.config import configure
+from likely.engine.measure.synth.method import LONG
+from likely.engine.measure.synth.pipeline import RowsWarned
+from likely.engine.measure.synth.vae import END, PAD, LearnedVae, TextVae
 from likely.metal import mx
 from tests.engine.synth.makers import rows_of, write_rows
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.tokenizer import Detokenizer, Tokenizer, from_gguf
+from likely.engine.text.tokenizer import Detokenizer, Tokenizer, from_gguf
 from tests.engine.vocabularies import byte_level, scored
 
 BYTES = [bytes([byte]) for byte in range(256)]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer
 from tokenizers import normalizers as library
 
-from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer import from_folder
-from likely.engine.tokenizer.normalizers import UTMOST, growth
+from likely.engine.base.errors import CheckpointError
+from likely.engine.text.tokenizer import from_folder
+from likely.engine.text.tokenizer.normalizers import UTMOST, growth
 from tests.engine.vocabularies import folder
 
 KINDS = (

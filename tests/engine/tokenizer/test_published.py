@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer import from_folder, from_gguf, published
+from likely.engine.base.errors import CheckpointError
+from likely.engine.text.tokenizer import from_folder, from_gguf, published
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored
 
 texts = st.one_of(

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.sources.gguf import read_header
-from likely.engine.sources.model_info import ModelInfo
-from likely.engine.tokenizer import Tokenizer, from_gguf
+from likely.engine.text.tokenizer import Tokenizer, from_gguf
+from likely.engine.weights.sources.gguf import read_header
+from likely.engine.weights.sources.model_info import ModelInfo
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 

@@ -7,12 +7,12 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.decode.spelling import spelling
-from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer import from_gguf
-from likely.engine.tokenizer.encoder import AddedTokens
-from likely.engine.tokenizer.sentencepiece import SentencePiece
-from likely.engine.tokenizer.vocabulary import Kind, byte_level_bytes, sentencepiece_bytes
+from likely.engine.base.errors import CheckpointError
+from likely.engine.decode.searches.spelling import spelling
+from likely.engine.text.tokenizer import from_gguf
+from likely.engine.text.tokenizer.encoder import AddedTokens
+from likely.engine.text.tokenizer.sentencepiece import SentencePiece
+from likely.engine.text.tokenizer.vocabulary import Kind, byte_level_bytes, sentencepiece_bytes
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT, scored, sentencepiece_model
 
 # U+2581 is a blank to these vocabularies, so that a text with one does not come back; NUL ends a text to the library.

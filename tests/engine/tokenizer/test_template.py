@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.errors import ParameterError, TemplateError
-from likely.engine.sandbox import process
-from likely.engine.sandbox.environment import Sandbox
-from likely.engine.tokenizer import ChatTemplate, Message, from_folder, from_gguf
-from likely.engine.tokenizer.turns import turns
+from likely.engine.base.errors import ParameterError, TemplateError
+from likely.engine.base.sandbox import process
+from likely.engine.base.sandbox.environment import Sandbox
+from likely.engine.text.tokenizer import ChatTemplate, Message, from_folder, from_gguf
+from likely.engine.text.tokenizer.turns import turns
 from tests.engine.vocabularies import CHATML, byte_level, folder, scored
 
 HI: list[Message] = [{"role": "user", "content": "hi"}]

@@ -11,12 +11,12 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from likely.engine.decode.spelling import spelling
-from likely.engine.errors import CheckpointError, DataError
-from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
-from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
-from likely.engine.tokenizer.words import by_library, cutter
-from likely.engine.write import gguf_tokenizer
+from likely.engine.base.errors import CheckpointError, DataError
+from likely.engine.decode.searches.spelling import spelling
+from likely.engine.text.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.engine.text.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.text.tokenizer.words import by_library, cutter
+from likely.engine.weights.write import gguf_tokenizer
 from tests.engine import slow_bpe
 from tests.engine.vocabularies import AWKWARD, CONTROL, PIECES, TEXT, byte_level, folder, scored
 

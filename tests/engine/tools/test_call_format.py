@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from likely.app.serve.reading import AnswerReader
-from likely.engine.decode.events import Done, Emitted, Stats
-from likely.engine.errors import DataError
-from likely.engine.thinking import THINK, spoken, thinking_of
-from likely.engine.tokenizer.template import ChatTemplate
-from likely.engine.tools.call_format import JSON, call_format
-from likely.engine.tools.choice import openings
-from likely.engine.tools.tool import Tool, ToolCall, ToolResult
-from likely.engine.tools.use import ToolAnswer, ToolUse
+from likely.app.serve.api.reading import AnswerReader
+from likely.engine.base.errors import DataError
+from likely.engine.chat.tools.call_format import JSON, call_format
+from likely.engine.chat.tools.choice import openings
+from likely.engine.chat.tools.tool import Tool, ToolCall, ToolResult
+from likely.engine.chat.tools.use import ToolAnswer, ToolUse
+from likely.engine.decode.loop.events import Done, Emitted, Stats
+from likely.engine.sampling.thinking import THINK, spoken, thinking_of
+from likely.engine.text.tokenizer.template import ChatTemplate
 from tests.support.dialects import ARGUMENTS, BLOCK, CALL, DIALECTS, HERMES, WEATHER, Dialect
 
 MORE = [  # of templates that are not among the dialects: what says which it is, and what a model writes

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.texts import texts_of
-from likely.engine.pieces import whole
-from likely.engine.prompt import Prompt
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.tools.choice import CallOpening, choosing
-from likely.engine.tools.told import call_fields, hearing
-from likely.engine.tools.tool import Tool, ToolCall
-from likely.engine.tools.use import ToolUse
-from likely.engine.trace.step import Recipe
+from likely.engine.base.concurrency.resumable import whole
+from likely.engine.chat.tools.choice import CallOpening, choosing
+from likely.engine.chat.tools.tool import Tool, ToolCall
+from likely.engine.chat.tools.tool_prompt import call_fields, hearing
+from likely.engine.chat.tools.use import ToolUse
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.texts import texts_of
+from likely.engine.decode.prompt import Prompt
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.weights.sources.checkpoint import load
 from tests.support import bigram
 
 
@@ -88,7 +88,7 @@ def test_an_answer_that_is_bound_gives_a_tool_nothing_that_it_does_not_take(tmp_
     assert bound is not None
     found = set()
     for seed in range(8):
-        control = RunControl(Recipe((bound,)))
+        control = RunControl(SamplingConfig((bound,)))
         control.force(list(forced))
         events = session.generate(ids, control, seed=seed, max_tokens=len(forced) + 1)
         (text,) = texts_of(events)

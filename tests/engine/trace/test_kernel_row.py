@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from likely.engine.decode import kernel_row
-from likely.engine.errors import KernelError, NotFinite
-from likely.engine.trace.row import RowStatistics
+from likely.engine.base.errors import KernelError, NotFinite
+from likely.engine.decode.loop import kernel_row
+from likely.engine.sampling.trace.row import RowStatistics
 from likely.metal import mx, row
 from likely.metal.simulator import simulated
 from likely.metal.vocab import statistics

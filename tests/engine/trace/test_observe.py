@@ -6,13 +6,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from likely.engine.errors import NotFinite
-from likely.engine.trace import row
-from likely.engine.trace.observe import observe
-from likely.engine.trace.row import RowStatistics
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import Temperature, TopP, run, start
-from likely.engine.transforms.snapshot import BINS, CANDIDATES, Snapshot
+from likely.engine.base.errors import NotFinite
+from likely.engine.sampling.trace import row
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.row import RowStatistics
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import Temperature, TopP, run, start
+from likely.engine.sampling.transforms.snapshot import BINS, CANDIDATES, Snapshot
 from likely.metal.packed.statistics import SPAN
 from tests.laws import by_definition as reference
 
@@ -49,7 +49,7 @@ def test_numbers_equal_float64(name, token):
     token %= len(raw)
     transforms = (Temperature(0.7), TopP(0.6))
     after, removed_by = run(transforms, raw, start(transforms, None, [], np), (0, 0), np)
-    step = observe(raw, token, after=after, removed_by=removed_by, recipe=Recipe(transforms), position=9)
+    step = observe(raw, token, after=after, removed_by=removed_by, recipe=SamplingConfig(transforms), position=9)
     for said, logits in ((step.logprob, raw), (step.logprob_after, after)):
         z = logits.astype(np.float64)
         assert said == pytest.approx(z[token] - z.max() - math.log(math.fsum(np.exp(z - z.max()))), rel=1e-5, abs=1e-5)
@@ -60,7 +60,7 @@ def test_numbers_equal_float64(name, token):
 
 
 def test_without_transforms_after_is_before():
-    step = observe(made("plain"), 3, recipe=Recipe(), position=0, origin="given")
+    step = observe(made("plain"), 3, recipe=SamplingConfig(), position=0, origin="given")
     assert (step.logprob_after, step.entropy_after, step.kept) == (step.logprob, step.entropy, 3000)
     assert (step.removed_by == -1).all()
     assert step.origin == "given"
@@ -69,7 +69,9 @@ def test_without_transforms_after_is_before():
 def test_a_forced_token_that_was_removed_has_no_probability_after():
     raw = np.array([3.0, 0.0, -5.0], np.float32)
     after, removed_by = run((TopP(0.5),), raw, (None,), (0, 0), np)
-    step = observe(raw, 2, after=after, removed_by=removed_by, recipe=Recipe((TopP(0.5),)), position=0, origin="forced")
+    step = observe(
+        raw, 2, after=after, removed_by=removed_by, recipe=SamplingConfig((TopP(0.5),)), position=0, origin="forced"
+    )
     assert step.logprob_after == -math.inf
     assert step.removed_by[step.snapshot.ids.tolist().index(2)] == 0
 
@@ -138,7 +140,7 @@ def test_logits_that_are_no_numbers_are_named(measured, value):
         with pytest.raises(NotFinite, match=f"not finite: NaN or infinity, first for token {at:,} of 3,000"):
             measured(raw, 5)
         with pytest.raises(NotFinite, match=f"token {at:,}"):
-            observe(raw, 5, recipe=Recipe(), position=0)
+            observe(raw, 5, recipe=SamplingConfig(), position=0)
     with pytest.raises(NotFinite, match="-inf for each of 3,000 tokens"):
         measured(np.full(3000, -np.inf, np.float32), 5)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.trace.observe import observe
-from likely.engine.trace.replay import replay, replay_drawn, states_at
-from likely.engine.trace.step import Recipe
-from likely.engine.transforms import (
+from likely.engine.base.errors import ParameterError
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.replay import replay, replay_drawn, states_at
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.sampling.transforms import (
     DRY,
     STAYS,
     XTC,
@@ -30,7 +30,7 @@ from likely.engine.transforms import (
     run,
     start,
 )
-from likely.engine.transforms.intervals import Intervals
+from likely.engine.sampling.transforms.intervals import Intervals
 from tests.support.everyday import everyday
 
 
@@ -71,7 +71,7 @@ def truth(raw, transforms, states, key, greedy=False):
 
 
 def check(raw, transforms, ids, *, known=(), key=(0, 0), greedy=False):
-    snapshot = observe(raw, int(raw.argmax()), recipe=Recipe(), edited_ids=known, position=0).snapshot
+    snapshot = observe(raw, int(raw.argmax()), recipe=SamplingConfig(), edited_ids=known, position=0).snapshot
     states = start(transforms, None, ids, np)
     seen = replay(snapshot, transforms, states, key, greedy=greedy)
     p, removed_by, kept = truth(raw, transforms, states, key, greedy)
@@ -104,7 +104,7 @@ def test_what_a_token_was_drawn_from_is_a_point_where_its_draw_was_recorded():
     rng, points, wide = np.random.default_rng(5), 0, 0
     for position in range(80):
         raw = random_logits(rng)
-        recipe = Recipe(random_transforms(rng, len(raw)), greedy=rng.random() < 0.1)
+        recipe = SamplingConfig(random_transforms(rng, len(raw)), greedy=rng.random() < 0.1)
         ids, key = rng.integers(0, len(raw), 100).tolist(), (1, position)
         states = start(recipe.transforms, None, ids, np)
         after, removed_by = run(recipe.transforms, raw, states, key, np, greedy=recipe.greedy)
@@ -168,9 +168,9 @@ def test_the_bounds_hold_where_a_token_stands_at_the_threshold():
 
 def test_a_penalised_token_that_the_snapshot_lacks_is_bounded():
     raw = language(2, 3000)
-    strangers = np.argsort(raw)[:5].tolist()
-    seen, _, snapshot = check(raw, (FrequencyPenalty(-9.0, 5),), strangers)
-    assert not set(strangers) & set(snapshot.ids.tolist())
+    foreign_files = np.argsort(raw)[:5].tolist()
+    seen, _, snapshot = check(raw, (FrequencyPenalty(-9.0, 5),), foreign_files)
+    assert not set(foreign_files) & set(snapshot.ids.tolist())
     assert not seen.exact
 
 
@@ -185,7 +185,7 @@ def test_states_are_those_that_the_run_had():
         assert again[1] == pytest.approx(states[1], abs=1e-5)
         after, removed_by = run(transforms, raw, states, (1, position), np)
         token = int(draw(after, (1, position), np))
-        recipe = Recipe(transforms)
+        recipe = SamplingConfig(transforms)
         edited = edited_ids(transforms, states)
         step = observe(raw, token, after=after, removed_by=removed_by, recipe=recipe, edited_ids=edited,
                        position=position)  # fmt: skip
@@ -199,7 +199,7 @@ def test_states_are_those_that_the_run_had():
 def test_deviation_and_entropy_of_all_logits_are_those_of_the_row() -> None:
     """The snapshot has the mean and the variance of all: with bins and all the same the deviation is exact."""
     raw = np.random.default_rng(3).normal(size=3000).astype(np.float32)
-    snapshot = observe(raw, 0, recipe=Recipe(), position=0).snapshot
+    snapshot = observe(raw, 0, recipe=SamplingConfig(), position=0).snapshot
     assert snapshot is not None
     items = Intervals(snapshot, np.array([], np.int64))
     assert items.deviation() == pytest.approx((raw.std(), raw.std()), rel=1e-4)
@@ -223,7 +223,7 @@ def test_a_replay_of_points_is_the_transforms_themselves() -> None:
         (RepetitionPenalty(1.5), FrequencyPenalty(0.5)),
     ):  # fmt: skip
         raw = np.log(np.array([0.3, 0.05, 0.25, 0.2, 0.15, 0.05], np.float32))
-        snapshot = observe(raw, 0, recipe=Recipe(), position=0).snapshot
+        snapshot = observe(raw, 0, recipe=SamplingConfig(), position=0).snapshot
         assert snapshot is not None
         states = start(transforms, None, [1, 4, 4], np)
         for greedy in (False, True):

@@ -8,13 +8,13 @@ import math
 import numpy as np
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.trace.file import load, save
-from likely.engine.trace.observe import observe
-from likely.engine.trace.replay import replay, states_at
-from likely.engine.trace.step import Lexicon, Recipe
-from likely.engine.trace.trace import Trace
-from likely.engine.transforms import (
+from likely.engine.base.errors import DataError
+from likely.engine.sampling.trace.file import load, save
+from likely.engine.sampling.trace.observe import observe
+from likely.engine.sampling.trace.replay import replay, states_at
+from likely.engine.sampling.trace.run_trace import Trace
+from likely.engine.sampling.trace.step import SamplingConfig, TokenStrings
+from likely.engine.sampling.transforms import (
     DRY,
     XTC,
     LogitBias,
@@ -28,11 +28,11 @@ from likely.engine.transforms import (
 )
 
 RECIPES = (
-    Recipe(
+    SamplingConfig(
         (LogitBias({4: 1.5}), DRY(0.8, breakers=("\n", "–")), RepetitionPenalty(1.1, 8), TopP(0.5), Temperature(0.7))
     ),
-    Recipe((XTC(0.5, 0.02), MinP(0.01, 3))),
-    Recipe(greedy=True),
+    SamplingConfig((XTC(0.5, 0.02), MinP(0.01, 3))),
+    SamplingConfig(greedy=True),
 )
 
 
@@ -59,7 +59,7 @@ def made():
     return Trace(
         model="tiny", weights="ab" * 32, versions={"likely": "0.1.0", "mlx": "1"}, seed=5, prompt=prompt,
         steps=(first, *steps), finish="length", meta={"prompt": "a “quoted” line\n"},
-        lexicon=Lexicon({7: b"\xf0\x9f", 8: b"\n"}, frozenset({2, 1})),
+        lexicon=TokenStrings({7: b"\xf0\x9f", 8: b"\n"}, frozenset({2, 1})),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """How much is trained of how many rows: batches, passes and steps where nobody says them."""
 
-from likely.engine.adapters.config import Config, configure
-from likely.engine.tune.amounts import chosen, per_epoch, steps_of
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.train.data.hyperparameters import chosen, per_epoch, steps_of
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.weights.adapters.config import Config, configure
 
 
 def sample(length: int, targets: int = 1, first: int = 0) -> TrainingSample:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.adapters.config import configure
-from likely.engine.errors import ParameterError
-from likely.engine.tune.contrast import directions
-from likely.engine.tune.control import Stepped, TrainControl
-from likely.engine.tune.examination import TrainingVerdict, examine
-from likely.engine.tune.trainer import train
+from likely.engine.base.errors import ParameterError
+from likely.engine.train.assess.examination import TrainingVerdict, examine
+from likely.engine.train.control import Stepped, TrainControl
+from likely.engine.train.run.contrast import directions
+from likely.engine.train.run.trainer import train
+from likely.engine.weights.adapters.config import configure
 from likely.metal import mx
 from tests.engine.tune.test_verdict import opened
 

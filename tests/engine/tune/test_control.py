@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine import arrays
-from likely.engine.adapters.config import configure
-from likely.engine.errors import ParameterError
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.statistics import compare
-from likely.engine.tune import metrics, open_run, trainer
-from likely.engine.tune.control import (
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base import arrays
+from likely.engine.base.errors import ParameterError
+from likely.engine.base.statistics import compare
+from likely.engine.train import open_run
+from likely.engine.train.control import (
     Answer,
     Compare,
     Compared,
@@ -29,8 +27,11 @@ from likely.engine.tune.control import (
     TrainControl,
     Validated,
 )
-from likely.engine.tune.data import read
-from likely.engine.tune.probes import answer
+from likely.engine.train.data.data import read
+from likely.engine.train.run import metrics, trainer
+from likely.engine.train.run.probes import answer
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
 from likely.metal import mx
 from tests.engine import tiny as files
 from tests.engine.tune.tiny import run

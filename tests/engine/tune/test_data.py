@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from likely.app import task_sources
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.reason import problems
-from likely.engine.rows import training_row as rows
-from likely.engine.rows import values
-from likely.engine.rows.training_row import parse
-from likely.engine.synth import inputs
-from likely.engine.tokenizer import Tokenizer, from_gguf
-from likely.engine.tune import batches, choices, data, samples
-from likely.engine.tune.data import Data
-from likely.engine.tune.samples import TrainingSample
+from likely.app.results import task_sources
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.measure.reason import problems
+from likely.engine.measure.synth import inputs
+from likely.engine.text.rows import training_row as rows
+from likely.engine.text.rows import values
+from likely.engine.text.rows.training_row import parse
+from likely.engine.text.tokenizer import Tokenizer, from_gguf
+from likely.engine.train.data import batches, data, row_choices, samples
+from likely.engine.train.data.data import Data
+from likely.engine.train.data.samples import TrainingSample
 from tests.engine import hub_server
 from tests.engine.vocabularies import byte_level
 from tests.fakes import ByteTokenizer
@@ -216,8 +216,8 @@ def test_a_folder_s_own_parts_are_taken_as_they_are(tmp_path: Path) -> None:
     assert (found.duplicates, found.overlap, found.forms, found.left_out) == (1, 3, {"text": 9}, 0)
 
     def choose(**kept: bool) -> Data:
-        keys = {choices.key(rows.parse({"text": text}, "")): keep for text, keep in kept.items()}
-        choices.choose(choices.beside(folder), keys)
+        keys = {row_choices.key(rows.parse({"text": text}, "")): keep for text, keep in kept.items()}
+        row_choices.choose(row_choices.beside(folder), keys)
         return data.read(folder)
 
     again = choose(a=False, b=True)
@@ -467,19 +467,19 @@ def test_long_rows_are_split_without_losing_a_target() -> None:
 
 
 def test_choices_are_added_taken_back_and_kept_by_the_row_s_content(tmp_path: Path) -> None:
-    path = choices.beside(tmp_path)
-    assert path == tmp_path / "choices.jsonl" == choices.beside(tmp_path / "rows.jsonl")
-    assert choices.choose(path, {"a": None}) == {} and not path.exists()
-    assert choices.choose(path, {"a": True, "b": False}) == {"a": True, "b": False} == choices.read(path)
-    assert choices.choose(path, {"a": None, "b": True, "c": False}) == {"b": True, "c": False}
+    path = row_choices.beside(tmp_path)
+    assert path == tmp_path / "choices.jsonl" == row_choices.beside(tmp_path / "rows.jsonl")
+    assert row_choices.choose(path, {"a": None}) == {} and not path.exists()
+    assert row_choices.choose(path, {"a": True, "b": False}) == {"a": True, "b": False} == row_choices.read(path)
+    assert row_choices.choose(path, {"a": None, "b": True, "c": False}) == {"b": True, "c": False}
     assert path.read_text() == '{"row": "b", "keep": true}\n{"row": "c", "keep": false}\n'
-    assert choices.choose(path, {"b": None, "c": None}) == {} and path.read_text() == ""
+    assert row_choices.choose(path, {"b": None, "c": None}) == {} and path.read_text() == ""
     path.write_text('{"row": "b", "keep": true}\n\n{"row": 3}\n')
     with pytest.raises(Exception, match=r"choices\.jsonl:3: a choice of a row expected"):
-        choices.read(path)
+        row_choices.read(path)
     one, other = (parse({"text": text}, "") for text in ("a", "b"))
-    assert choices.key(one) == one.digest.hex()[:32] != choices.key(other) and len(choices.key(one)) == 32
+    assert row_choices.key(one) == one.digest.hex()[:32] != row_choices.key(other) and len(row_choices.key(one)) == 32
     for dropped in ("filter: short", "balance: x", "deduplicate: y"):
-        assert choices.can_come_back(dropped) is True
+        assert row_choices.can_come_back(dropped) is True
     for dropped in ("generate: z", "decontaminate: q", ""):
-        assert choices.can_come_back(dropped) is False
+        assert row_choices.can_come_back(dropped) is False

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.tune import trainer
-from likely.engine.tune.samples import TrainingSample
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.run import trainer
 from likely.metal import mx
 from likely.models import Transformer
 from tests.engine.tune.tiny import config, finish, model

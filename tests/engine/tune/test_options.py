@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import ParameterError
-from likely.engine.tune.control import Saved, Stepped, Validated
-from likely.engine.tune.open_run import open_run
-from likely.engine.tune.trainer import train
+from likely.engine.base.errors import ParameterError
+from likely.engine.train.control import Saved, Stepped, Validated
+from likely.engine.train.open_run import open_run
+from likely.engine.train.run.trainer import train
+from likely.engine.weights.adapters.config import Config, configure
 from tests.engine import tiny
 
 BASE: dict[str, Any] = {"steps": 3, "length": 48, "batch": 2, "rate": 1e-2, "save_every": 0, "eval_every": 1}

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.tune import batch_losses, rehearsal
-from likely.engine.tune.control import Stepped, TrainControl
-from likely.engine.tune.open_run import open_run
-from likely.engine.tune.trainer import save, train
-from likely.engine.tune.tuned import open_model
+from likely.engine.decode.session import Session
+from likely.engine.train.control import Stepped, TrainControl
+from likely.engine.train.losses import batch_losses
+from likely.engine.train.open_run import open_run
+from likely.engine.train.run import rehearsal
+from likely.engine.train.run.trainer import save, train
+from likely.engine.train.tuned_models import open_model
+from likely.engine.weights.sources.checkpoint import load
 from likely.metal import mx
 from tests.engine import tiny
 from tests.engine.tune.test_verdict import answered, law, opened

@@ -13,29 +13,29 @@ import pytest
 from click.testing import CliRunner, Result
 
 from likely.app.cli import likely
-from likely.app.local_trainer import LocalTrainer
-from likely.app.rewards import warning
-from likely.engine.adapters.config import configure
-from likely.engine.adapters.sites import trainable
-from likely.engine.answers.vote import pass_at
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.evaluate.generated import generated
-from likely.engine.evaluate.problems import read as read_problems
-from likely.engine.evaluate.tasks import Item
-from likely.engine.rewards.course import RewardWarning
-from likely.engine.rewards.figures import HeldOut, Rewarded, Rollout, held_out
-from likely.engine.rewards.promise import unfit
-from likely.engine.tune import rollouts
-from likely.engine.tune.begun import options
-from likely.engine.tune.control import Ended
-from likely.engine.tune.data import read as read_rows
-from likely.engine.tune.forecast import whole_lengths
-from likely.engine.tune.metrics import read
-from likely.engine.tune.open_run import open_run
-from likely.engine.tune.row_scores import target_losses
-from likely.engine.tune.run import TrainingRun
-from likely.engine.tune.samples import TrainingSample
-from likely.engine.tune.trainer import train
+from likely.app.jobs.local_trainer import LocalTrainer
+from likely.app.words.reward_text import warning
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.decode.answers.vote import pass_at
+from likely.engine.measure.evaluate.tasks.generated import generated
+from likely.engine.measure.evaluate.tasks.problems import read as read_problems
+from likely.engine.measure.evaluate.tasks.tasks import Item
+from likely.engine.train.assess.forecast import whole_lengths
+from likely.engine.train.control import Ended
+from likely.engine.train.data.data import read as read_rows
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.losses.row_scores import target_losses
+from likely.engine.train.open_run import open_run
+from likely.engine.train.rewards.figures import HeldOut, Rewarded, Rollout, held_out
+from likely.engine.train.rewards.futility import unfit
+from likely.engine.train.rewards.reward_history import RewardWarning
+from likely.engine.train.run import rollouts
+from likely.engine.train.run.metrics import read
+from likely.engine.train.run.run import TrainingRun
+from likely.engine.train.run.trainer import train
+from likely.engine.train.saved_options import options
+from likely.engine.weights.adapters.config import configure
+from likely.engine.weights.adapters.sites import trainable
 from likely.metal import mx
 from tests import processes
 from tests.engine import tiny
@@ -150,9 +150,9 @@ def test_rewards_rise_and_a_run_that_goes_on_ends_in_the_same_bytes_and_asks_not
 RANK = """
 import os, sys
 from pathlib import Path
-from likely.engine.ranks.launch import launched
-from likely.engine.ranks.together import join
-from likely.engine.tune.trainer import train
+from likely.engine.base.distributed.launch import launched
+from likely.engine.base.distributed.together import join
+from likely.engine.train.run.trainer import train
 from tests.engine.tune.test_rewards import CHANCE, digest, opened
 both = join(launched(), lambda end: os._exit(1))
 folder, model = Path(sys.argv[1]) / os.environ["MLX_RANK"], Path(sys.argv[2])

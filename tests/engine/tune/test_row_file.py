@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from likely.engine.errors import DataError
-from likely.engine.rows.training_row import parse
-from likely.engine.tune import row_file
-from likely.engine.tune.row_file import FileRow, RowFile, listed, of_value, opened, stamp
+from likely.engine.base.errors import DataError
+from likely.engine.text.rows.training_row import parse
+from likely.engine.train.data import row_file
+from likely.engine.train.data.row_file import FileRow, RowFile, listed, of_value, opened, stamp
 
 
 def lines(tmp_path: Path, text: str | bytes) -> Path:

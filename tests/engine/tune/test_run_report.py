@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from likely.engine.adapters.config import Config, configure
-from likely.engine.errors import OutOfMemory
-from likely.engine.machine import gflops
-from likely.engine.tune import report
-from likely.engine.tune.control import Memory
-from likely.engine.tune.report import examples, inside, products, reading_s, refuse_if_too_large, seconds
-from likely.engine.tune.samples import Pair, TrainingSample
-from likely.models.layers import GPU
+from likely.engine.base.errors import OutOfMemory
+from likely.engine.base.machine.hardware import gflops
+from likely.engine.train.assess import report
+from likely.engine.train.assess.report import examples, inside, products, reading_s, refuse_if_too_large, seconds
+from likely.engine.train.control import Memory
+from likely.engine.train.data.samples import Pair, TrainingSample
+from likely.engine.weights.adapters.config import Config, configure
+from likely.models.modules.linear import GPU
 from tests.support.trainer import plan
 
 SHAPE: dict[str, Any] = {"width": 8, "head_size": 4, "heads": 4, "kv_heads": 2, "mlp_width": 12, "gated": True,

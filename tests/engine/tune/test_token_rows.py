@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from likely.engine.tune.samples import TrainingSample
-from likely.engine.tune.token_rows import TokenRows
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.data.token_rows import TokenRows
 
 DOCUMENTS = [[7], [1, 2, 3, 4], [], [5, 6, 7, 8, 9], [10, 11], [12, 13, 14, 15, 16, 17, 18], [19]]
 

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.adapters import adapters, full
-from likely.engine.errors import DataError
-from likely.engine.tune import batch_losses, batches, state, step, trainer
-from likely.engine.tune.samples import Pair, TrainingSample
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base.errors import DataError
+from likely.engine.train.data import batches
+from likely.engine.train.data.samples import Pair, TrainingSample
+from likely.engine.train.losses import batch_losses
+from likely.engine.train.run import state, step, trainer
+from likely.engine.weights.adapters import adapters, full
 from likely.metal import mx
 from tests import processes
 from tests.engine.tune.tiny import LLAMA, config, finish, model, rows, run, same, samples, worst
@@ -276,7 +278,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(options: dict[str, A
 KILLED = """
 import sys
 from pathlib import Path
-from likely.engine.tune import trainer
+from likely.engine.train.run import trainer
 from tests.engine.tune.tiny import run
 a = run(Path(sys.argv[1]), steps=40, save_every=1, resume=len(sys.argv) > 2)
 for event in trainer.train(a):
@@ -475,9 +477,9 @@ TWO = """
 import os
 import sys
 from pathlib import Path
-from likely.engine.ranks.launch import launched
-from likely.engine.ranks.together import join
-from likely.engine.tune import trainer
+from likely.engine.base.distributed.launch import launched
+from likely.engine.base.distributed.together import join
+from likely.engine.train.run import trainer
 from likely.metal import mx
 from tests.engine.tune.tiny import config, model, rows
 both = join(launched(), lambda end: os._exit(1))

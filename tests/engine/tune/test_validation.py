@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from likely.engine.adapters.config import configure
-from likely.engine.statistics.estimates import ratio
-from likely.engine.tune import metrics, trainer, validation
-from likely.engine.tune.open_run import open_run
-from likely.engine.tune.samples import Pair, TrainingSample
+from likely.engine.base.statistics.estimates import ratio
+from likely.engine.train.data.samples import Pair, TrainingSample
+from likely.engine.train.open_run import open_run
+from likely.engine.train.run import metrics, trainer, validation
+from likely.engine.weights.adapters.config import configure
 from likely.metal import mx
 from likely.models import Transformer
 from tests.engine import tiny

@@ -7,22 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.app.verdict import advice, lines, sentence
-from likely.engine.adapters.config import Config, configure
-from likely.engine.decode.control import RunControl
-from likely.engine.decode.texts import texts_of
-from likely.engine.errors import DataError, ParameterError
-from likely.engine.prompt import single_turn
-from likely.engine.session import Session
-from likely.engine.sources.checkpoint import load
-from likely.engine.statistics.estimates import wilson
-from likely.engine.trace.step import Recipe
-from likely.engine.tune.control import TrainControl
-from likely.engine.tune.examination import OTHERS, examine, examined
-from likely.engine.tune.open_run import Tuning, open_run
-from likely.engine.tune.trainer import Ended, train
-from likely.engine.tune.tuned import open_model
-from likely.engine.tune.verdict import OtherAnswers, Reply, RowChange, TrainingVerdict, row_change
+from likely.app.results.training_verdict import advice, lines, sentence
+from likely.engine.base.errors import DataError, ParameterError
+from likely.engine.base.statistics.estimates import wilson
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.loop.texts import texts_of
+from likely.engine.decode.prompt import single_turn
+from likely.engine.decode.session import Session
+from likely.engine.sampling.trace.step import SamplingConfig
+from likely.engine.train.assess.examination import OTHERS, examine, examined
+from likely.engine.train.control import TrainControl
+from likely.engine.train.open_run import Tuning, open_run
+from likely.engine.train.run.trainer import Ended, train
+from likely.engine.train.tuned_models import open_model
+from likely.engine.train.verdict import OtherAnswers, Reply, RowChange, TrainingVerdict, row_change
+from likely.engine.weights.adapters.config import Config, configure
+from likely.engine.weights.sources.checkpoint import load
 from tests.engine import tiny
 
 ROWS = [{"prompt": f"tag {i}", "completion": "<ab>" if i % 2 else f"<{i}>"} for i in range(12)]
@@ -42,7 +42,7 @@ def opened(folder: Path, rows: list[dict[str, str]] = ROWS, resume: bool = False
 def answered(session: Session, prompt: str, tokens: int) -> list[int]:
     session.forget()
     ids = single_turn(prompt, session.tokenizer).ids(session.tokenizer)
-    (text,) = texts_of(session.generate(ids, RunControl(Recipe(greedy=True)), max_tokens=tokens))
+    (text,) = texts_of(session.generate(ids, RunControl(SamplingConfig(greedy=True)), max_tokens=tokens))
     return text.ids
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from likely.engine.errors import ParameterError
-from likely.engine.tune.rewording import begin
+from likely.engine.base.errors import ParameterError
+from likely.engine.train.run.rewording import begin
 from likely.metal import mx
 from tests.engine.tune.test_verdict import opened
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from likely.engine.adapters.config import Config, configure
-from likely.engine.tune import trainer
-from likely.engine.tune.samples import TrainingSample
+from likely.engine.train.data.samples import TrainingSample
+from likely.engine.train.run import trainer
+from likely.engine.weights.adapters.config import Config, configure
 from likely.metal import mx
 from likely.models import Transformer
 from tests.models.oracle import ours, reference

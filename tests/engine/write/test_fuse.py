@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.adapters import adapters, sites
-from likely.engine.errors import CheckpointError, DataError, ParameterError
-from likely.engine.quantize import Settings, quantize
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.statistics import compare
-from likely.engine.tune import fusion
-from likely.engine.tune.tuned import open_model
-from likely.engine.write import fuse, gguf
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base.errors import CheckpointError, DataError, ParameterError
+from likely.engine.base.statistics import compare
+from likely.engine.train.losses import fusion
+from likely.engine.train.tuned_models import open_model
+from likely.engine.weights.adapters import adapters, sites
+from likely.engine.weights.quantize import Settings, quantize
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
+from likely.engine.weights.write import fuse, gguf
 from likely.metal import mx
-from likely.models.rope_scaling import RopeScaling
+from likely.models.configuration.rope_scaling import RopeScaling
 from tests.engine import tiny as files
 from tests.engine.sources.test_gguf_packed import EXACT
 from tests.models.oracle import difference

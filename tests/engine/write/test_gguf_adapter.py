@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-import likely.engine.adapters.lora as lora
-from likely.engine.adapters import sites
-from likely.engine.errors import ParameterError
-from likely.engine.sources.checkpoint import Checkpoint, load
-from likely.engine.write import gguf_adapter
+import likely.engine.weights.adapters.lora as lora
+from likely.engine.base.errors import ParameterError
+from likely.engine.weights.adapters import sites
+from likely.engine.weights.sources.checkpoint import Checkpoint, load
+from likely.engine.weights.write import gguf_adapter
 from likely.metal import mx
 from tests.engine import tiny as files
 

@@ -8,9 +8,9 @@ import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 import likely.models as models
-from likely.engine.errors import CheckpointError
-from likely.engine.sources.checkpoint import load
-from likely.engine.write import gguf, gguf_config
+from likely.engine.base.errors import CheckpointError
+from likely.engine.weights.sources.checkpoint import load
+from likely.engine.weights.write import gguf, gguf_config
 from tests.engine import tiny
 
 

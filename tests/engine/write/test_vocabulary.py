@@ -9,10 +9,10 @@ import sentencepiece
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from likely.engine.errors import CheckpointError
-from likely.engine.tokenizer import Tokenizer, from_folder, from_gguf
-from likely.engine.tokenizer.pretokenizers import PRETOKENIZERS
-from likely.engine.write import gguf_tokenizer
+from likely.engine.base.errors import CheckpointError
+from likely.engine.text.tokenizer import Tokenizer, from_folder, from_gguf
+from likely.engine.text.tokenizer.pretokenizers import PRETOKENIZERS
+from likely.engine.weights.write import gguf_tokenizer
 from tests.engine import vocabularies
 from tests.engine.vocabularies import AWKWARD, PIECES, TEXT
 

@@ -10,13 +10,13 @@ import numpy as np
 from textual.binding import Binding, BindingType
 
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import plot
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.engine.proofs.alignment import best_of, tilted
+from likely.engine.measure.proofs.alignment import best_of, tilted
 
 ANSWERS = ("It just is.", "It mirrors the sea.", "Air scatters blue.", "Air scatters short waves most.")
 P, REWARDS = np.array([0.4, 0.3, 0.2, 0.1]), np.array([0.0, 0.5, 2.0, 3.0])
@@ -71,7 +71,7 @@ class AlignmentPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         look, now = sheet.look, tilted(P, REWARDS, price(self.at))
         tall = sheet.height >= 24
         body = sheet.part(1, 1 if tall else 0, sheet.width - 2)
@@ -95,7 +95,7 @@ class AlignmentPicture(LessonPicture):
             below.put(0, 8, "Near the base reward is cheap: KL grows with the square of what is moved.", look.faint)
             below.put(0, 9, "At the end one answer is left, and more reward cannot be bought.", look.faint)
 
-    def _curve(self, sheet: Sheet) -> None:
+    def _curve(self, sheet: Canvas) -> None:
         if sheet.height < 3:
             return
         look, width, height = sheet.look, sheet.width - AXIS, sheet.height - 1

@@ -6,9 +6,9 @@ from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.expression import filled
 from likely.app.lessons.lesson import Standing
 from likely.app.lessons.tutor import Tutor
-from likely.app.tui.base import cells
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
 
 SIDE, WIDE = 43, 100  # columns of what stands beside, of a list that has it
 
@@ -38,7 +38,7 @@ class ChapterList(LineWidget):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet = Sheet(width, height, self.look, self.glyphs)
+        sheet = Canvas(width, height, self.look, self.glyphs)
         wide = width >= WIDE
         list_width = width - SIDE - 1 if wide else width
         self._list(sheet.part(1, 1, list_width - 2))
@@ -47,7 +47,7 @@ class ChapterList(LineWidget):
             self._beside(sheet.part(list_width + 2, 1, SIDE - 3))
         return sheet.lines()
 
-    def _list(self, sheet: Sheet) -> None:
+    def _list(self, sheet: Canvas) -> None:
         look, chapters = sheet.look, self.tutor.course.chapters
         words = f"{len(chapters)} chapters, one object."
         sheet.words(0, 0, (words, look.text), ("  p(x) = Π p(x_i | x_<i)", look.chosen))
@@ -67,7 +67,7 @@ class ChapterList(LineWidget):
             self._row(body, y, chapter, index == self.at, rows)
             y += rows
 
-    def _row(self, sheet: Sheet, y: int, chapter: Chapter, chosen: bool, rows: int) -> None:
+    def _row(self, sheet: Canvas, y: int, chapter: Chapter, chosen: bool, rows: int) -> None:
         look, standing = sheet.look, self.tutor.standing(chapter)
         ground = look.row if chosen else None
         for row in range(y, y + rows):
@@ -88,7 +88,7 @@ class ChapterList(LineWidget):
             faint = ground + look.faint if ground else look.faint
             sheet.put(6, y + 1, cells.fit(chapter.sentence, sheet.width - 7), faint)
 
-    def _beside(self, sheet: Sheet) -> None:
+    def _beside(self, sheet: Canvas) -> None:
         """The chosen chapter, and the numbers that a person has by now."""
         look, chapter = sheet.look, self.chosen
         standing = self.tutor.standing(chapter)

@@ -9,21 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 from textual.binding import Binding, BindingType
 
-from likely.app import calls
-from likely.app.calls import call
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.interpretability import Inside, InsideQuestion, question
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.looks import Inside, InsideQuestion, question
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
-from likely.app.tui.base.strip import dots_each, strip
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.drawing.strip import dots_each, strip
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.app.worker import Failed
-from likely.engine.decode.control import RunControl
-from likely.engine.inside.looks import InspectedModel, LayerPass
-from likely.engine.prompt import Prompt
+from likely.engine.decode.loop.control import RunControl
+from likely.engine.decode.prompt import Prompt
+from likely.engine.inside.questions import InspectedModel, LayerPass
 
 DEPTH = 0.77  # of the layers, where it begins
 OPENED = question(Inside.opened)
@@ -172,7 +172,7 @@ class LayerPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         look, opened, at = sheet.look, self.opened, self.shown
         if opened is None or at is None:
             self.wait(sheet, 1)
@@ -196,7 +196,7 @@ class LayerPicture(LessonPicture):
         most = sorted(np.argsort(-at.weights, kind="stable")[:room])
         return [int(i) for i in most]
 
-    def _whole(self, sheet: Sheet, at: LayerPass, words: list[int]) -> None:
+    def _whole(self, sheet: Canvas, at: LayerPass, words: list[int]) -> None:
         look = sheet.look
         room = sheet.width - NAME - SAID - 1
         embedding, x_in, _, x_out, _ = at.states
@@ -236,7 +236,7 @@ class LayerPicture(LessonPicture):
         )  # fmt: skip
 
     def _vector(
-        self, sheet: Sheet, y: int, name: str, vector: np.ndarray, room: int, *, point: int = -1,
+        self, sheet: Canvas, y: int, name: str, vector: np.ndarray, room: int, *, point: int = -1,
         at: LayerPass | None = None, said: tuple[str, str] = ("", ""),
     ) -> int:  # fmt: skip
         """A vector in two rows, its length, and what would be said with it; gives the row after it."""
@@ -255,7 +255,7 @@ class LayerPicture(LessonPicture):
             sheet.right(y + row, cells.pad(cells.fit(words, SAID - 1), SAID - 1), look.faint if row else look.text)
         return y + 2
 
-    def _scores(self, sheet: Sheet, at: LayerPass, words: list[int], strips: int = 0) -> int:
+    def _scores(self, sheet: Canvas, at: LayerPass, words: list[int], strips: int = 0) -> int:
         """Score and share of each word for the head; gives the row after them."""
         look, glyphs = sheet.look, sheet.glyphs
         left = NAME + (strips + 2 if strips else 1)
@@ -289,7 +289,7 @@ class LayerPicture(LessonPicture):
             strip(sheet, right + 1, y, at.mixed, strips)
         return y + 1
 
-    def _ends(self, sheet: Sheet, at: LayerPass) -> None:
+    def _ends(self, sheet: Canvas, at: LayerPass) -> None:
         """The surprise of what is said at last, had the model ended at each point."""
         look, glyphs = sheet.look, sheet.glyphs
         whole = self.answers.get(self.intact)

@@ -10,19 +10,19 @@ from typing import Any, ClassVar
 import numpy as np
 from textual.binding import Binding, BindingType
 
-from likely.app import calls
-from likely.app.calls import call
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.app.worker import Failed
-from likely.engine.arrays import entropy, softmax
-from likely.engine.prompt import Prompt
-from likely.engine.transforms import MinP, Temperature, TopP, Transform, run, start
+from likely.engine.base.arrays import entropy, softmax
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.transforms import MinP, Temperature, TopP, Transform, run, start
 
 T, TOP_P, MIN_P = SLIDERS = ("T", "top-p", "min-p")
 RANGES = {T: (0.1, 2.0, 0.1), TOP_P: (0.1, 1.0, 0.05), MIN_P: (0.05, 0.9, 0.05)}  # least, most, step
@@ -137,7 +137,7 @@ class OrdersPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         look, logits = sheet.look, self.logits
         sheet.put(1, 1 if sheet.height > 20 else 0, cells.fit(f"{self.text} …", sheet.width - 20), look.text)
         if logits is None:
@@ -156,7 +156,7 @@ class OrdersPicture(LessonPicture):
         else:
             self._orders(top, p, words)
 
-    def _alone(self, sheet: Sheet, p: np.ndarray, words: np.ndarray) -> None:
+    def _alone(self, sheet: Canvas, p: np.ndarray, words: np.ndarray) -> None:
         assert self.logits is not None
         values = self.sliders.values
         sheet.heading(0, "ONE AT A TIME", "p → q, %")
@@ -165,7 +165,7 @@ class OrdersPicture(LessonPicture):
         marked = [False, *(name == self.slider for name in SLIDERS)]
         self._columns(sheet.part(0, 1), laws, heads, marked, p, words)
 
-    def _orders(self, sheet: Sheet, p: np.ndarray, words: np.ndarray) -> None:
+    def _orders(self, sheet: Canvas, p: np.ndarray, words: np.ndarray) -> None:
         assert self.logits is not None
         values = self.sliders.values
         sheet.heading(0, "ORDER MATTERS", f"the same two sliders, T {values[T]:g} and top-p {values[TOP_P]:g}")
@@ -174,7 +174,7 @@ class OrdersPicture(LessonPicture):
         self._columns(sheet.part(0, 1), laws, heads, [self.order == 0, self.order == 1], p, words)
 
     def _columns(
-        self, sheet: Sheet, laws: Sequence[np.ndarray], heads: Sequence[str], marked: Sequence[bool], p: np.ndarray,
+        self, sheet: Canvas, laws: Sequence[np.ndarray], heads: Sequence[str], marked: Sequence[bool], p: np.ndarray,
         words: np.ndarray,
     ) -> None:  # fmt: skip
         """A column a law: the words in their bars, with a tick at p, and below how many are kept, and H."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from likely.app.lessons import page
 from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.tutor import Tutor
-from likely.app.tui.base import cells
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
 
 MAPS = (  # of the one object, what each does, and the chapters about it
     ("tokenizer", "cuts x into x_1 … x_n", "1"), ("model", "gives p(x_i | x_<i)", "2 3 4 5"),
@@ -35,7 +35,7 @@ class PageOfNumbers(LineWidget):
         self.redraw()
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet, look = Sheet(width, height, self.look, self.glyphs), self.look
+        sheet, look = Canvas(width, height, self.look, self.glyphs), self.look
         found, wide = page.lines(self.tutor), width >= WIDE
         own = f"  {self.tutor.model or 'no model'} · measured by you, on this machine"
         sheet.words(1, 0, (page.FORMULAS, look.text), (own, look.faint))
@@ -69,7 +69,7 @@ class PageOfNumbers(LineWidget):
         return sheet.lines()
 
     @staticmethod
-    def _object(sheet: Sheet) -> None:
+    def _object(sheet: Canvas) -> None:
         """The one object, and which chapters are about which of its maps."""
         look, size = sheet.look, (sheet.width - 2) // len(MAPS)
         sheet.words(1, 0, ("ONE OBJECT", look.heading), ("  p(x) = Π p(x_i | x_<i)", look.text))
@@ -91,7 +91,7 @@ class Sentences(LineWidget):
         self.tutor = tutor
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet, look = Sheet(width, height, self.look, self.glyphs), self.look
+        sheet, look = Canvas(width, height, self.look, self.glyphs), self.look
         chapters = self.tutor.course.chapters
         told = [(each, fold(each.sentence, max(width - 24, 16))) for each in chapters]
         gaps = int(sum(len(rows) + 1 for _, rows in told) < height)

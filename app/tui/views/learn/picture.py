@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.chat.candidates import Names
 from likely.app.tui.widgets.host import ViewHost, host
 
@@ -58,17 +58,17 @@ class LessonPicture(LineWidget, can_focus=True):
         """The number that is looked at, as a formula."""
         return None
 
-    def wait(self, sheet: Sheet, y: int) -> None:
+    def wait(self, sheet: Canvas, y: int) -> None:
         """Say in a row why there are no numbers: they failed, are being measured, or their model is being loaded."""
         loading = "the model is being loaded…" if self.host.engine.current is None else "it is being measured…"
         ink = sheet.look.alarm if self.failure else sheet.look.faint
         sheet.put(1, y, cells.fit(self.failure or loading, sheet.width - 2), ink)
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         raise NotImplementedError
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet = Sheet(width, height, self.look, self.glyphs)
+        sheet = Canvas(width, height, self.look, self.glyphs)
         if width > 20 and height > 3:
             self.draw(sheet)
         return sheet.lines()

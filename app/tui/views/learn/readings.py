@@ -11,15 +11,15 @@ import numpy as np
 from textual.binding import Binding, BindingType
 
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import cells
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.engine.diffusion.orders import Orders, every
-from likely.engine.proofs.enumeration import LETTERS, MASK, chained
-from likely.engine.proofs.learned import counted, drawn
+from likely.engine.measure.proofs.enumeration import LETTERS, MASK, chained
+from likely.engine.measure.proofs.learned import counted, drawn
 
 TEXT, LENGTH, SEED = "neat", 4, 0
 READ = (30, 100, 300, 1000, 10_000)  # texts that the model has counted
@@ -107,7 +107,7 @@ class ReadingsPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         if self.found is None:
             words = f"the text must be {LENGTH} of the letters {' '.join(LETTERS[1:])}, got {self.text!r}"
             sheet.put(1, 1, cells.fit(words, sheet.width - 2), sheet.look.alarm)
@@ -130,7 +130,7 @@ class ReadingsPicture(LessonPicture):
         assert self.found is not None
         return (width - NAME - NUMBER - 3) / float(self.found.totals.max() / LN2)
 
-    def _list(self, sheet: Sheet) -> None:
+    def _list(self, sheet: Canvas) -> None:
         assert self.found is not None
         look, shown, scale = sheet.look, self.shown, self._scale(sheet.width)
         first = min(max(self.at - sheet.height // 2, 0), max(len(shown) - sheet.height, 0))
@@ -149,7 +149,7 @@ class ReadingsPicture(LessonPicture):
                     sheet.put(start, y, sheet.glyphs.blocks[-1] * size, ink)
             sheet.right(y, f"{whole:.2f}", look.chosen if chosen else look.text)
 
-    def _mean(self, sheet: Sheet) -> None:
+    def _mean(self, sheet: Canvas) -> None:
         """Where the mean over all orders lies, and the model's own -log p, once they are drawn; till then a mean of
         those that are."""
         assert self.found is not None
@@ -168,7 +168,7 @@ class ReadingsPicture(LessonPicture):
         sheet.right(0, f"−log₂ p {own:.2f} ", look.accent, end=place)
         sheet.right(1, words, look.chosen)
 
-    def _by_hand(self, sheet: Sheet, tall: bool) -> None:
+    def _by_hand(self, sheet: Canvas, tall: bool) -> None:
         """The chosen order letter by letter: what is seen before each, and what it costs."""
         assert self.found is not None
         look, order = sheet.look, int(self.shown[self.at])

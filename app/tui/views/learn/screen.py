@@ -12,18 +12,18 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
 
-from likely.app import export
+from likely.app.jobs.requests import ModelFacts
 from likely.app.lessons import course, page
 from likely.app.lessons.chapter import Chapter
 from likely.app.lessons.expression import Value
 from likely.app.lessons.lesson import CHECK, DO, PREDICT
 from likely.app.lessons.lesson_views import LESSON_VIEWS
 from likely.app.lessons.tutor import Tutor
-from likely.app.requests import ModelFacts
+from likely.app.store import export
 from likely.app.tui.base import keys
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.line_widget import Line, LineWidget
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.drawing.line_widget import Line, LineWidget
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.view_table import VIEWS
 from likely.app.tui.chat.status import progress
 from likely.app.tui.dialogs.export_file import export_as
@@ -32,7 +32,7 @@ from likely.app.tui.views.learn.page import PageOfNumbers, Sentences
 from likely.app.tui.views.learn.picture import LessonPicture
 from likely.app.tui.views.view import Command, View
 from likely.app.tui.widgets.bars import Hints, TopBar
-from likely.app.tui.widgets.lesson_pane import LessonPane
+from likely.app.tui.widgets.lesson.lesson_pane import LessonPane
 
 CHAPTERS, PAGE, SENTENCES = "chapters", "page", "sentences"
 BEFORE = "Guess first: what the program measures is shown then."
@@ -268,7 +268,7 @@ class Covered(LineWidget):
         self.chapter = chapter
 
     def lines(self, width: int, height: int) -> Sequence[Line]:
-        sheet = Sheet(width, height, self.look, self.glyphs)
+        sheet = Canvas(width, height, self.look, self.glyphs)
         words = (self.chapter.state.get("text", self.chapter.state.get("prompt", "")), BEFORE)
         y = 1
         for text, ink in zip(words, (self.look.text, self.look.faint), strict=True):

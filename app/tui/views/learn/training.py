@@ -12,14 +12,14 @@ import numpy as np
 from textual.binding import Binding, BindingType
 
 from likely.app.lessons.expression import Value
-from likely.app.tui.base import plot
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.engine.proofs.enumeration import LETTERS, TABLE
-from likely.engine.proofs.learned import divergences, entropy, texts_of, trained
+from likely.engine.measure.proofs.enumeration import LETTERS, TABLE
+from likely.engine.measure.proofs.learned import divergences, entropy, texts_of, trained
 
 RATES = (0.3, 3.0, 30.0)
 MORE, MOST_STEPS = 1000, 5000
@@ -96,7 +96,7 @@ class TrainingPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         look, step, body = sheet.look, self.steps[self.at], sheet.part(1, 0, sheet.width - 2)
         if sheet.height < 30:
             shown = [0, step] if step else [0]
@@ -117,7 +117,7 @@ class TrainingPicture(LessonPicture):
         words = " ".join(texts_of(TABLE, 9))
         below.words(0, rows + len(LETTERS) + 4, ("LANGUAGE   ", look.heading), (words, look.text))
 
-    def _curve(self, sheet: Sheet) -> None:
+    def _curve(self, sheet: Canvas) -> None:
         """The loss by the logarithm of the step, between what knows nothing and what knows all."""
         look, width, height = sheet.look, sheet.width - AXIS, sheet.height - 1
         losses = np.minimum(self.entropy + self.kl, 2 * math.log2(len(LETTERS)))
@@ -142,7 +142,7 @@ class TrainingPicture(LessonPicture):
                 column = min(AXIS + frame.column(float(xs[each])), sheet.width - len(name))
                 sheet.put(column, height, name, look.faint)
 
-    def _bars(self, sheet: Sheet, steps: list[int]) -> None:
+    def _bars(self, sheet: Canvas, steps: list[int]) -> None:
         look = sheet.look
         sheet.part(0, 0, sheet.width - 3 * NUMBER).heading(0, "TWO BARS", "cross-entropy = █ entropy + ▒ KL")
         for back, head in ((2, "entropy"), (1, "KL"), (0, "sum")):
@@ -159,7 +159,7 @@ class TrainingPicture(LessonPicture):
             for back, value in ((2, self.entropy), (1, kl), (0, self.entropy + kl)):
                 sheet.right(y, f"{value:.2f}", ink, end=sheet.width - back * NUMBER)
 
-    def _next(self, sheet: Sheet) -> None:
+    def _next(self, sheet: Canvas) -> None:
         """p and q of the next letter behind one of them."""
         look, glyphs, last = sheet.look, sheet.glyphs, self.letter
         p, q = TABLE[last], self.laws[self.steps[self.at]][last]

@@ -10,13 +10,13 @@ import numpy as np
 from textual.binding import Binding, BindingType
 
 from likely.app.lessons.expression import Value
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.engine.proofs.enumeration import END, LETTERS, MOST, TEXTS, Ids, after, probabilities, spelled
-from likely.engine.proofs.learned import drawn
-from likely.engine.proofs.searches import beam, chance, rank, votes
+from likely.engine.measure.proofs.enumeration import END, LETTERS, MOST, TEXTS, Ids, after, probabilities, spelled
+from likely.engine.measure.proofs.learned import drawn
+from likely.engine.measure.proofs.searches import beam, chance, rank, votes
 
 WIDEST = 12  # of a beam
 CHILDREN = 3  # letters behind a beginning that are shown where there is room, and those that somebody takes
@@ -93,7 +93,7 @@ class TreePicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         body, tall = sheet.part(1, 1 if sheet.height > 20 else 0, sheet.width - 2), sheet.height >= 30
         if not tall and self.counted:
             self._ways(body)
@@ -116,7 +116,7 @@ class TreePicture(LessonPicture):
                 takers.setdefault(text, []).append("beam" if text == found.text else "beam: ended")
         return takers
 
-    def _tree(self, sheet: Sheet) -> None:
+    def _tree(self, sheet: Canvas) -> None:
         look, glyphs, takers = sheet.look, sheet.glyphs, self._takers()
         sheet.heading(0, "TREE", f"texts of at most {MOST} letters; a beam of {self.width_}, letter {self.step}")
         heads = ((NUMBER + WHO, "p so far"), (WHO, "p of text"), (WHO - 2 - len("who takes it"), "who takes it"))
@@ -169,7 +169,7 @@ class TreePicture(LessonPicture):
                 )
         return rows
 
-    def _ways(self, sheet: Sheet) -> None:
+    def _ways(self, sheet: Canvas) -> None:
         """Each way: its text, the cost, and how much it looked at."""
         look, found = sheet.look, beam(self.width_)
         p = probabilities()

@@ -12,24 +12,25 @@ from typing import Any, ClassVar
 import numpy as np
 from textual.binding import Binding, BindingType
 
-from likely.app import calls
-from likely.app import requests as r
-from likely.app.calls import call
+from likely.app.jobs import calls
+from likely.app.jobs import requests as r
+from likely.app.jobs.calls import call
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.lessons.guessed_law import EXAMPLE, GuessedLaw, read
-from likely.app.tui.base import cells, plot
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet
+from likely.app.lessons.guessed_distribution import EXAMPLE, GuessedDistribution, read
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.canvas import Canvas
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
-from likely.app.tui.chat.formulas import of_text
-from likely.app.tui.chat.word_surprisals import figures, running_sum
+from likely.app.tui.chat.inspecting.formulas import of_text
+from likely.app.tui.chat.inspecting.word_surprisals import figures, running_sum
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.app.tui.widgets.overlays import Ask
-from likely.app.worker import Failed
-from likely.engine.arrays import softmax
-from likely.engine.errors import ParameterError
-from likely.engine.prompt import Prompt
-from likely.engine.trace.step import TokenStep
+from likely.app.tui.widgets.lists.overlays import Ask
+from likely.engine.base.arrays import softmax
+from likely.engine.base.errors import ParameterError
+from likely.engine.decode.prompt import Prompt
+from likely.engine.sampling.trace.step import TokenStep
 
 BEGUN = 3  # tokens of the guessed text that are shown from the first
 LAST = 6  # guesses that are drawn
@@ -44,7 +45,7 @@ class GuessedToken:
     of its favourites, likeliest first."""
 
     token: int
-    yours: GuessedLaw
+    yours: GuessedDistribution
     its: Mapping[int, float]
 
     @property
@@ -200,7 +201,7 @@ class WaterfallPicture(LessonPicture):
         found = self.names.words(word)
         return None if not found else found[0 if word[0].isalnum() else -1]
 
-    def _guessed(self, yours: GuessedLaw, law: np.ndarray) -> None:
+    def _guessed(self, yours: GuessedDistribution, law: np.ndarray) -> None:
         truth = self.hidden[self.at].token
         shown = {truth, *yours.shares, *np.argsort(-law, kind="stable")[:FAVOURITES].tolist()}
         its = {token: float(law[token]) for token in sorted(shown, key=lambda token: -law[token])}
@@ -213,7 +214,7 @@ class WaterfallPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         if not self.steps:
             self.wait(sheet, 1)
             return
@@ -232,7 +233,7 @@ class WaterfallPicture(LessonPicture):
     def _priced(self) -> list[TokenStep]:
         return [step for step in self.steps if step.logprob is not None]
 
-    def _sum(self, sheet: Sheet, rows: int) -> None:
+    def _sum(self, sheet: Canvas, rows: int) -> None:
         """Each token's bar begins where the sum stood; of a long text the last ones."""
         look, glyphs, steps = sheet.look, sheet.glyphs, self._priced
         sums = running_sum(steps)
@@ -255,7 +256,7 @@ class WaterfallPicture(LessonPicture):
         for value in plot.ticks(0, most, max(room // 10, 1)):
             sheet.put(NAME + int(value / most * (room - 1)), y + 1, f"{value:g}", look.faint)
 
-    def _guess(self, sheet: Sheet) -> None:
+    def _guess(self, sheet: Canvas) -> None:
         """The last guess beside the model's law, the surprisals of the last ones, and what is hidden now."""
         if not self.hidden:
             if self.other:
@@ -272,7 +273,7 @@ class WaterfallPicture(LessonPicture):
             y = self._surprisals(sheet.part(0, y + 1)) + y + 2
         self._hidden(sheet.part(0, y))
 
-    def _hidden(self, sheet: Sheet) -> None:
+    def _hidden(self, sheet: Canvas) -> None:
         """The text as far as it was guessed."""
         look = sheet.look
         left = self.at < len(self.hidden)
@@ -291,7 +292,7 @@ class WaterfallPicture(LessonPicture):
             words = words[1:]
         return f"“{'…' if words != text else ''}{words}{' ___' * (len(shown) < len(self.hidden))}”"
 
-    def _table(self, sheet: Sheet, guess: GuessedToken, most: int) -> int:
+    def _table(self, sheet: Canvas, guess: GuessedToken, most: int) -> int:
         """The rows of what was named, of the truth and of the model's favourites; gives the row after it."""
         look, glyphs = sheet.look, sheet.glyphs
         named = sorted(guess.yours.shares, key=lambda token: -guess.yours.shares[token])
@@ -327,7 +328,7 @@ class WaterfallPicture(LessonPicture):
         sheet.put(0, y + 1, f"{self.names.name(guess.token)}: {cost}", look.chosen)
         return y + 2
 
-    def _surprisals(self, sheet: Sheet) -> int:
+    def _surprisals(self, sheet: Canvas) -> int:
         """A column a guess: both surprisals; below, the means of all. Gives the row after it."""
         look, glyphs = sheet.look, sheet.glyphs
         last = self.guesses[-LAST:]
@@ -351,7 +352,7 @@ class WaterfallPicture(LessonPicture):
         return 6
 
 
-def _bar(sheet: Sheet, x: int, y: int, start: float, end: float) -> None:
+def _bar(sheet: Canvas, x: int, y: int, start: float, end: float) -> None:
     """A bar from one place to another, in cells behind x; its beginning is known to half a cell."""
     at, half = divmod(round(2 * start), 2)
     if half:

@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from textual.binding import Binding, BindingType
 
-from likely.app import calls
-from likely.app.calls import call
+from likely.app.jobs import calls
+from likely.app.jobs.calls import call
+from likely.app.jobs.requests import Progressed, WidthsMeasured
+from likely.app.jobs.worker import Failed
 from likely.app.lessons.expression import Value
-from likely.app.requests import Progressed, WidthsMeasured
-from likely.app.tui.base import cells, plot
-from likely.app.tui.base.formula import Formula
-from likely.app.tui.base.sheet import Sheet, fold
+from likely.app.tui.base.drawing import plot
+from likely.app.tui.base.drawing.canvas import Canvas, fold
+from likely.app.tui.base.text import cells
+from likely.app.tui.base.text.formula import Formula
 from likely.app.tui.base.theme import bar
 from likely.app.tui.chat.candidates import LN2
 from likely.app.tui.views.learn.picture import LessonPicture
-from likely.app.worker import Failed
-from likely.engine.decode.control import RunControl
+from likely.engine.decode.loop.control import RunControl
 
 if TYPE_CHECKING:
-    from likely.engine.quantize.measure import QuantizationReport
+    from likely.engine.weights.quantize.measure import QuantizationReport
 
 STOPS = "q stops it; it goes on while other views are looked at"
 LEAST = 1e-5  # bits of KL: what is below it is drawn there
@@ -111,7 +112,7 @@ class WidthsPicture(LessonPicture):
 
     # -- drawing -----------------------------------------------------------------------------------------------------
 
-    def draw(self, sheet: Sheet) -> None:
+    def draw(self, sheet: Canvas) -> None:
         look, facts, tall = sheet.look, self.host.engine.current, sheet.height >= TALL
         body = sheet.part(1, 1 if tall else 0, sheet.width - 2)
         name = (facts.title or facts.name) if facts is not None else "no model"
@@ -137,7 +138,7 @@ class WidthsPicture(LessonPicture):
                 y += 1
             y += bool(words)
 
-    def _curve(self, sheet: Sheet) -> None:
+    def _curve(self, sheet: Canvas) -> None:
         """KL by bits a weight with its interval, on a log scale."""
         look, width, height = sheet.look, sheet.width - AXIS, sheet.height - 2
         xs = np.array([each.weight_bits for each in self.reports])
@@ -157,7 +158,7 @@ class WidthsPicture(LessonPicture):
             sheet.put(column - 1, height, f"{each.weight_bits:.1f}", ink)
         sheet.put(AXIS, height + 1, "bits a weight with their scales; lines are 95 % intervals", look.faint)
 
-    def _rows(self, sheet: Sheet) -> None:
+    def _rows(self, sheet: Canvas) -> None:
         look, left = sheet.look, 12
         ends = [sheet.width - sum(size for _, size in COLUMNS[at + 1 :]) for at in range(len(COLUMNS))]
         room = ends[0] - COLUMNS[0][1] - left

@@ -1,0 +1,4 @@
+"""Parts of `likely eval`: its samples, variations and printed results.
+
+Read first: eval_output.py. Uses: options.
+"""

@@ -1,0 +1,4 @@
+"""Charts, score tables and other figures.
+
+Read first: chart.py. Uses: lists, transcript.
+"""

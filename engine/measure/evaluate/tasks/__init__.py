@@ -1,0 +1,4 @@
+"""Tasks: where items come from and how an answer is checked. No model.
+
+Read first: tasks.py. Uses: no other folder.
+"""

@@ -1,0 +1,4 @@
+"""Checking samplers and searches against exact probabilities.
+
+Read first: table.py. Uses: no other folder.
+"""

@@ -1,0 +1,4 @@
+"""Scaling laws: planning a sweep of training runs, fitting the law, forecasting.
+
+Read first: sweep.py. Uses: no other folder.
+"""

@@ -1,0 +1,4 @@
+"""Generating and filtering synthetic training data.
+
+Read first: pipeline.py. Uses: evaluate, reason.
+"""

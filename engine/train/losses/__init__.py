@@ -1,0 +1,4 @@
+"""Losses and their gradients over batches.
+
+Read first: losses.py. Uses: data, rewards.
+"""

@@ -1,0 +1,4 @@
+"""Weights of models: loading, adapters, quantizing and writing.
+
+Read first: sources/checkpoint.py. Uses: base, sampling, text.
+"""

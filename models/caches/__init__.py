@@ -1,0 +1,4 @@
+"""KV caches: full, sliding-window and quantized.
+
+Read first: kv_cache.py. Uses: no other folder.
+"""
