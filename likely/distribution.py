@@ -26,10 +26,11 @@ class Distribution:
     def __init__(
         self, logits: np.ndarray, tokenizer: "Tokenizer", before: Sequence[int] = (), cut: Table | None = None
     ) -> None:
-        """`logits` [V] are normalised here. `cut` says what each transform removed, where there were any."""
-        logits = np.asarray(logits, np.float32)
-        self.logprobs: np.ndarray = np.asarray(arrays.logprobs(logits, np), np.float32)
-        self.logprobs.flags.writeable = False
+        """`logits` [V] are normalized here, and kept: penalties act on them as they are. `cut` says what each transform
+        removed, where there were any."""
+        self.logits: np.ndarray = np.array(logits, np.float32)
+        self.logprobs: np.ndarray = np.asarray(arrays.logprobs(self.logits, np), np.float32)
+        self.logits.flags.writeable = self.logprobs.flags.writeable = False
         self.tokenizer, self.before, self.cut = tokenizer, tuple(before), cut
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -93,7 +94,7 @@ class Distribution:
         recipe = sampling.recipe
         states = start(recipe.transforms, self.tokenizer, self.before, np)
         key = (seed, len(self.before))
-        after, removed_by = run(recipe.transforms, self.logprobs, states, key, np, greedy=recipe.greedy)
+        after, removed_by = run(recipe.transforms, self.logits, states, key, np, greedy=recipe.greedy)
         if not np.isfinite(np.max(after)):
             raise ParameterError("these parameters leave no token to draw")
         names = [type(transform).__name__ for transform in recipe.transforms]
@@ -112,7 +113,7 @@ class Distribution:
 
     def sample(self, seed: int = 0) -> int:
         """The id of a token drawn from it; the same for the same seed, and the one that `Model.generate` draws here."""
-        return int(draw(self.logprobs, (seed, len(self.before)), np))
+        return int(draw(self.logits, (seed, len(self.before)), np))
 
     def __repr__(self) -> str:
         return repr(self.top())

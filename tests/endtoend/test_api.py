@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import combinations
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,6 +22,7 @@ from IPython.core.formatters import HTMLFormatter
 import likely
 from likely.app.cli import likely as verbs
 from likely.engine.decode.sampled.sample import Sample
+from likely.engine.sampling.presets import PARAMETERS
 from tests.serve.served import write_model
 
 ABOUT = "abab"
@@ -97,6 +99,58 @@ def test_sampling_is_an_operator_on_it(model: likely.Model) -> None:
         likely.Sampling(top_p=2)
     with pytest.raises(likely.LikelyError, match="no preset 'hot': one of greedy"):
         likely.Sampling("hot")
+
+
+FIELDS = {
+    "repetition_penalty": 1.7, "repetition_context_size": 3, "presence_penalty": 0.9, "presence_context_size": 2,
+    "frequency_penalty": -0.7, "frequency_context_size": 4, "dry_multiplier": 0.8, "dry_base": 1.4,
+    "dry_allowed_length": 1, "dry_penalty_last_n": 9,
+    "temp": 0.6, "dynatemp_range": 0.4, "dynatemp_exponent": 2.0, "top_k": 9, "top_p": 0.7,
+    "min_p": 0.3, "min_tokens_to_keep": 4, "typical_p": 0.6, "top_n_sigma": 0.9, "xtc_probability": 0.5,
+    "xtc_threshold": 0.02, "mirostat_tau": 3.0, "mirostat_eta": 0.5,
+}  # fmt: skip
+
+
+@pytest.mark.slow(1)
+def test_what_is_drawn_from_is_what_generate_draws_from(model: likely.Model) -> None:
+    """Every field of `Sampling`, alone and with each other one: the token of each seed, and its log-probability."""
+    assert FIELDS.keys() == set(PARAMETERS)
+    ids = model.encode("abab aab abab a")
+    d = model.next(ids)
+    pairs = [*combinations(FIELDS, 2), *((name,) for name in FIELDS), ()]
+    for seed, names in enumerate(pairs):
+        sampling = likely.Sampling(**{name: FIELDS[name] for name in names}, bias={3: 1.5} if seed % 3 else None)
+        under = d.under(sampling, seed)
+        (step,) = model.generate(ids, sampling=sampling, seed=seed, max_tokens=1)
+        assert under.sample(seed) == step.token, sampling
+        assert under[step.token] == pytest.approx(step.logprob_after, abs=2e-5), sampling
+        assert under.under(likely.Sampling()).sample(seed) == step.token, "the model's own law changes nothing"
+
+
+def test_random_transforms_go_by_the_place_of_the_token(model: likely.Model) -> None:
+    """XTC flips its coin for each token by seed and place: after prompts of each length as `generate` does it."""
+    sampling = likely.Sampling(xtc_probability=0.5, xtc_threshold=0)
+    coins = []
+    for length in range(1, 9):
+        ids = model.encode("abab aab abab a")[:length]
+        d = model.next(ids)
+        for seed in range(4):
+            (step,) = model.generate(ids, sampling=sampling, seed=seed, max_tokens=1)
+            under = d.under(sampling, seed)
+            assert under.cut is not None and len(d) - sum(under.cut["removed"]) == step.kept
+            coins.append(step.kept < len(d))
+    assert 0 < sum(coins) < len(coins)
+
+
+def test_a_penalty_acts_on_raw_logits(model: likely.Model) -> None:
+    """Keskar et al. 2019, section 4.1, on the logits that the model gives, in float64."""
+    ids = model.encode("abab a")
+    z = np.asarray(model.session.logits_after(ids), np.float64)
+    seen = sorted(set(ids))
+    assert (z[seen] > 0).any(), "a positive logit becomes less likely, be its log-probability negative or not"
+    z[seen] = np.where(z[seen] < 0, z[seen] * 1.7, z[seen] / 1.7)
+    under = model.next(ids).under(likely.Sampling(repetition_penalty=1.7))
+    assert np.exp(np.asarray(under)) == pytest.approx(np.exp(z) / np.exp(z).sum(), abs=1e-6)
 
 
 def test_an_answer_is_the_run_of_the_verb(model: likely.Model, folder: Path, tmp_path: Path) -> None:
