@@ -118,6 +118,14 @@ def test_how_often_few_runs_hold_the_truth_is_simulated() -> None:
     assert min(fitted.coverage(found, worlds=10, count=2).values()) < 1  # an interval of two refits
 
 
+def test_of_a_floor_at_its_limit_no_coverage_is_claimed() -> None:
+    """Runs of a law without E, which is found as 0, where an interval of refits cannot hold the truth."""
+    at_zero = fitted.fit(ladder(4, 4, 0.01, law=replace(LAW, E=0.0)))
+    inside = fitted.fit(ladder(4, 4, 0.01))
+    assert at_zero.law.E < 1e-6 and at_zero.at_limit and not inside.at_limit
+    assert set(fitted.coverage(at_zero, worlds=10, count=20)) == {"A", "B", "alpha", "beta"}
+
+
 def test_repeated_tokens_are_worth_less_and_their_half_life_is_found() -> None:
     n, unique, epochs = (
         each.ravel() for each in np.meshgrid(np.geomspace(1e7, 1e9, 4), [1e8, 1e9], [0.7, 2, 8, 30, 90])

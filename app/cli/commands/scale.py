@@ -145,6 +145,8 @@ def _law(report: "SweepReport") -> Iterator[str]:
         low, high = report.intervals[name]
         held = "" if report.coverage is None or name not in report.coverage else f"   holds {report.coverage[name]:.0%}"
         yield f"  {name:<6}{values[name]:>10.4g}  {f'[{low:.4g}, {high:.4g}]':<22}  {means}{held}"
+    if report.fitted.at_limit:
+        yield "  E is at its lower limit, 0: these runs do not determine it, so its interval has no known coverage"
     if report.coverage is not None:
         yield "  so few runs: simulated anew from this law, an interval held the truth as often as is said beside it"
     far = int(abs(off).argmax())

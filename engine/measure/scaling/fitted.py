@@ -20,6 +20,7 @@ EXPONENTS = np.geomspace(0.05, 2.0, 12)  # that all pairs of are started from
 FOLLOWED = 8  # starts that are still looked at after FIRST rounds
 FIRST = 30
 REFITS = 2000
+LIMIT = 1e-6  # share of the lowest loss below which E counts as 0
 NEAR = 2e-4  # a step of a refit, whose numbers spread by far more
 DIVERGED = (1.5, 10.0)  # a run this many times above the law of the others, and this many of their deviations
 CHUNK = 400_000  # refits times runs that are fitted at a time
@@ -45,6 +46,11 @@ class FittedLaw:
         predicted = self.law.loss(self.runs.parameters, self.runs.tokens)
         off: np.ndarray = np.log(self.runs.loss) - np.log(predicted)
         return off
+
+    @property
+    def at_limit(self) -> bool:
+        """Whether E is 0 as far as the runs can tell. Refits give no valid interval for a number at its limit."""
+        return LIMIT * float(self.runs.loss.min()) > self.law.E
 
     @property
     def deviations(self) -> np.ndarray:
@@ -128,7 +134,7 @@ def span(values: np.ndarray, axis: int = 0) -> np.ndarray:
 
 def coverage(fitted: FittedLaw, *, worlds: int = 200, count: int = 200, seed: int = 0) -> dict[str, float]:
     """How often such an interval holds the truth, in (tens of) worlds where this law is true of these very parameters
-    and tokens and its deviations come by chance."""
+    and tokens and its deviations come by chance. E is left out if it is `at_limit`."""
     form, n = fitted.form, len(fitted.runs)
     random = np.random.default_rng([seed, n])
     true = np.log(fitted.law.loss(fitted.runs.parameters, fitted.runs.tokens))
@@ -142,4 +148,5 @@ def coverage(fitted: FittedLaw, *, worlds: int = 200, count: int = 200, seed: in
         theta = _again(form, np.repeat(start, count, 0), np.repeat(sampled, count, 0), weights)
         low, high = span(form.laws(theta).reshape(AT_ONCE, count, 5), axis=1)
         inside += ((low <= truth) & (truth <= high)).sum(0)
-    return {name: float(share) for name, share in zip(NAMES, inside / worlds, strict=True)}
+    known = zip(NAMES, inside / worlds, strict=True)
+    return {name: float(share) for name, share in known if name != "E" or not fitted.at_limit}
