@@ -10,7 +10,7 @@ import likely.models.modules.mlp
 from likely.metal import mx
 from likely.models.errors import CheckpointError, ConfigError
 from likely.models.modules.linear import Linear, QuantizedLinear
-from likely.models.modules.weights import PackedRows
+from likely.models.modules.weights import PackedLayout, PackedRows
 from tests.models.oracle import difference, flat, ours, reference, tokens
 from tests.support.everyday import everyday
 
@@ -69,7 +69,7 @@ def test_nvfp4_with_a_scale_of_the_whole_matrix() -> None:
     w = mx.random.normal((64, 128), key=mx.random.key(1)) * 5
     whole = mx.max(mx.abs(w))
     codes, scales = mx.quantize(w, 16, 4, mode="nvfp4", global_scale=whole)[:2]
-    packed = models.weights.PackedRows(codes, scales, models.weights.PackedLayout(16, 4, "nvfp4"), global_scale=whole)
+    packed = PackedRows(codes, scales, PackedLayout(16, 4, "nvfp4"), global_scale=whole)
     assert isinstance(packed, PackedRows)
     x = mx.random.normal((1, 128), key=mx.random.key(2))
     want = x @ packed.floats(mx.float32).T
@@ -180,7 +180,7 @@ def test_a_stack_of_experts_has_a_scale_of_the_whole_matrix_too() -> None:
     whole = mx.max(mx.abs(w), axis=(1, 2))
     each = [mx.quantize(w[i], 16, 4, mode="nvfp4", global_scale=whole[i])[:2] for i in range(2)]
     codes, scales = (mx.stack(arrays) for arrays in zip(*each, strict=True))
-    packed = models.weights.PackedRows(codes, scales, models.weights.PackedLayout(16, 4, "nvfp4"), global_scale=whole)
+    packed = PackedRows(codes, scales, PackedLayout(16, 4, "nvfp4"), global_scale=whole)
     x = mx.random.normal((3, 1, 128), key=mx.random.key(2))
     chosen = mx.array([1, 0, 1])
     want = x @ packed.floats(mx.float32)[chosen].swapaxes(-1, -2)

@@ -71,7 +71,9 @@ BEGAN = 1e9  # of the clock on the wall, in seconds since 1970
 MOST = 400  # frames until what was begun has ended
 NAMES = {"⏎": "enter", "↑": "up", "↓": "down", "←": "left", "→": "right"}  # of keys that are a sign
 TERMINAL = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}  # what it says of itself
-CLOCKS = tuple(f"likely.app.tui.{at}" for at in ("views.chat", "views.runs", "views.watch", "widgets.inspector"))
+CLOCKS = tuple(
+    f"likely.app.tui.{at}" for at in ("views.chatting.chat", "views.runs", "views.watch", "widgets.inspector")
+)
 
 
 class Screen:

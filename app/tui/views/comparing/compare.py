@@ -187,7 +187,7 @@ class CompareScreen(View):
             self.reading.read(self.columns, self.given, self.prompt_text)
             self.inspect()
 
-    def on_crossing_pane_crossing_changed(self) -> None:
+    def on_cross_perplexity_pane_crossing_changed(self) -> None:
         self.row.say_feet()
         self.inspect()
         self._hint()
@@ -213,7 +213,7 @@ class CompareScreen(View):
             self._cross()
             self._hint()
 
-    def on_crossing_pane_token_pointed(self, event: CrossPerplexityPane.TokenPointed) -> None:
+    def on_cross_perplexity_pane_token_pointed(self, event: CrossPerplexityPane.TokenPointed) -> None:
         view = self.columns[event.place].view
         view.focus()
         view.move_to(TokenPlace(0, event.token))
