@@ -50,7 +50,7 @@ class FittedLaw:
     @property
     def at_limit(self) -> bool:
         """Whether E is 0 as far as the runs can tell. Refits give no valid interval for a number at its limit."""
-        return LIMIT * float(self.runs.loss.min()) > self.law.E
+        return bool(LIMIT * float(self.runs.loss.min()) > self.law.E)
 
     @property
     def deviations(self) -> np.ndarray:
