@@ -173,9 +173,9 @@ def overlay(folder: Path, *copied: str) -> None:
 
 @pytest.mark.slow
 def test_a_number_on_a_step_is_a_field_and_where_it_is_computed(tmp_path: Path) -> None:
-    overlay(tmp_path, "likely/engine/trace/step.py", "likely/engine/trace/observe.py")
-    replaced(tmp_path / "likely/engine/trace/step.py", FIELD, FIELD + NUMBER)
-    replaced(tmp_path / "likely/engine/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
+    overlay(tmp_path, "likely/engine/sampling/trace/step.py", "likely/engine/sampling/trace/observe.py")
+    replaced(tmp_path / "likely/engine/sampling/trace/step.py", FIELD, FIELD + NUMBER)
+    replaced(tmp_path / "likely/engine/sampling/trace/observe.py", OBSERVED, OBSERVED + COMPUTED)
     run = ("run", "hello", "--seed", "3", "--max-tokens", "5", "-q", "--json", "--save", "run.jsonl")
     code, out, err = likely(tmp_path, *run, driver=RUN)
     assert code == 0, err
@@ -269,9 +269,9 @@ cli.main()
 @pytest.mark.slow
 def test_an_objective_is_a_function_and_an_entry(tmp_path: Path) -> None:
     """Of an untrained model its loss follows from -log p of a token of both answers: ORPO without odds, each way."""
-    overlay(tmp_path, "likely/engine/objectives.py")
+    overlay(tmp_path, "likely/engine/base/objectives.py")
     (tmp_path / "simpo.py").write_text(SIMPO)
-    file = tmp_path / "likely/engine/objectives.py"
+    file = tmp_path / "likely/engine/base/objectives.py"
     replaced(file, OBJECTIVE_LINE, OBJECTIVE_LINE + OBJECTIVE)
     replaced(file, "from dataclasses import dataclass\n", "from dataclasses import dataclass\n\nimport simpo\n")
     said = {"prompt": "ab", "chosen": " so on", "rejected": " not"}
